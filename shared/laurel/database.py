@@ -1,0 +1,205 @@
+"""PostgreSQL: one pool a role, one transaction at a time, every row under a tenant.
+
+Each service has a schema and two roles: `laurel_<service>` (the API) sees the rows of the tenants that its transaction
+names; `laurel_<service>_worker` (relay, consumers, workers) sees all. Neither owns a table nor bypasses row-level
+security, which is forced on every table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+from urllib.parse import parse_qs, urlsplit
+
+import asyncpg
+import structlog
+from asyncpg.pool import PoolConnectionProxy
+
+Transaction: TypeAlias = PoolConnectionProxy[asyncpg.Record]
+
+log = structlog.get_logger()
+
+# What asyncpg raises when the server is away, restarting, overloaded or told us to try again: "not now", never "never".
+UNAVAILABLE: tuple[type[BaseException], ...] = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.LockNotAvailableError,
+)
+
+
+class Database:
+    """A pool for one service and one role. Open with `async with Database(...) as database`."""
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        schema: str,
+        size: int = 8,
+        connect_timeout: float = 10.0,
+        command_timeout: float = 60.0,
+    ) -> None:
+        self.dsn = dsn
+        self.schema = schema
+        self._size = size
+        self._connect_timeout = connect_timeout
+        self._command_timeout = command_timeout
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+
+    async def __aenter__(self) -> Database:
+        self._pool = await asyncpg.create_pool(
+            min_size=0,
+            max_size=self._size,
+            max_inactive_connection_lifetime=60.0,
+            command_timeout=self._command_timeout,
+            **connect_arguments(self.dsn, schema=self.schema, timeout=self._connect_timeout),
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            try:
+                await asyncio.wait_for(pool.close(), 5.0)
+            except TimeoutError:
+                pool.terminate()
+
+    @asynccontextmanager
+    async def transaction(self, tenants: Iterable[str] = (), *, public_id: str = "") -> AsyncIterator[Transaction]:
+        """A transaction that sees the rows of `tenants`, and the public row that `public_id` names (if any).
+
+        For a worker's role the policies admit every row; naming tenants is then not needed.
+        """
+        if self._pool is None:
+            raise RuntimeError("the database is not open: use `async with database`")
+        async with self._pool.acquire(timeout=self._connect_timeout) as connection, connection.transaction():
+            await connection.execute(
+                "SELECT set_config('laurel.tenants', $1, true), set_config('laurel.public_id', $2, true)",
+                ",".join(tenants),
+                public_id,
+            )
+            yield connection
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+        """A connection of one's own, outside the pool: for advisory locks and LISTEN. Raises what asyncpg.connect raises."""
+        connection = await asyncpg.connect(
+            command_timeout=self._command_timeout,
+            **connect_arguments(self.dsn, schema=self.schema, timeout=self._connect_timeout),
+        )
+        try:
+            yield connection
+        finally:
+            try:
+                await asyncio.wait_for(connection.close(), 2.0)
+            except (*UNAVAILABLE, asyncio.CancelledError):
+                connection.terminate()
+
+    async def ping(self) -> None:
+        """Raises one of UNAVAILABLE when the database does not answer within two seconds."""
+        if self._pool is None:
+            raise ConnectionError("the database pool is closed")
+        async with asyncio.timeout(2.0):
+            await self._pool.fetchval("SELECT 1")
+
+
+def connect_arguments(dsn: str, *, schema: str, timeout: float) -> dict[str, Any]:
+    """Arguments for asyncpg.connect and create_pool. A socket folder may stand in the URL's query as `host=/folder`."""
+    parts = urlsplit(dsn)
+    socket = parse_qs(parts.query).get("host", [None])[0]
+    arguments: dict[str, Any] = {
+        "dsn": dsn,
+        "timeout": timeout,
+        "server_settings": {
+            "search_path": schema,
+            "application_name": f"laurel-{schema}",
+            "idle_in_transaction_session_timeout": "120000",
+            "jit": "off",
+        },
+    }
+    if socket is not None:
+        arguments["host"] = socket
+    return arguments
+
+
+# --- what every migration needs -----------------------------------------------------------------------------
+
+
+def row_level_security(table: str, service: str, *, public_id: str | None = None) -> str:
+    """SQL that forces tenancy on a table with a `tenant_id` column.
+
+    public_id: a column by which one row may be read without naming its tenant (a credential's page, a DID document).
+    """
+    app, worker = f"laurel_{service}", f"laurel_{service}_worker"
+    own = "tenant_id = ANY (string_to_array(current_setting('laurel.tenants', true), ','))"
+    statements = [
+        f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY",
+        f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY",
+        f"CREATE POLICY tenant ON {table} TO {app} USING ({own}) WITH CHECK ({own})",
+        f"CREATE POLICY every_tenant ON {table} TO {worker} USING (true) WITH CHECK (true)",
+    ]
+    if public_id is not None:
+        named = f"{public_id}::text = nullif(current_setting('laurel.public_id', true), '')"
+        statements.append(f"CREATE POLICY public_row ON {table} FOR SELECT TO {app} USING ({named})")
+    return ";\n".join(statements) + ";\n"
+
+
+def kernel_tables(service: str) -> str:
+    """SQL of the tables that every service has: outbox, dead letters, API keys. Version 1; never edit, add a version 2."""
+    return (
+        """
+CREATE TABLE outbox (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant_id   text NOT NULL,
+    shard       smallint NOT NULL,
+    topic       text NOT NULL,
+    key         bytea NOT NULL,
+    event_id    text NOT NULL,
+    type        text NOT NULL,
+    occurred_at timestamptz NOT NULL,
+    traceparent text,
+    data        bytea NOT NULL
+);
+ALTER TABLE outbox ALTER COLUMN data SET STORAGE EXTERNAL;
+ALTER TABLE outbox SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000,
+                        autovacuum_vacuum_cost_delay = 0, toast_tuple_target = 8160);
+CREATE TABLE dead_letters (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant_id   text NOT NULL,
+    consumer    text NOT NULL,
+    topic       text NOT NULL,
+    partition   integer NOT NULL,
+    "offset"    bigint NOT NULL,
+    key         bytea NOT NULL,
+    value       bytea NOT NULL,
+    headers     bytea NOT NULL,
+    event_type  text,
+    code        text NOT NULL,
+    detail      text NOT NULL,
+    died_at     timestamptz NOT NULL DEFAULT now(),
+    redriven_at timestamptz,
+    UNIQUE (consumer, topic, partition, "offset")
+);
+CREATE TABLE api_keys (
+    key_id      text PRIMARY KEY,
+    tenant_id   text NOT NULL,
+    secret_hash text NOT NULL,
+    scopes      text[] NOT NULL,
+    label       text NOT NULL,
+    created_at  timestamptz NOT NULL,
+    expires_at  timestamptz,
+    revoked_at  timestamptz
+);
+CREATE INDEX api_keys_tenant ON api_keys (tenant_id);
+"""
+        + row_level_security("outbox", service)
+        + row_level_security("dead_letters", service)
+        + row_level_security("api_keys", service, public_id="key_id")
+    )

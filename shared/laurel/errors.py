@@ -1,0 +1,41 @@
+"""The failures that cross boundaries inside Laurel, each named for what the receiver should do about it.
+
+Problem documents (RFC 9457) belong to the HTTP edge: see `laurel.web`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from laurel.envelope import Delivered
+
+
+class LaurelError(Exception):
+    """Base of the errors that Laurel raises on purpose."""
+
+
+class Reject(LaurelError):
+    """Never: this one record can not be handled, now or later. It becomes a dead letter with `code` and `detail`.
+
+    code: a stable snake_case word for dashboards and redrive filters. detail: a sentence for the operator, without
+    personal data.
+    """
+
+    def __init__(self, delivered: Delivered, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.delivered = delivered
+        self.code = code
+        self.detail = detail
+
+
+class NotNow(LaurelError):
+    """Not now: something that this record needs is out of reach. The batch is tried again after a pause, never dead-lettered."""
+
+
+class Stuck(LaurelError):
+    """A loop has made no progress for longer than it may. The process must exit non-zero and be restarted."""
+
+
+class ConfigurationError(LaurelError):
+    """A setting is missing or wrong; the message names the setting and the fix."""

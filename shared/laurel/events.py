@@ -1,0 +1,187 @@
+"""One frozen struct per fact, in the past tense, with a version in its type name.
+
+Facts change by adding fields with defaults; a change that a consumer could misread is a new type. They carry enough to
+act without calling back, and no personal data that a consumer does not need: learners appear as keyed hashes, and what
+only the notifier needs (name, address) travels sealed in `contact`.
+
+msgspec structs rather than pydantic models: ADR 0001.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+Status = Literal["active", "suspended", "revoked"]
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """What every fact has. `type` is the CloudEvents type attribute."""
+
+    type: ClassVar[str]
+
+    tenant_id: str
+
+
+class OrganisationCreated(Event, frozen=True, kw_only=True):
+    """A tenant exists."""
+
+    type: ClassVar[str] = "laurel.organisation.created.v1"
+
+    slug: str
+    name: str
+    created_at: datetime
+
+
+class ApiKeyCreated(Event, frozen=True, kw_only=True):
+    """A key may be used from now on. `secret_hash` is the hex SHA-256 of the key's secret part; the secret is nowhere stored."""
+
+    type: ClassVar[str] = "laurel.api_key.created.v1"
+
+    key_id: str
+    secret_hash: str
+    scopes: tuple[str, ...]
+    label: str
+    created_at: datetime
+    expires_at: datetime | None = None
+
+
+class ApiKeyRevoked(Event, frozen=True, kw_only=True):
+    """A key may no longer be used."""
+
+    type: ClassVar[str] = "laurel.api_key.revoked.v1"
+
+    key_id: str
+    revoked_at: datetime
+
+
+class AchievementPublished(Event, frozen=True, kw_only=True):
+    """An achievement, or a new version of one, can be earned.
+
+    achievement: the Open Badges 3.0 Achievement object as it will stand in credentials (`id` included).
+    validity_days: how long a credential of it is valid; None: for ever.
+    """
+
+    type: ClassVar[str] = "laurel.achievement.published.v1"
+
+    achievement_id: str
+    version: int
+    profile_id: str | None
+    achievement: dict[str, Any]
+    validity_days: int | None = None
+    status_purposes: tuple[str, ...] = ("revocation",)
+    published_at: datetime
+
+
+class AchievementRetired(Event, frozen=True, kw_only=True):
+    """An achievement can no longer be earned; what was earned stays."""
+
+    type: ClassVar[str] = "laurel.achievement.retired.v1"
+
+    achievement_id: str
+    version: int
+    retired_at: datetime
+
+
+class IssuerProfilePublished(Event, frozen=True, kw_only=True):
+    """An issuer's public face and keys, whenever either changes. `version` only grows.
+
+    profile: the Open Badges 3.0 Profile object; did_document: as served at the DID's address.
+    """
+
+    type: ClassVar[str] = "laurel.issuer_profile.published.v1"
+
+    profile_id: str
+    slug: str
+    version: int
+    did: str
+    profile: dict[str, Any]
+    did_document: dict[str, Any]
+    published_at: datetime
+
+
+class Recipient(msgspec.Struct, frozen=True, kw_only=True):
+    """Who the credential is about, as it will stand in it: a DID, or a hashed identifier (Open Badges 3.0 §IdentityObject)."""
+
+    did: str | None = None
+    identity_hash: str | None = None
+    identity_type: str = "emailAddress"
+    salt: str | None = None
+
+
+class ResultValue(msgspec.Struct, frozen=True, kw_only=True):
+    """One Open Badges 3.0 Result: `result_description` is the id of the achievement's ResultDescription."""
+
+    value: str
+    result_description: str | None = None
+
+
+class AssessmentPassed(Event, frozen=True, kw_only=True):
+    """A learner has earned an achievement; the issuer owes a credential with exactly this id.
+
+    contact: sealed (laurel.security.seal) JSON {learner, email, name, locale}, for the notifier alone.
+    """
+
+    type: ClassVar[str] = "laurel.assessment.passed.v1"
+
+    credential_id: str
+    result_id: str
+    achievement_id: str
+    achievement_version: int
+    award: int
+    course_run: str | None = None
+    recipient: Recipient
+    results: tuple[ResultValue, ...] = ()
+    evidence: tuple[str, ...] = ()
+    contact: str | None = None
+    locale: str | None = None
+    achieved_at: datetime
+    decided_at: datetime
+    policy_version: int = 1
+
+
+class CredentialIssued(Event, frozen=True, kw_only=True):
+    """A credential was signed and stored. `document` is its exact bytes: nobody re-serialises it."""
+
+    type: ClassVar[str] = "laurel.credential.issued.v1"
+
+    credential_id: str
+    result_id: str
+    achievement_id: str
+    achievement_name: str
+    profile_id: str
+    issuer: str
+    course_run: str | None = None
+    contact: str | None = None
+    locale: str | None = None
+    issued_at: datetime
+    valid_from: datetime
+    valid_until: datetime | None = None
+    document: msgspec.Raw
+
+
+class CredentialStatusChanged(Event, frozen=True, kw_only=True):
+    """A credential was revoked, suspended or reinstated. `version` grows by one with each change of one credential."""
+
+    type: ClassVar[str] = "laurel.credential.status_changed.v1"
+
+    credential_id: str
+    version: int
+    status: Status
+    reason: str
+    changed_at: datetime
+
+
+ALL: tuple[type[Event], ...] = (
+    OrganisationCreated,
+    ApiKeyCreated,
+    ApiKeyRevoked,
+    AchievementPublished,
+    AchievementRetired,
+    IssuerProfilePublished,
+    AssessmentPassed,
+    CredentialIssued,
+    CredentialStatusChanged,
+)

@@ -1,0 +1,156 @@
+"""Events leave through here only: written in the transaction of the fact they report, relayed in order, deleted once acknowledged.
+
+Rules that keep promise 2 (nothing lost, nothing reordered):
+- the relay reads `ORDER BY id` from the start, never `id > cursor`: a row that commits late has a smaller id than one
+  already sent, and a cursor would step over it;
+- a shard (hash of the key) has one owner at a time: the holder of an advisory lock on the very connection that deletes;
+- rows are deleted after the bus has acknowledged them; dying in between sends them again, which consumers absorb.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import asyncpg
+import structlog
+
+from laurel import envelope, telemetry
+from laurel.bus import Bus, BusUnavailable, Producer, Record
+from laurel.database import UNAVAILABLE, Database, Transaction
+from laurel.events import Event
+from laurel.ids import uuid7
+from laurel.topics import route
+
+log = structlog.get_logger()
+
+SHARDS = 8
+POLL_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """An event to send, and the trace that it continues (None: the current span's)."""
+
+    event: Event
+    traceparent: str | None = None
+
+
+async def append(tx: Transaction, outgoing: Sequence[Outgoing | Event], *, now: datetime | None = None) -> None:
+    """Write events to the outbox in the caller's transaction. The order of `outgoing` is kept per key."""
+    if not outgoing:
+        return
+    occurred_at = now or datetime.now(UTC)
+    current = telemetry.current_traceparent()
+    columns: list[tuple[str, int, str, bytes, str, str, str | None, bytes]] = []
+    for item in outgoing:
+        event, traceparent = (item.event, item.traceparent) if isinstance(item, Outgoing) else (item, None)
+        topic, key = route(event)
+        shard = zlib.crc32(key) % SHARDS
+        data = envelope.encode_data(event)
+        columns.append((event.tenant_id, shard, topic, key, uuid7(), event.type, traceparent or current, data))
+    tenants, shards, topics, keys, ids, types, traces, datas = zip(*columns, strict=True)
+    await tx.execute(
+        """
+        INSERT INTO outbox (tenant_id, shard, topic, key, event_id, type, occurred_at, traceparent, data)
+        SELECT t, s, o, k, e, y, $9, p, d
+        FROM unnest($1::text[], $2::smallint[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::bytea[])
+             WITH ORDINALITY AS rows (t, s, o, k, e, y, p, d, n)
+        ORDER BY n
+        """,
+        tenants, shards, topics, keys, ids, types, traces, datas, occurred_at,
+    )  # fmt: skip
+    await tx.execute("SELECT pg_notify(current_schema() || '_outbox', '')")
+
+
+class Relay:
+    """Moves one service's outbox to the bus. Several may run: each shard has one owner, the others stand by."""
+
+    def __init__(self, database: Database, bus: Bus, *, service: str, batch_size: int = 1000) -> None:
+        self._database = database
+        self._bus = bus
+        self._service = service
+        self._batch_size = batch_size
+        self._wake = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Relay until `stop`. Lost connections are taken up again with a back-off; rows wait meanwhile."""
+        pause = 0.1
+        while not stop.is_set():
+            try:
+                async with (
+                    self._database.session() as connection,
+                    self._bus.producer(client_id=f"{self._service}-relay") as producer,
+                ):
+                    pause = 0.1
+                    await self._relay(connection, producer, stop)
+            except (*UNAVAILABLE, BusUnavailable) as error:
+                log.warning(
+                    "relay paused",
+                    service=self._service,
+                    reason=f"{type(error).__name__}: {error}",
+                    seconds=pause,
+                )
+                await _wait(stop, pause)
+                pause = min(pause * 2, 5.0)
+
+    async def _relay(
+        self, connection: asyncpg.Connection[asyncpg.Record], producer: Producer, stop: asyncio.Event
+    ) -> None:
+        owned: list[int] = []
+        await connection.add_listener(f"{self._database.schema}_outbox", lambda *_: self._wake.set())
+        while not stop.is_set():
+            self._wake.clear()
+            if len(owned) < SHARDS:
+                owned = await self._acquire(connection, owned)
+            moved = await self._move(connection, producer, owned) if owned else 0
+            if moved < self._batch_size:
+                await _wait(self._wake, POLL_S, also=stop)
+
+    async def _acquire(self, connection: asyncpg.Connection[asyncpg.Record], owned: list[int]) -> list[int]:
+        # A second relay is refused here until the first one's connection is gone: the lock lives and dies with it.
+        free = await connection.fetch(
+            "SELECT s FROM generate_series(0, $1 - 1) AS s WHERE NOT s = ANY ($2::int[]) "
+            "AND pg_try_advisory_lock(hashtextextended(current_schema() || ':outbox:' || s, 0))",
+            SHARDS, owned,
+        )  # fmt: skip
+        return sorted({*owned, *(row["s"] for row in free)})
+
+    async def _move(self, connection: asyncpg.Connection[asyncpg.Record], producer: Producer, owned: list[int]) -> int:
+        rows = await connection.fetch(
+            "SELECT id, topic, key, event_id, type, occurred_at, traceparent, data FROM outbox "
+            "WHERE shard = ANY ($1::smallint[]) ORDER BY id LIMIT $2",
+            owned, self._batch_size,
+        )  # fmt: skip
+        if not rows:
+            return 0
+        source = f"/laurel/{self._service}"
+        records = [
+            Record(
+                topic=row["topic"],
+                key=row["key"],
+                value=row["data"],
+                headers=envelope.headers(
+                    event_id=row["event_id"], event_type=row["type"], source=source,
+                    time=row["occurred_at"], traceparent=row["traceparent"],
+                ),
+            )
+            for row in rows
+        ]  # fmt: skip
+        await producer.send(records)
+        await connection.execute("DELETE FROM outbox WHERE id = ANY ($1::bigint[])", [row["id"] for row in rows])
+        telemetry.count("laurel_relayed_total", len(rows), service=self._service)
+        return len(rows)
+
+
+async def _wait(event: asyncio.Event, seconds: float, *, also: asyncio.Event | None = None) -> None:
+    """Return when an event is set or the time is up."""
+    waits = [asyncio.ensure_future(one.wait()) for one in (event, also) if one is not None]
+    try:
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()

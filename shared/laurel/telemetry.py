@@ -1,0 +1,116 @@
+"""Traces (W3C Trace Context over OpenTelemetry) and counters (Prometheus).
+
+A trace follows one learner's pass from the platform's HTTP call to the partner's webhook. Between processes it travels
+as a `traceparent` in outbox rows and event headers. Consumers open one span for each distinct trace in a batch, not one
+a message: a recorded span costs more than handling the message does.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from opentelemetry import trace
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})").fullmatch  # W3C Trace Context §3.2
+
+REGISTRY = CollectorRegistry()
+_counters: dict[str, Counter] = {}
+_gauges: dict[str, Gauge] = {}
+
+
+def configure(service: str, *, exporter: SpanExporter | None = None) -> TracerProvider:
+    """Start tracing for this process: to `exporter`, else to OTEL_EXPORTER_OTLP_ENDPOINT, else only propagate.
+
+    LAUREL_TRACE_RATIO (default 1.0) samples new traces; a caller's decision is always followed.
+    """
+    ratio = float(os.environ.get("LAUREL_TRACE_RATIO", "1.0"))
+    provider = TracerProvider(
+        resource=Resource.create({"service.name": f"laurel-{service}"}),
+        sampler=ParentBased(TraceIdRatioBased(ratio)),
+    )
+    if exporter is None and os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+        exporter = OTLPSpanExporter()
+    if exporter is not None:
+        provider.add_span_processor(BatchSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    return provider
+
+
+def parse_traceparent(value: str | None) -> SpanContext | None:
+    """The context in a traceparent header; None where it is absent or malformed (§3.2.2: then start a new trace)."""
+    match = _TRACEPARENT(value) if value else None
+    if match is None:
+        return None
+    context = SpanContext(
+        trace_id=int(match[1], 16),
+        span_id=int(match[2], 16),
+        is_remote=True,
+        trace_flags=TraceFlags(int(match[3], 16)),
+    )
+    return context if context.is_valid else None
+
+
+def format_traceparent(context: SpanContext) -> str | None:
+    """The header value of a span's context; None for an invalid one."""
+    if not context.is_valid:
+        return None
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags & 1:02x}"
+
+
+def current_traceparent() -> str | None:
+    """The traceparent of the span that is open here, if any."""
+    return format_traceparent(trace.get_current_span().get_span_context())
+
+
+def start_span(
+    name: str,
+    *,
+    parent: str | None = None,
+    kind: SpanKind = SpanKind.INTERNAL,
+    attributes: Mapping[str, str | int | float | bool] | None = None,
+) -> Span:
+    """A span that the caller ends; it does not become current. parent: a traceparent to continue."""
+    remote = parse_traceparent(parent)
+    context = trace.set_span_in_context(NonRecordingSpan(remote)) if remote else None
+    return trace.get_tracer("laurel").start_span(name, context=context, kind=kind, attributes=dict(attributes or {}))
+
+
+@contextmanager
+def span(
+    name: str,
+    *,
+    parent: str | None = None,
+    kind: SpanKind = SpanKind.INTERNAL,
+    attributes: Mapping[str, str | int | float | bool] | None = None,
+) -> Iterator[Span]:
+    """A span that is current while the block runs. parent: a traceparent to continue; None: the current span."""
+    opened = start_span(name, parent=parent, kind=kind, attributes=attributes)
+    with trace.use_span(opened, end_on_exit=True):
+        yield opened
+
+
+def count(name: str, amount: float = 1, **labels: str) -> None:
+    """Add to a counter. Call it once a batch: each call costs microseconds."""
+    counter = _counters.get(name)
+    if counter is None:
+        counter = _counters[name] = Counter(name, name.replace("_", " "), sorted(labels), registry=REGISTRY)
+    (counter.labels(**labels) if labels else counter).inc(amount)
+
+
+def gauge(name: str, value: float, **labels: str) -> None:
+    """Set a gauge."""
+    known = _gauges.get(name)
+    if known is None:
+        known = _gauges[name] = Gauge(name, name.replace("_", " "), sorted(labels), registry=REGISTRY)
+    (known.labels(**labels) if labels else known).set(value)

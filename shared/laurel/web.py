@@ -1,0 +1,406 @@
+"""The HTTP edge, the same for every service: problem documents, the body guard, API keys, tracing, docs, health.
+
+Errors are RFC 9457 problem documents; a 5xx is a bug, except 503 while the database is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib.resources
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Any
+
+import msgspec
+import structlog
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.staticfiles import StaticFiles
+from opentelemetry.trace import SpanKind, Status, StatusCode
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from laurel import telemetry
+from laurel.bus import BusUnavailable
+from laurel.database import UNAVAILABLE, Database
+from laurel.security import BadJson, KnownKeys, Principal, guard_json, hash_secret, parse_api_key
+
+log = structlog.get_logger()
+
+PROBLEM_JSON = "application/problem+json"  # RFC 9457 §3
+MAX_BODY = 1 << 20
+CSP = "default-src 'none'; style-src 'self'; img-src 'self' data:; script-src 'self'; connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"  # noqa: E501
+
+
+class FieldError(BaseModel):
+    """One thing that is wrong with the input."""
+
+    field: str = Field(description="JSON pointer (RFC 6901), column or parameter name.")
+    code: str = Field(description="Stable snake_case word.")
+    detail: str = Field(description="What is wrong, and the fix.")
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457 §3.1."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str | None = None
+    errors: list[FieldError] = []
+
+
+class Problem(Exception):
+    """Answer with a problem document. `code` becomes its type: urn:laurel:problem:<code>."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        title: str | None = None,
+        errors: Sequence[FieldError] = (),
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(f"{status} {code}: {detail}")
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.title = title or code.replace("_", " ").capitalize()
+        self.errors = list(errors)
+        self.headers = headers or {}
+
+    def response(self, instance: str | None = None) -> Response:
+        """The HTTP response."""
+        document = ProblemDocument(
+            type=f"urn:laurel:problem:{self.code}", title=self.title, status=self.status, detail=self.detail,
+            instance=instance, errors=self.errors,
+        )  # fmt: skip
+        return Response(
+            document.model_dump_json(exclude_none=True),
+            self.status,
+            media_type=PROBLEM_JSON,
+            headers=self.headers,
+        )
+
+
+def not_found(what: str) -> Problem:
+    """The one answer for "not there" and "not yours"."""
+    return Problem(404, "not_found", f"there is no such {what}")
+
+
+PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"description": text, "content": {PROBLEM_JSON: {"schema": ProblemDocument.model_json_schema()}}}
+    for status, text in {
+        400: "The body is not acceptable JSON.", 401: "No valid API key.", 403: "The key lacks the scope.",
+        404: "Not there, or not yours.", 409: "In conflict with what is stored.", 413: "Too large.",
+        415: "Wrong media type.", 422: "The input is wrong; `errors` names each field.",
+        429: "Too much; see Retry-After.", 503: "Try again; see Retry-After.",
+    }.items()
+}  # fmt: skip
+
+
+def create_app(
+    name: str,
+    *,
+    title: str,
+    description: str,
+    database: Database,
+    max_body: int = MAX_BODY,
+    streamed: Sequence[str] = (),
+    readiness: Callable[[], Awaitable[None]] | None = None,
+) -> FastAPI:
+    """A FastAPI application with the house's edge around it. Paths of the API begin with /<name>/v1.
+
+    streamed: path patterns (regular expressions) whose bodies are not JSON documents and are read by their handler.
+    readiness: raises when the service cannot serve; default: the database answers.
+    """
+    prefix = f"/{name}/v1"
+    app = FastAPI(
+        title=title, description=description, version="1.0.0", openapi_url=f"{prefix}/openapi.json",
+        docs_url=None, redoc_url=None, responses=PROBLEM_RESPONSES, redirect_slashes=False,
+    )  # fmt: skip
+    app.state.database = database
+    app.state.known_keys = KnownKeys()
+    app.add_middleware(_Guard, max_body=max_body, streamed=[re.compile(one) for one in streamed])
+    app.add_middleware(_Edge, service=name)
+    _handle_errors(app)
+    _serve_docs(app, prefix, title)
+
+    @app.get("/healthz", include_in_schema=False)
+    async def healthz() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @app.get("/readyz", include_in_schema=False)
+    async def readyz() -> dict[str, str]:
+        await (readiness or database.ping)()
+        return {"status": "ready"}
+
+    return app
+
+
+# --- errors -------------------------------------------------------------------------------------------------
+
+
+def _handle_errors(app: FastAPI) -> None:
+    @app.exception_handler(Problem)
+    async def problem(request: Request, error: Problem) -> Response:
+        return error.response(request.url.path)
+
+    @app.exception_handler(BadJson)
+    async def bad_json(request: Request, error: BadJson) -> Response:
+        return _bad_json(error).response(request.url.path)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        errors = [_field_error(one) for one in error.errors()[:100]]
+        detail = f"{errors[0].field}: {errors[0].detail}" if errors else "the input does not have the documented form"
+        return Problem(422, "invalid_input", detail, errors=errors).response(request.url.path)
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        words = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+        details = {
+            404: "there is nothing at this path",
+            405: "this path does not take that method; see Allow",
+        }
+        detail = details.get(error.status_code, str(error.detail))
+        headers = dict(error.headers or {})
+        return Problem(error.status_code, words, detail, headers=headers).response(request.url.path)
+
+
+def _bad_json(error: BadJson) -> Problem:
+    return Problem(413 if error.code == "too_large" else 400, error.code, error.detail)
+
+
+def _field_error(error: dict[str, Any]) -> FieldError:
+    place = [str(part) for part in error["loc"]]
+    where = place[1:] if place[:1] in (["body"], ["query"], ["path"], ["header"]) else place
+    if place[:1] == ["body"]:
+        pointer = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in where)
+    else:
+        pointer = ".".join(where)
+    return FieldError(field=pointer or "body", code=str(error["type"]), detail=_printable(str(error["msg"])))
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()[:500]
+
+
+# --- middleware ---------------------------------------------------------------------------------------------
+
+
+class _Guard:
+    """Reads a JSON body whole (bounded), guards it, and hands the same bytes on."""
+
+    def __init__(self, app: ASGIApp, *, max_body: int, streamed: list[re.Pattern[str]]) -> None:
+        self._app = app
+        self._max_body = max_body
+        self._streamed = streamed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        bodyless = scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS", "TRACE")
+        if bodyless or any(one.fullmatch(scope["path"]) for one in self._streamed):
+            await self._app(scope, receive, send)
+            return
+        body = bytearray()
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > self._max_body:
+                problem = Problem(413, "too_large", f"the body is larger than {self._max_body} bytes")
+                await problem.response(scope["path"])(scope, receive, send)
+                return
+        content_type = dict(scope["headers"]).get(b"content-type", b"").split(b";")[0].strip().lower()
+        if body and (content_type in (b"", b"application/json") or content_type.endswith(b"+json")):
+            try:
+                guard_json(bytes(body), max_bytes=self._max_body)
+            except BadJson as error:
+                await _bad_json(error).response(scope["path"])(scope, receive, send)
+                return
+        replayed = False
+
+        async def replay() -> Message:
+            nonlocal replayed
+            if replayed:
+                return await receive()
+            replayed = True
+            return {"type": "http.request", "body": bytes(body), "more_body": False}
+
+        await self._app(scope, replay, send)
+
+
+class _Edge:
+    """Outermost: the server span, security headers, and the last resort for what nobody caught."""
+
+    def __init__(self, app: ASGIApp, *, service: str) -> None:
+        self._app = app
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        parent = dict(scope["headers"]).get(b"traceparent", b"").decode("latin-1") or None
+        status = 500
+        started = False
+
+        async def with_headers(message: Message) -> None:
+            nonlocal status, started
+            if message["type"] == "http.response.start":
+                status, started = message["status"], True
+                present = {name.lower() for name, _ in message["headers"]}
+                message["headers"] = [
+                    *message["headers"],
+                    *((name, value) for name, value in _SECURITY_HEADERS if name not in present),
+                ]
+            await send(message)
+
+        attributes = {"http.request.method": scope["method"], "laurel.service": self._service}
+        with telemetry.span(f"{scope['method']}", parent=parent, kind=SpanKind.SERVER, attributes=attributes) as span:
+            try:
+                await self._app(scope, receive, with_headers)
+            except (*UNAVAILABLE, BusUnavailable) as error:
+                log.warning(
+                    "unavailable",
+                    service=self._service,
+                    path=scope["path"],
+                    reason=f"{type(error).__name__}: {error}",
+                )
+                if started:
+                    raise
+                problem = Problem(
+                    503,
+                    "unavailable",
+                    "a part that this needs is out of reach; try again",
+                    headers={"Retry-After": "2"},
+                )
+                await problem.response(scope["path"])(scope, receive, with_headers)
+            except Exception:
+                log.exception("unhandled error", service=self._service, path=scope["path"])
+                span.set_status(Status(StatusCode.ERROR))
+                if started:
+                    raise
+                problem = Problem(
+                    500,
+                    "internal_error",
+                    "this is our fault and has been logged; nothing was stored by this request",
+                )
+                await problem.response(scope["path"])(scope, receive, with_headers)
+            route = scope.get("route")
+            span.update_name(f"{scope['method']} {getattr(route, 'path', 'unmatched')}")
+            span.set_attribute("http.response.status_code", status)
+
+
+_SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
+    (b"content-security-policy", CSP.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+
+
+# --- docs ---------------------------------------------------------------------------------------------------
+
+
+def _serve_docs(app: FastAPI, prefix: str, title: str) -> None:
+    """Swagger UI from our own disk: the docs work offline and leak nothing to a CDN."""
+    folder = importlib.resources.files("fastapi_offline") / "static"
+    app.mount(f"{prefix}/docs/assets", StaticFiles(directory=str(folder)), name="docs-assets")
+    page = get_swagger_ui_html(
+        openapi_url=f"{prefix}/openapi.json",
+        title=f"{title} – API",
+        swagger_js_url=f"{prefix}/docs/assets/swagger-ui-bundle.js",
+        swagger_css_url=f"{prefix}/docs/assets/swagger-ui.css",
+        swagger_favicon_url=f"{prefix}/docs/assets/favicon.png",
+    )
+    html = bytes(page.body).decode()
+    inline = re.search(r"<script>(.*?)</script>", html, re.DOTALL)
+    digest = hashlib.sha256((inline[1] if inline else "").encode()).digest()
+    import base64
+
+    policy = CSP.replace(
+        "script-src 'self'", f"script-src 'self' 'sha256-{base64.b64encode(digest).decode()}'"
+    ).replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
+
+    @app.get(f"{prefix}/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(html, headers={"Content-Security-Policy": policy})
+
+
+# --- who is calling -----------------------------------------------------------------------------------------
+
+_bearer = HTTPBearer(auto_error=False, description="An API key: laurel_…")
+_RETRIES = (0.0, 0.1, 0.3, 0.6)  # a key made a moment ago reaches the other services with its event
+
+
+def _unauthorized(detail: str) -> Problem:
+    return Problem(401, "unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="laurel"'})
+
+
+async def authenticate(
+    request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Principal:
+    """The principal of the request's API key. Raises Problem 401."""
+    if given is None:
+        raise _unauthorized("send your API key as `Authorization: Bearer laurel_…`")
+    parsed = parse_api_key(given.credentials)
+    if parsed is None:
+        raise _unauthorized("this is not an API key of ours; it looks like laurel_… and is copied whole")
+    key_id, secret = parsed
+    secret_hash = hash_secret(secret)
+    known: KnownKeys = request.app.state.known_keys
+    found = known.get(key_id, secret_hash)
+    if found is not None:
+        return found
+    database: Database = request.app.state.database
+    for pause in _RETRIES:
+        await asyncio.sleep(pause)
+        async with database.transaction(public_id=key_id) as tx:
+            row = await tx.fetchrow(
+                "SELECT tenant_id, secret_hash, scopes, (revoked_at IS NULL AND coalesce(expires_at > now(), true)) AS valid "
+                "FROM api_keys WHERE key_id = $1",
+                key_id,
+            )
+        if row is not None:
+            break
+    else:
+        raise _unauthorized("this API key is not known here")
+    if not row["valid"] or row["secret_hash"] != secret_hash:
+        raise _unauthorized("this API key is wrong, revoked or expired")
+    principal = Principal(row["tenant_id"], key_id, frozenset(row["scopes"]))
+    known.put(secret_hash, principal)
+    return principal
+
+
+def requires(scope: str) -> Callable[..., Awaitable[Principal]]:
+    """A dependency: the caller's principal, if its key has `scope`. Raises Problem 401, 403."""
+
+    async def check(principal: Annotated[Principal, Depends(authenticate)]) -> Principal:
+        if scope not in principal.scopes:
+            raise Problem(403, "missing_scope", f"this API key lacks the scope {scope!r}; make one that has it")
+        return principal
+
+    return check
+
+
+def json_response(
+    value: Any,
+    status: int = 200,
+    *,
+    headers: dict[str, str] | None = None,
+    media_type: str = "application/json",
+) -> Response:
+    """Answer with msgspec-encoded JSON (bytes go out as they are)."""
+    body = value if isinstance(value, bytes) else msgspec.json.encode(value)
+    return Response(body, status, media_type=media_type, headers=headers)
