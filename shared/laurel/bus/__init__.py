@@ -21,6 +21,8 @@ from types import TracebackType
 from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 __all__ = [
+    "MAX_POLL_BYTES",
+    "MAX_RECORD_BYTES",
     "Bus",
     "BusError",
     "BusUnavailable",
@@ -33,6 +35,7 @@ __all__ = [
     "TopicPartition",
     "TopicSpec",
     "connect",
+    "murmur2",
     "partition_for",
 ]
 
@@ -46,7 +49,7 @@ class BusUnavailable(BusError):
 
 
 class PartitionsLost(BusError):
-    """A commit for a partition that this member does not own (any more). Drop the batch: the owner reads it."""
+    """A commit for a partition that this member does not own (any more). Drop the batch."""
 
     def __init__(self, partitions: Iterable[TopicPartition], reason: str) -> None:
         self.partitions = frozenset(partitions)
@@ -85,7 +88,7 @@ class Message(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """A topic as it must exist. ``retention_ms=None`` keeps records for ever; ``compacted`` the last per key."""
+    """A topic. ``retention_ms=None`` keeps records for ever; ``compacted`` keeps the last per key."""
 
     name: str
     partitions: int = 6
@@ -111,8 +114,8 @@ class Producer(Protocol):
         """Return when ALL records are durably acknowledged.
 
         Raises BusUnavailable when that did not happen within the request timeout: some records may have been
-        written, and the caller sends the whole batch again. Duplicates are then possible; a wrong order of one
-        key is not, because nothing of the failed attempt can arrive any more once the next attempt starts.
+        written, and the caller sends the whole batch again. Duplicates are then possible; a wrong order of
+        one key is not, because nothing of the failed attempt can arrive once the next attempt starts.
         Raises BusError for a record that can never be sent (unknown topic, too large).
         """
         ...
@@ -132,7 +135,7 @@ class Consumer(Protocol):
     ) -> None: ...
 
     async def poll(self, max_records: int, timeout: float) -> list[Message]:
-        """At most ``max_records`` messages (about 16 MiB) of owned, unpaused partitions; waits up to ``timeout`` s.
+        """At most ``max_records`` messages (about 16 MiB) of owned, unpaused partitions; waits ``timeout`` s.
 
         Each message comes once per ownership, in offset order within its partition. May return []. Raises
         BusUnavailable while the broker cannot be reached: poll again, the member rejoins by itself.
@@ -140,8 +143,8 @@ class Consumer(Protocol):
         ...
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Store the next offsets to read. Raises PartitionsLost when this member does not own all of them (any
-        more), BusUnavailable when the broker did not answer in time (nothing is known then: commit again)."""
+        """Store the next offsets to read. Raises PartitionsLost when this member does not own all of them,
+        BusUnavailable when the broker did not answer in time (nothing is known then: commit again)."""
         ...
 
     def on_revoke(self, drain: Drain) -> None:
@@ -169,8 +172,8 @@ class Bus(Protocol):
     def producer(self, *, client_id: str) -> Producer: ...
 
     def consumer(self, *, group: str, topics: Sequence[str], member_id: str) -> Consumer:
-        """A member of ``group``, which starts at the earliest offset when it is new. ``member_id`` is unique among
-        the group's living members and stable across restarts of one member (a pod's name, not a random one)."""
+        """A member of ``group``, which starts at the earliest offset when it is new. ``member_id`` is unique
+        among the group's living members and stable across restarts of a member (a pod's name)."""
         ...
 
     async def lag(self, group: str, topics: Sequence[str]) -> dict[TopicPartition, int]:
@@ -216,6 +219,11 @@ def connect(
         f"bus URL with scheme {scheme!r}: use postgres://user@host/database or kafka://host:port[,host:port]"
     )
 
+
+# What one record (key, value and headers) may weigh; Kafka's own default limit is 1 MiB with overhead.
+MAX_RECORD_BYTES = 1_000_000
+# What one poll may weigh, a last record that begins below it included.
+MAX_POLL_BYTES = 16 * 1024 * 1024
 
 _MASK = 0xFFFFFFFF
 _MULTIPLIER = 0x5BD1E995

@@ -1,0 +1,268 @@
+"""The embedded default: topics, groups and offsets in PostgreSQL (docs/adr/0002-postgres-bus.md).
+
+How a record travels:
+1. ``send`` appends under the lock of each partition's row, in one transaction (postgres_schema.append): offsets have no
+   gaps and become visible in order, so a reader never passes a record that commits late.
+2. NOTIFY wakes the consumers of the topic; a poll every half second covers a lost wake-up.
+3. A consumer owns a partition through a session advisory lock and commits on that very connection
+   (postgres_consumer): who loses the connection has lost the partition.
+
+Sessions, advisory locks and LISTEN need a direct connection or a session-pooling proxy, never transaction pooling.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from types import TracebackType
+from typing import Self
+from uuid import uuid4
+
+import msgspec
+
+from laurel.bus import (
+    MAX_RECORD_BYTES,
+    BusError,
+    BusUnavailable,
+    Record,
+    TopicPartition,
+    TopicSpec,
+    partition_for,
+)
+from laurel.bus.postgres_consumer import PostgresConsumer
+from laurel.bus.postgres_schema import migrate
+from laurel.bus.postgres_session import FENCE, Connection, Session, advisory_key, split_url
+
+# One append is one transaction of at most this much; a larger send takes several, in order.
+_APPEND_BYTES = 8 * 1024 * 1024
+# How long a producer believes a topic's number of partitions (Kafka's metadata.max.age.ms is 5 min).
+_PARTITIONS_AGE = 60.0
+
+_TOPIC_ROWS = "SELECT id, topic, partition FROM {s}.partitions WHERE topic = ANY ($1) ORDER BY topic, partition"
+_APPEND = "SELECT {s}.append($1, $2, $3, $4, $5, $6, $7, $8)"
+_UPSERT_TOPIC = """
+    INSERT INTO {s}.topics (topic, partitions, retention_ms, compacted) VALUES ($1, $2, $3, $4)
+    ON CONFLICT (topic) DO UPDATE SET partitions = greatest({s}.topics.partitions, excluded.partitions),
+        retention_ms = excluded.retention_ms, compacted = excluded.compacted
+"""
+_ADD_PARTITIONS = """
+    INSERT INTO {s}.partitions (topic, partition) SELECT $1, generate_series(0, $2 - 1)
+    ON CONFLICT (topic, partition) DO NOTHING
+"""
+_LAG = """
+    SELECT p.topic, p.partition,
+        p.next_offset - greatest(coalesce(o.next_offset, 0), coalesce(
+            (SELECT m."offset" FROM {s}.messages m WHERE m.partition_id = p.id ORDER BY m."offset" LIMIT 1),
+            p.next_offset)) AS lag
+    FROM {s}.partitions p LEFT JOIN {s}.offsets o ON o.partition_id = p.id AND o.grp = $1
+    WHERE p.topic = ANY ($2)
+"""
+
+
+class PostgresBus:
+    """See :func:`laurel.bus.connect`."""
+
+    def __init__(self, url: str, *, request_timeout: float, session_timeout: float, rebalance_timeout: float) -> None:
+        self._dsn, self._schema = split_url(url)
+        self._request_timeout = request_timeout
+        self._session_timeout = session_timeout
+        self._rebalance_timeout = rebalance_timeout
+        self._session = Session(self._dsn, name="laurel bus", timeout=request_timeout)
+
+    async def ensure_topics(self, topics: Iterable[TopicSpec]) -> None:
+        wanted = list(topics)
+        async with self._session.use("ensure topics") as connection:
+            await migrate(connection, self._schema)
+            async with connection.transaction():
+                await connection.execute("SELECT pg_advisory_xact_lock($1)", advisory_key(self._schema, "topics"))
+                for topic in wanted:
+                    await connection.execute(
+                        _UPSERT_TOPIC.format(s=self._schema),
+                        topic.name,
+                        topic.partitions,
+                        topic.retention_ms,
+                        topic.compacted,
+                    )
+                    await connection.execute(_ADD_PARTITIONS.format(s=self._schema), topic.name, topic.partitions)
+
+    def producer(self, *, client_id: str) -> PostgresProducer:
+        return PostgresProducer(self._dsn, self._schema, client_id, self._request_timeout)
+
+    def consumer(self, *, group: str, topics: Sequence[str], member_id: str) -> PostgresConsumer:
+        return PostgresConsumer(
+            self._dsn,
+            self._schema,
+            group=group,
+            topics=topics,
+            member_id=member_id,
+            request_timeout=self._request_timeout,
+            session_timeout=self._session_timeout,
+            rebalance_timeout=self._rebalance_timeout,
+        )
+
+    async def lag(self, group: str, topics: Sequence[str]) -> dict[TopicPartition, int]:
+        async with self._session.use("read lag") as connection:
+            rows = await connection.fetch(_LAG.format(s=self._schema), group, list(topics))
+        return {TopicPartition(row["topic"], row["partition"]): row["lag"] for row in rows}
+
+    async def close(self) -> None:
+        await self._session.close()
+
+
+class _ProducerSession(Session):
+    """A connection that fences its predecessors.
+
+    A send that timed out may still be on its way in an old connection. Both hold the producer's advisory lock, so the
+    new one is of use only when the old backend has ended: nothing of a failed attempt can arrive after a later one.
+    """
+
+    _ever = False
+
+    def __init__(self, dsn: str, *, name: str, timeout: float) -> None:
+        super().__init__(dsn, name=name, timeout=timeout, settings={"work_mem": "64MB"})
+        self._lock_key = advisory_key("producer", str(uuid4()))
+
+    async def prepare(self, connection: Connection) -> None:
+        if self._ever:
+            await connection.execute(FENCE, self._lock_key)
+        await connection.execute("SELECT pg_advisory_lock($1)", self._lock_key)
+        self._ever = True
+
+
+@dataclass(slots=True)
+class _Waiting:
+    records: Sequence[Record]
+    done: asyncio.Future[None]
+
+
+class PostgresProducer:
+    """Appends in the order of the calls; sends that wait at the same moment share a transaction."""
+
+    def __init__(self, dsn: str, schema: str, client_id: str, request_timeout: float) -> None:
+        self._schema = schema
+        self._session = _ProducerSession(dsn, name=f"laurel producer {client_id}", timeout=request_timeout)
+        self._append = _APPEND.format(s=schema)
+        self._partitions: dict[str, list[int]] = {}  # topic → partition ids, in the order of partition
+        self._partitions_until = 0.0
+        self._waiting: deque[_Waiting] = deque()
+        self._writing = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def send(self, records: Sequence[Record]) -> None:
+        if not records:
+            return
+        for record in records:
+            check_size(record)
+        waiting = _Waiting(records, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        try:
+            async with self._writing:
+                if not waiting.done.done():
+                    await self._write()
+        except asyncio.CancelledError:
+            # Not taken yet: it must not be written behind the caller's back.
+            if waiting in self._waiting:
+                self._waiting.remove(waiting)
+            raise
+        await waiting.done
+
+    async def _write(self) -> None:
+        """Write what waits, in order; every waiting send learns what became of it."""
+        taken = list(self._waiting)
+        self._waiting.clear()
+        try:
+            async with self._session.use("send") as connection:
+                missing = await self._learn_partitions(connection, {r.topic for w in taken for r in w.records})
+                for waiting in [w for w in taken if any(r.topic in missing for r in w.records)]:
+                    taken.remove(waiting)
+                    _fail(waiting, BusError(f"unknown topic {', '.join(sorted(missing))}: call ensure_topics first"))
+                for chunk in _chunks(record for w in taken for record in w.records):
+                    await self._append_chunk(connection, chunk)
+        except BaseException as error:
+            for waiting in taken:
+                # All fail alike: which of them were written is unknown, and each caller sends its own again.
+                _fail(waiting, error if isinstance(error, Exception) else _interrupted())
+            if not isinstance(error, Exception):
+                raise
+        else:
+            for waiting in taken:
+                if not waiting.done.done():
+                    waiting.done.set_result(None)
+
+    async def _learn_partitions(self, connection: Connection, topics: set[str]) -> set[str]:
+        """Look up where the topics' partitions are; returns the topics that do not exist."""
+        if monotonic() < self._partitions_until and topics <= self._partitions.keys():
+            return set()
+        topics = topics | self._partitions.keys()
+        found: dict[str, list[int]] = {}
+        for row in await connection.fetch(_TOPIC_ROWS.format(s=self._schema), sorted(topics)):
+            found.setdefault(row["topic"], []).append(row["id"])
+        self._partitions = found
+        self._partitions_until = monotonic() + _PARTITIONS_AGE
+        return topics - found.keys()
+
+    async def _append_chunk(self, connection: Connection, chunk: Sequence[Record]) -> None:
+        partitions = self._partitions
+        counts: Counter[int] = Counter()
+        ids: list[int] = []
+        nths: list[int] = []
+        for record in chunk:
+            rows = partitions[record.topic]
+            row = rows[partition_for(record.key, len(rows))]
+            ids.append(row)
+            nths.append(counts[row])
+            counts[row] += 1
+        await connection.execute(
+            self._append,
+            list(counts.keys()),
+            list(counts.values()),
+            list({record.topic for record in chunk}),
+            ids,
+            nths,
+            [record.key for record in chunk],
+            [record.value for record in chunk],
+            [msgspec.msgpack.encode(record.headers) for record in chunk],
+        )
+
+
+def check_size(record: Record) -> None:
+    """Refuse on both transports what one of them could not carry."""
+    size = len(record.key) + len(record.value) + sum(len(n) + len(v) for n, v in record.headers)
+    if size > MAX_RECORD_BYTES:
+        raise BusError(
+            f"record for topic {record.topic} has {size} bytes, the limit is {MAX_RECORD_BYTES}: "
+            "keep large content in a store and send its id"
+        )
+
+
+def _fail(waiting: _Waiting, error: Exception) -> None:
+    if not waiting.done.done():
+        waiting.done.set_exception(error)
+        waiting.done.exception()  # marks it as retrieved: a cancelled caller does not ask
+
+
+def _interrupted() -> BusUnavailable:
+    return BusUnavailable("PostgreSQL bus, send: the send that it shared a transaction with was cancelled; send again")
+
+
+def _chunks(records: Iterable[Record]) -> Iterable[list[Record]]:
+    chunk: list[Record] = []
+    size = 0
+    for record in records:
+        if chunk and size + len(record.value) > _APPEND_BYTES:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(record)
+        size += len(record.key) + len(record.value) + 64
+    if chunk:
+        yield chunk
