@@ -33,6 +33,17 @@ UNAVAILABLE: tuple[type[BaseException], ...] = (
     asyncpg.LockNotAvailableError,
 )
 
+_UNABLE_TO_CLOSE: tuple[type[BaseException], ...] = (*UNAVAILABLE, asyncio.CancelledError)
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether `error` says that the database is out of reach for now.
+
+    asyncpg's InterfaceError also stands for values that do not fit a column (then it is a ValueError too): waiting
+    does not mend those.
+    """
+    return isinstance(error, UNAVAILABLE) and not isinstance(error, ValueError)
+
 
 class Database:
     """A pool for one service and one role. Open with `async with Database(...) as database`."""
@@ -89,7 +100,7 @@ class Database:
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-        """A connection of one's own, outside the pool: for advisory locks and LISTEN. Raises what asyncpg.connect raises."""
+        """A connection of one's own, outside the pool: for advisory locks and LISTEN. Raises one of UNAVAILABLE."""
         connection = await asyncpg.connect(
             command_timeout=self._command_timeout,
             **connect_arguments(self.dsn, schema=self.schema, timeout=self._connect_timeout),
@@ -99,7 +110,7 @@ class Database:
         finally:
             try:
                 await asyncio.wait_for(connection.close(), 2.0)
-            except (*UNAVAILABLE, asyncio.CancelledError):
+            except _UNABLE_TO_CLOSE:
                 connection.terminate()
 
     async def ping(self) -> None:
@@ -152,7 +163,7 @@ def row_level_security(table: str, service: str, *, public_id: str | None = None
 
 
 def kernel_tables(service: str) -> str:
-    """SQL of the tables that every service has: outbox, dead letters, API keys. Version 1; never edit, add a version 2."""
+    """SQL of the tables that every service has: outbox, dead letters, API keys. Never edit; add a version 2."""
     return (
         """
 CREATE TABLE outbox (

@@ -1,4 +1,4 @@
-"""Records that could not be handled, kept with their original bytes and the reason, in the transaction of their batch."""
+"""Records that could not be handled: their original bytes and the reason, kept in the transaction of their batch."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ async def bury(tx: Transaction, consumer: str, letters: Sequence[DeadLetter]) ->
         return
     await tx.executemany(
         """
-        INSERT INTO dead_letters (tenant_id, consumer, topic, partition, "offset", key, value, headers, event_type, code, detail)
+        INSERT INTO dead_letters
+            (tenant_id, consumer, topic, partition, "offset", key, value, headers, event_type, code, detail)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
         ON CONFLICT (consumer, topic, partition, "offset") DO NOTHING
         """,

@@ -30,7 +30,7 @@ class Reject(LaurelError):
 
 
 class NotNow(LaurelError):
-    """Not now: something that this record needs is out of reach. The batch is tried again after a pause, never dead-lettered."""
+    """Not now: something that the batch needs is out of reach. It is tried again after a pause, never dead-lettered."""
 
 
 class Stuck(LaurelError):

@@ -36,7 +36,7 @@ class OrganisationCreated(Event, frozen=True, kw_only=True):
 
 
 class ApiKeyCreated(Event, frozen=True, kw_only=True):
-    """A key may be used from now on. `secret_hash` is the hex SHA-256 of the key's secret part; the secret is nowhere stored."""
+    """A key may be used from now on. secret_hash: hex SHA-256 of its secret part (itself stored nowhere)."""
 
     type: ClassVar[str] = "laurel.api_key.created.v1"
 
@@ -103,7 +103,7 @@ class IssuerProfilePublished(Event, frozen=True, kw_only=True):
 
 
 class Recipient(msgspec.Struct, frozen=True, kw_only=True):
-    """Who the credential is about, as it will stand in it: a DID, or a hashed identifier (Open Badges 3.0 §IdentityObject)."""
+    """Who the credential is about, as it will stand in it: a DID, or a hashed identifier (OB 3.0 §IdentityObject)."""
 
     did: str | None = None
     identity_hash: str | None = None

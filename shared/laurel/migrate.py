@@ -1,4 +1,4 @@
-"""Schemas, roles and migrations. Run as the database's administrator: `laurel migrate`, once, before anything starts."""
+"""Schemas, roles and migrations. Run as the database's administrator: `laurel migrate`, before anything starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events leave through here only: written in the transaction of the fact they report, relayed in order, deleted once acknowledged.
+"""Events leave through here only: written in the transaction of the fact, relayed in order, deleted once acknowledged.
 
 Rules that keep promise 2 (nothing lost, nothing reordered):
 - the relay reads `ORDER BY id` from the start, never `id > cursor`: a row that commits late has a smaller id than one
@@ -28,6 +28,7 @@ from laurel.topics import route
 log = structlog.get_logger()
 
 SHARDS = 8
+_OUT_OF_REACH: tuple[type[BaseException], ...] = (*UNAVAILABLE, BusUnavailable)
 POLL_S = 0.2
 
 
@@ -57,8 +58,8 @@ async def append(tx: Transaction, outgoing: Sequence[Outgoing | Event], *, now: 
         """
         INSERT INTO outbox (tenant_id, shard, topic, key, event_id, type, occurred_at, traceparent, data)
         SELECT t, s, o, k, e, y, $9, p, d
-        FROM unnest($1::text[], $2::smallint[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::bytea[])
-             WITH ORDINALITY AS rows (t, s, o, k, e, y, p, d, n)
+        FROM unnest($1::text[], $2::smallint[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[],
+                    $8::bytea[]) WITH ORDINALITY AS rows (t, s, o, k, e, y, p, d, n)
         ORDER BY n
         """,
         tenants, shards, topics, keys, ids, types, traces, datas, occurred_at,
@@ -87,7 +88,9 @@ class Relay:
                 ):
                     pause = 0.1
                     await self._relay(connection, producer, stop)
-            except (*UNAVAILABLE, BusUnavailable) as error:
+            except _OUT_OF_REACH as error:
+                if isinstance(error, ValueError):
+                    raise
                 log.warning(
                     "relay paused",
                     service=self._service,

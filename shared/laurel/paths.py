@@ -1,8 +1,8 @@
-"""The gateway's path space: which service answers which path. The embedded gateway and deploy/gateway are checked against it."""
+"""The gateway's path space: which service answers which path. Both gateways, embedded and nginx, follow it."""
 
 from __future__ import annotations
 
-# Longest prefix wins. A prefix that ends in "/" covers everything below it; one that does not matches exactly that path.
+# Longest prefix wins. A prefix that ends in "/" covers everything below it; any other is exactly that path.
 PATHS: dict[str, str] = {
     "/assessment/": "assessment",
     "/achievements/": "assessment",

@@ -52,8 +52,8 @@ async def serve_http(
     serving = asyncio.create_task(server.serve(sockets=[bound]))
     stopping = asyncio.create_task(stop.wait())
     try:
-        while not server.started and not serving.done():
-            await asyncio.sleep(0.01)
+        while not server.started and not serving.done():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # uvicorn offers a flag, no event
         if listening is not None:
             listening.set()
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)

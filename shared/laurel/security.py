@@ -1,4 +1,4 @@
-"""API keys, sealed personal data, secrets at rest, and the guard that incoming JSON passes before any parser sees it."""
+"""API keys, sealed personal data, secrets at rest, and the guard that incoming JSON passes before any parser."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class CannotUnseal(Exception):
 
 
 def seal(key: bytes, plain: bytes, *, purpose: str) -> str:
-    """AES-256-GCM, bound to its purpose; base64url text. Used for contact data in events and for signing keys at rest."""
+    """AES-256-GCM, bound to its purpose; base64url text. For contact data in events and for signing keys at rest."""
     nonce = os.urandom(12)
     return base64.urlsafe_b64encode(nonce + AESGCM(key).encrypt(nonce, plain, purpose.encode())).decode()
 

@@ -5,10 +5,11 @@ A batch's way (the same numbers stand at the code):
  2. `prepare`, with no transaction open: reserve, and CPU work in processes;
  3. `save` in one transaction: effects, outbox rows, and the dead letters of what was rejected;
  4. commit the offsets.
-Dying anywhere before 4 delivers the batch again, so every effect is idempotent. "Never" (Reject) takes one record out of
-the batch and into a dead letter; "not now" (NotNow, a database or bus out of reach) pauses and tries the batch again; any
-other exception splits the batch until the record that causes it stands alone, and that one is dead-lettered. Too many of
-those in a row mean that we are wrong, not they: the process stops.
+Dying anywhere before 4 delivers the batch again, so every effect is idempotent.
+
+"Never" (Reject) takes one record out of the batch and into a dead letter. "Not now" (NotNow; a database or bus out of
+reach) pauses and tries the batch again. Any other exception splits the batch until the record that causes it stands
+alone, and that one is dead-lettered; too many of those in a row mean that we are wrong, not they: the process stops.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from opentelemetry.trace import Span, SpanKind
 from laurel import envelope, telemetry
 from laurel.bus import Bus, BusUnavailable, Message, PartitionsLost, TopicPartition
 from laurel.bus import Consumer as BusConsumer
-from laurel.database import UNAVAILABLE, Database, Transaction
+from laurel.database import Database, Transaction, is_unavailable
 from laurel.dead_letters import DeadLetter, bury
 from laurel.envelope import Delivered, Undecodable
 from laurel.errors import NotNow, Reject, Stuck
@@ -37,11 +38,14 @@ from laurel.topics import Topic
 
 log = structlog.get_logger()
 
-TRANSIENT: tuple[type[BaseException], ...] = (NotNow, BusUnavailable, *UNAVAILABLE)
 MAX_UNEXPLAINED = 20  # records in a row that a handler failed on without saying why, before the process stops
 MAX_SPANS = 16  # distinct traces of one batch that get a span of their own; the rest keep their producer's
 
 T = TypeVar("T")
+
+
+def _is_not_now(error: BaseException) -> bool:
+    return isinstance(error, (NotNow, BusUnavailable)) or is_unavailable(error)
 
 
 class Handler(Protocol[T]):
@@ -166,22 +170,24 @@ class Engine(Generic[T]):
         for message in messages:
             place = TopicPartition(message.topic, message.partition)
             offsets[place] = max(offsets.get(place, 0), message.offset + 1)
-        try:
-            await source.commit(offsets)  # 4
-        except PartitionsLost as error:
-            log.info("partitions lost before the commit; their new owner repeats the batch", reason=str(error))
+        while offsets:
+            try:
+                await source.commit(offsets)  # 4
+                return
+            except PartitionsLost as error:
+                # Their new owner repeats these; what is still ours must be committed all the same.
+                log.info("partitions lost before the commit", group=self._consumer.group, reason=str(error))
+                offsets = {place: offset for place, offset in offsets.items() if place not in error.partitions}
 
     async def _check_stuck(self, source: BusConsumer) -> None:
         # A consumer can return nothing for ever after a broker was lost. Only the lag tells that from a quiet hour.
         lag = await self._bus.lag(self._consumer.group, [topic.name for topic in self._consumer.topics])
         waiting = sum(lag.get(place, 0) for place in source.assignment())
         if waiting:
-            raise Stuck(
-                f"{self._consumer.group}: {waiting} records wait and none came in {self._stuck_after_s:.0f} s; restart me"
-            )
+            raise Stuck(f"{self._consumer.group}: {waiting} records wait, none came in {self._stuck_after_s:.0f} s")
 
     async def process(self, messages: Sequence[Message], stop: asyncio.Event) -> bool:
-        """Take one batch through the handler (steps 1 to 3). True: its effects are committed; False: stopped before that."""
+        """Take one batch through steps 1 to 3. True: its effects are committed; False: stopped before that."""
         events: list[Delivered] = []
         refused: list[DeadLetter] = []
         for message in messages:  # 1
@@ -194,11 +200,12 @@ class Engine(Generic[T]):
             try:
                 await self._handle(events, refused)
                 return True
-            except TRANSIENT as error:
+            except Exception as error:
+                if not _is_not_now(error):
+                    raise
                 if time.monotonic() - started > self._stuck_after_s:
-                    raise Stuck(
-                        f"{self._consumer.group}: {type(error).__name__} for {self._stuck_after_s:.0f} s: {error}"
-                    ) from error
+                    what = f"{type(error).__name__} for {self._stuck_after_s:.0f} s: {error}"
+                    raise Stuck(f"{self._consumer.group}: {what}") from error
                 if stop.is_set():
                     return False
                 log.warning("batch waits", group=self._consumer.group, reason=f"{type(error).__name__}: {error}")
@@ -217,28 +224,23 @@ class Engine(Generic[T]):
                 events = [one for one in events if one.message is not delivered.message]
                 self._unexplained = 0
                 refused = [*refused, DeadLetter.of(delivered, error.code, error.detail)]
-            except (*TRANSIENT, asyncio.CancelledError):
-                raise
             except Exception as error:
+                if _is_not_now(error) or isinstance(error, Stuck) or not events:
+                    raise
                 if len(events) > 1:
                     middle = len(events) // 2
                     await self._handle(events[:middle], refused)
                     events, refused = events[middle:], []
                     continue
-                if not events:
-                    raise
                 self._unexplained += 1
                 log.exception("handler failed", group=self._consumer.group, event=events[0].event.type)
                 if self._unexplained > MAX_UNEXPLAINED:
                     raise Stuck(
-                        f"{self._consumer.group}: {self._unexplained} records in a row failed with {type(error).__name__}; "
-                        "the handler is more likely wrong than they are"
+                        f"{self._consumer.group}: {self._unexplained} records in a row failed, the last with "
+                        f"{type(error).__name__}; the handler is more likely wrong than they are"
                     ) from error
-                refused = [
-                    *refused,
-                    DeadLetter.of(events[0], "handler_error", f"{type(error).__name__}: {error}"),
-                ]
-                events = []
+                what = f"{type(error).__name__}: {error}"
+                refused, events = [*refused, DeadLetter.of(events[0], "handler_error", what)], []
 
     async def _attempt(self, events: Sequence[Delivered], refused: Sequence[DeadLetter]) -> None:
         continued, spans = _one_span_a_trace(self._consumer.group, events)

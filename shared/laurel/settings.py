@@ -1,4 +1,4 @@
-"""Settings that every service shares, read from `LAUREL_*` environment variables when a process starts, never at import."""
+"""Settings that every service shares, read from LAUREL_* environment variables when a process starts, not at import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every topic, declared once, as data. Creation, routing, docs/events.md and asyncapi.yaml are derived from this table."""
+"""Every topic, declared once, as data. Creation, routing, docs/events.md and asyncapi.yaml are derived from it."""
 
 from __future__ import annotations
 

@@ -6,7 +6,9 @@ Errors are RFC 9457 problem documents; a 5xx is a bug, except 503 while the data
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
+import hmac
 import importlib.resources
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -27,7 +29,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from laurel import telemetry
 from laurel.bus import BusUnavailable
-from laurel.database import UNAVAILABLE, Database
+from laurel.database import Database, is_unavailable
 from laurel.security import BadJson, KnownKeys, Principal, guard_json, hash_secret, parse_api_key
 
 log = structlog.get_logger()
@@ -271,32 +273,17 @@ class _Edge:
         with telemetry.span(f"{scope['method']}", parent=parent, kind=SpanKind.SERVER, attributes=attributes) as span:
             try:
                 await self._app(scope, receive, with_headers)
-            except (*UNAVAILABLE, BusUnavailable) as error:
-                log.warning(
-                    "unavailable",
-                    service=self._service,
-                    path=scope["path"],
-                    reason=f"{type(error).__name__}: {error}",
-                )
-                if started:
-                    raise
-                problem = Problem(
-                    503,
-                    "unavailable",
-                    "a part that this needs is out of reach; try again",
-                    headers={"Retry-After": "2"},
-                )
-                await problem.response(scope["path"])(scope, receive, with_headers)
-            except Exception:
-                log.exception("unhandled error", service=self._service, path=scope["path"])
+            except Exception as error:
+                if isinstance(error, BusUnavailable) or is_unavailable(error):
+                    log.warning("unavailable", service=self._service, path=scope["path"], reason=repr(error))
+                    detail = "a part that this needs is out of reach; try again"
+                    problem = Problem(503, "unavailable", detail, headers={"Retry-After": "2"})
+                else:
+                    log.exception("unhandled error", service=self._service, path=scope["path"])
+                    problem = Problem(500, "internal_error", "this is our fault and has been logged")
                 span.set_status(Status(StatusCode.ERROR))
                 if started:
                     raise
-                problem = Problem(
-                    500,
-                    "internal_error",
-                    "this is our fault and has been logged; nothing was stored by this request",
-                )
                 await problem.response(scope["path"])(scope, receive, with_headers)
             route = scope.get("route")
             span.update_name(f"{scope['method']} {getattr(route, 'path', 'unmatched')}")
@@ -327,8 +314,6 @@ def _serve_docs(app: FastAPI, prefix: str, title: str) -> None:
     html = bytes(page.body).decode()
     inline = re.search(r"<script>(.*?)</script>", html, re.DOTALL)
     digest = hashlib.sha256((inline[1] if inline else "").encode()).digest()
-    import base64
-
     policy = CSP.replace(
         "script-src 'self'", f"script-src 'self' 'sha256-{base64.b64encode(digest).decode()}'"
     ).replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")
@@ -368,15 +353,15 @@ async def authenticate(
         await asyncio.sleep(pause)
         async with database.transaction(public_id=key_id) as tx:
             row = await tx.fetchrow(
-                "SELECT tenant_id, secret_hash, scopes, (revoked_at IS NULL AND coalesce(expires_at > now(), true)) AS valid "
-                "FROM api_keys WHERE key_id = $1",
+                "SELECT tenant_id, secret_hash, scopes, "
+                "(revoked_at IS NULL AND coalesce(expires_at > now(), true)) AS valid FROM api_keys WHERE key_id = $1",
                 key_id,
             )
         if row is not None:
             break
     else:
         raise _unauthorized("this API key is not known here")
-    if not row["valid"] or row["secret_hash"] != secret_hash:
+    if not (row["valid"] and hmac.compare_digest(row["secret_hash"], secret_hash)):
         raise _unauthorized("this API key is wrong, revoked or expired")
     principal = Principal(row["tenant_id"], key_id, frozenset(row["scopes"]))
     known.put(secret_hash, principal)
