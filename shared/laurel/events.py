@@ -10,10 +10,11 @@ msgspec structs rather than pydantic models: ADR 0001.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 Status = Literal["active", "suspended", "revoked"]
 
 
@@ -32,7 +33,7 @@ class OrganisationCreated(Event, frozen=True, kw_only=True):
 
     slug: str
     name: str
-    created_at: datetime
+    created_at: Instant
 
 
 class ApiKeyCreated(Event, frozen=True, kw_only=True):
@@ -44,8 +45,8 @@ class ApiKeyCreated(Event, frozen=True, kw_only=True):
     secret_hash: str
     scopes: tuple[str, ...]
     label: str
-    created_at: datetime
-    expires_at: datetime | None = None
+    created_at: Instant
+    expires_at: Instant | None = None
 
 
 class ApiKeyRevoked(Event, frozen=True, kw_only=True):
@@ -54,7 +55,7 @@ class ApiKeyRevoked(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "laurel.api_key.revoked.v1"
 
     key_id: str
-    revoked_at: datetime
+    revoked_at: Instant
 
 
 class AchievementPublished(Event, frozen=True, kw_only=True):
@@ -72,7 +73,7 @@ class AchievementPublished(Event, frozen=True, kw_only=True):
     achievement: dict[str, Any]
     validity_days: int | None = None
     status_purposes: tuple[str, ...] = ("revocation",)
-    published_at: datetime
+    published_at: Instant
 
 
 class AchievementRetired(Event, frozen=True, kw_only=True):
@@ -82,7 +83,7 @@ class AchievementRetired(Event, frozen=True, kw_only=True):
 
     achievement_id: str
     version: int
-    retired_at: datetime
+    retired_at: Instant
 
 
 class IssuerProfilePublished(Event, frozen=True, kw_only=True):
@@ -99,7 +100,7 @@ class IssuerProfilePublished(Event, frozen=True, kw_only=True):
     did: str
     profile: dict[str, Any]
     did_document: dict[str, Any]
-    published_at: datetime
+    published_at: Instant
 
 
 class Recipient(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,8 +138,8 @@ class AssessmentPassed(Event, frozen=True, kw_only=True):
     evidence: tuple[str, ...] = ()
     contact: str | None = None
     locale: str | None = None
-    achieved_at: datetime
-    decided_at: datetime
+    achieved_at: Instant
+    decided_at: Instant
     policy_version: int = 1
 
 
@@ -156,9 +157,9 @@ class CredentialIssued(Event, frozen=True, kw_only=True):
     course_run: str | None = None
     contact: str | None = None
     locale: str | None = None
-    issued_at: datetime
-    valid_from: datetime
-    valid_until: datetime | None = None
+    issued_at: Instant
+    valid_from: Instant
+    valid_until: Instant | None = None
     document: msgspec.Raw
 
 
@@ -171,7 +172,7 @@ class CredentialStatusChanged(Event, frozen=True, kw_only=True):
     version: int
     status: Status
     reason: str
-    changed_at: datetime
+    changed_at: Instant
 
 
 ALL: tuple[type[Event], ...] = (
