@@ -1,0 +1,109 @@
+"""The rules of the house that no reviewer has to remember: who may import whom, and where I/O may not be."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SERVICES = ("assessment", "issuer", "notifier", "verifier")
+KERNEL = ROOT / "shared/laurel"
+# What pure code may not touch: the network, the disk, the database, the clock's and the system's side.
+IO_MODULES = {
+    "aiohttp", "aiokafka", "aiosmtplib", "asyncio", "asyncpg", "fastapi", "httpx", "os", "pathlib", "requests", "socket",
+    "sqlalchemy", "starlette", "subprocess", "threading", "time", "urllib.request", "uvicorn",
+}  # fmt: skip
+PURE_READS_OWN_DATA = {"importlib.resources"}  # bundled contexts and schemas, pinned by hash
+
+
+def _imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.relative_to(ROOT)}: relative import"
+            yield node.module or ""
+
+
+def _package(service: str) -> Path:
+    return ROOT / f"services/{service}/laurel_{service}"
+
+
+def _sources(folder: Path) -> list[Path]:
+    found = sorted(folder.rglob("*.py"))
+    assert found, f"{folder} holds no code"
+    return found
+
+
+def _breaks(import_name: str, forbidden: set[str]) -> bool:
+    return any(import_name == one or import_name.startswith(one + ".") for one in forbidden)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_imports_no_other_service(service: str) -> None:
+    others = {f"laurel_{other}" for other in SERVICES if other != service} | {"laurel_local"}
+    broken = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in _sources(_package(service))
+        for name in _imports(path)
+        if _breaks(name, others)
+    ]
+    assert not broken
+
+
+def test_the_kernel_imports_no_service() -> None:
+    services = {f"laurel_{service}" for service in SERVICES} | {"laurel_local"}
+    broken = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in _sources(KERNEL)
+        for name in _imports(path)
+        if _breaks(name, services)
+    ]
+    assert not broken
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*(_package(service) / "domain.py" for service in SERVICES), *_sources(KERNEL / "credential")],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_pure_code_does_no_io(path: Path) -> None:
+    assert not [name for name in _imports(path) if _breaks(name, IO_MODULES)]
+    calls = [node.func for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    names = {ast.unparse(call) for call in calls}
+    assert not names & {"open", "datetime.now", "datetime.utcnow", "date.today", "uuid.uuid4", "random.random", "uuid7"}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_service_answers_the_same_questions_in_the_same_files(service: str) -> None:
+    package = _package(service)
+    for name in ("__main__.py", "config.py", "service.py", "api.py", "handlers.py", "domain.py", "store.py"):
+        assert (package / name).is_file(), f"{service} has no {name}"
+    assert list((package / "migrations").glob("[0-9]*.py")), f"{service} has no migration"
+    readme = (package.parent / "README.md").read_text(encoding="utf-8").lower()
+    for word in ("owns", "consumes", "produces", "fails"):
+        assert word in readme, f"services/{service}/README.md does not say what it {word}"
+
+
+def test_nobody_reaches_the_packages_by_their_folder() -> None:
+    broken = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for folder in ("shared", "services", "deploy", "tests")
+        for path in (ROOT / folder).rglob("*.py")
+        if "node_modules" not in path.parts
+        for name in _imports(path)
+        if name.split(".")[0] in {"shared", "services"}
+    ]
+    assert not broken
+
+
+def test_sql_is_in_few_named_places() -> None:
+    """STYLE 13: SQL stays in store.py and its siblings, not in the HTTP edge or the domain."""
+    for service in SERVICES:
+        for name in ("api.py", "domain.py"):
+            text = (_package(service) / name).read_text(encoding="utf-8")
+            assert "SELECT " not in text, f"{service}/{name} holds SQL"
+            assert "INSERT INTO" not in text, f"{service}/{name} holds SQL"
