@@ -1,0 +1,92 @@
+"""The JSON-LD contexts and JSON schemas that Laurel ships, pinned by SHA-256. Nothing else is ever loaded.
+
+`contexts/manifest.json` and `schemas/manifest.json` name each file, its URL, where its bytes come from, its licence
+and its hash. A context decides what a signed word means: a changed byte must stop the process, not change meanings.
+(VC Data Model 2.0 §5.3 "Integrity of Related Resources"; Data Integrity §4.6 "Context Validation".)
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from laurel.errors import LaurelError
+
+CREDENTIALS_V2 = "https://www.w3.org/ns/credentials/v2"
+CREDENTIALS_V1 = "https://www.w3.org/2018/credentials/v1"
+OPEN_BADGES = "https://purl.imsglobal.org/spec/ob/v3p0/context-3.0.3.json"
+OPEN_BADGES_EXTENSIONS = "https://purl.imsglobal.org/spec/ob/v3p0/extensions.json"
+DID_V1 = "https://www.w3.org/ns/did/v1"
+MULTIKEY_V1 = "https://w3id.org/security/multikey/v1"
+OPEN_BADGES_SCHEMA = "https://purl.imsglobal.org/spec/ob/v3p0/schema/json/ob_v3p0_achievementcredential_schema.json"
+
+
+class UnknownContext(LaurelError):
+    """The document asks for a context (or schema) that is not bundled. `url` says which."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(f"{url!r} is not bundled with Laurel, and Laurel loads nothing from elsewhere")
+        self.url = url
+
+    def __reduce__(self) -> tuple[type[UnknownContext], tuple[str]]:
+        return type(self), (self.url,)
+
+
+class ChangedResource(LaurelError):
+    """A bundled file does not have the bytes that its manifest pins: the installation is damaged or tampered with."""
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One bundled file: the URL that it stands for, and its pinned SHA-256 (lower-case hex)."""
+
+    url: str
+    file: str
+    source: str
+    version: str
+    licence: str
+    sha256: str
+
+
+@functools.cache
+def manifest(folder: str = "contexts") -> dict[str, Resource]:
+    """URL → resource, for `folder` "contexts" or "schemas"."""
+    text = resources.files(__package__).joinpath(folder).joinpath("manifest.json").read_text("utf-8")
+    return {entry["url"]: Resource(**entry) for entry in json.loads(text)}
+
+
+@functools.cache
+def _pinned_bytes(folder: str, url: str) -> bytes:
+    resource = manifest(folder).get(url)
+    if resource is None:
+        raise UnknownContext(url)
+    content = resources.files(__package__).joinpath(folder).joinpath(resource.file).read_bytes()
+    if hashlib.sha256(content).hexdigest() != resource.sha256:
+        raise ChangedResource(f"{folder}/{resource.file} differs from its pinned SHA-256; reinstall Laurel")
+    return content
+
+
+def load(url: str) -> dict[str, Any]:
+    """The context document published at `url`, as a fresh dict that the caller may change.
+
+    Raises UnknownContext for every URL that is not bundled, ChangedResource when the bytes are not the pinned ones.
+    """
+    document: dict[str, Any] = json.loads(_pinned_bytes("contexts", url))
+    return document
+
+
+def load_schema(url: str) -> dict[str, Any]:
+    """The bundled JSON schema whose `$id` is `url`, as a fresh dict. Raises as `load`."""
+    document: dict[str, Any] = json.loads(_pinned_bytes("schemas", url))
+    return document
+
+
+def digest_sri(url: str) -> str:
+    """The `digestSRI` of a bundled context ("sha256-" + base64), VC Data Model 2.0 §5.3."""
+    import base64
+
+    return "sha256-" + base64.b64encode(hashlib.sha256(_pinned_bytes("contexts", url)).digest()).decode()

@@ -1,0 +1,209 @@
+"""Decentralised identifiers: did:web for issuers, did:key for keys that speak for themselves.
+
+DID Core 1.0, Controlled Identifiers 1.0, the did:web and did:key method specifications. Pure: fetching a document is
+the caller's, through the guarded HTTP client.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import quote, unquote, urlsplit
+
+from laurel.credential import multibase
+from laurel.credential.contexts import DID_V1, MULTIKEY_V1
+from laurel.errors import LaurelError
+
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(?::\d{1,5})?", re.ASCII).fullmatch
+_SEGMENT = re.compile(r"(?:[A-Za-z0-9._-]|%[0-9A-Fa-f]{2})+", re.ASCII).fullmatch
+_FORBIDDEN_IN_SEGMENT = re.compile(r"[\x00-\x20/\\?#\x7f]").search
+_LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1"})
+
+
+class DidError(LaurelError):
+    """A DID or DID document is not usable. `code` is stable:
+
+    malformed_did, unsupported_method, malformed_document, wrong_document, key_not_found, wrong_controller,
+    not_for_assertion, unsupported_key, key_revoked.
+    """
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[DidError], tuple[str, str]]:
+        return type(self), (self.code, self.detail)
+
+
+class DidKey(NamedTuple):
+    """A key of a DID document: its fragment, its public Multikey value, and whether it still signs."""
+
+    kid: str
+    public_key_multibase: str
+    active: bool = True
+
+
+def did_web(base_url: str, slug: str) -> str:
+    """The DID of the issuer `slug` that is served under `base_url`: `did:web:host%3Aport:issuers:slug`.
+
+    A path in `base_url` becomes leading segments. Raises DidError("malformed_did").
+    """
+    try:
+        parts = urlsplit(base_url)
+        port = parts.port
+    except ValueError as error:
+        raise DidError("malformed_did", f"{base_url!r} is not a URL: {error}") from None
+    host = parts.hostname or ""
+    if parts.scheme not in ("http", "https") or not _HOST(host) or parts.username is not None:
+        raise DidError("malformed_did", f"{base_url!r} is not an http(s) URL with a plain host name")
+    if parts.query or parts.fragment:
+        raise DidError("malformed_did", f"{base_url!r} has a query or fragment")
+    authority = host if port is None else f"{host}%3A{port}"
+    path = [part for part in parts.path.split("/") if part]
+    segments = [quote(part, safe="-._") for part in (*map(unquote, path), "issuers", slug)]
+    if any(segment in ("", ".", "..") for segment in segments):
+        raise DidError("malformed_did", f"{slug!r} is not a path segment")
+    return ":".join(("did:web", authority, *segments))
+
+
+def did_web_url(did: str, *, allow_localhost_http: bool = False) -> str:
+    """The URL of a did:web DID's document (did:web §2.5.2): https always.
+
+    `allow_localhost_http`: for development, documents of localhost and 127.0.0.1 are looked up by plain http.
+    Raises DidError: malformed_did, unsupported_method.
+    """
+    method, parts = _did_parts(did)
+    if method != "web":
+        raise DidError("unsupported_method", f"{did!r} is not a did:web")
+    authority = unquote(parts[0])
+    if not _HOST(authority):
+        raise DidError("malformed_did", f"{parts[0]!r} is not a host with an optional %3A port")
+    path = []
+    for part in parts[1:]:
+        segment = unquote(part)
+        if not _SEGMENT(part) or segment in (".", "..") or _FORBIDDEN_IN_SEGMENT(segment):
+            raise DidError("malformed_did", f"{part!r} is not a path segment")
+        path.append(quote(segment, safe="-._~"))
+    host = authority.partition(":")[0].lower()
+    scheme = "http" if allow_localhost_http and host in _LOCAL_HOSTS else "https"
+    tail = "/".join(path) if path else ".well-known"
+    return f"{scheme}://{authority}/{tail}/did.json"
+
+
+def _did_parts(did: str) -> tuple[str, list[str]]:
+    if any(mark in did for mark in "/?#"):
+        raise DidError("malformed_did", f"{did!r} is a DID URL, not a DID")
+    pieces = did.split(":")
+    if len(pieces) < 3 or pieces[0] != "did" or not pieces[1] or not all(pieces[2:]):
+        raise DidError("malformed_did", f"{did!r} is not of the form did:method:identifier")
+    return pieces[1], pieces[2:]
+
+
+def did_key(public_multibase: str) -> str:
+    """The did:key of an Ed25519 public Multikey value. Raises multibase.MultibaseError for another key."""
+    multibase.ed25519_public_decode(public_multibase)
+    return f"did:key:{public_multibase}"
+
+
+def resolve_did_key(did: str) -> dict[str, Any]:
+    """The DID document of an Ed25519 did:key (did:key §3.1.1). Raises DidError."""
+    method, parts = _did_parts(did)
+    if method != "key":
+        raise DidError("unsupported_method", f"{did!r} is not a did:key")
+    if len(parts) != 1:
+        raise DidError("malformed_did", f"{did!r} has more than one identifier")
+    try:
+        multibase.ed25519_public_decode(parts[0])
+    except multibase.MultibaseError as error:
+        raise DidError("unsupported_key", str(error)) from None
+    document = build_did_document(did, [DidKey(parts[0], parts[0])])
+    document["authentication"] = list(document["assertionMethod"])
+    return document
+
+
+def build_did_document(
+    did: str, keys: Iterable[DidKey | tuple[str, str, bool]], *, also_known_as: Sequence[str] = ()
+) -> dict[str, Any]:
+    """A DID document with Multikey verification methods, keys that still sign first.
+
+    A retired key (`active` false) stays listed for assertion, so that the badges it signed still verify; a compromised
+    key is left out of `keys`. Raises multibase.MultibaseError, or DidError("malformed_document") for a repeated key id.
+    """
+    ordered = sorted((DidKey(*key) for key in keys), key=lambda key: not key.active)
+    if len({key.kid for key in ordered}) != len(ordered):
+        raise DidError("malformed_document", "two keys have the same key id")
+    methods = []
+    for key in ordered:
+        multibase.ed25519_public_decode(key.public_key_multibase)
+        methods.append(
+            {
+                "id": f"{did}#{key.kid}",
+                "type": "Multikey",
+                "controller": did,
+                "publicKeyMultibase": key.public_key_multibase,
+            }
+        )
+    document: dict[str, Any] = {"@context": [DID_V1, MULTIKEY_V1], "id": did}
+    if also_known_as:
+        document["alsoKnownAs"] = list(also_known_as)
+    document["verificationMethod"] = methods
+    document["assertionMethod"] = [method["id"] for method in methods]
+    return document
+
+
+def find_verification_method(did_document: Any, vm_id: str) -> str:
+    """The public Multikey value of the verification method `vm_id`, if it may sign credentials.
+
+    Controlled Identifiers 1.0 §3.3: the document is that of the method's DID, the method's controller is that DID, and
+    the method is listed in assertionMethod. Raises DidError with the first thing that is wrong.
+    """
+    did, mark, fragment = vm_id.partition("#")
+    if not mark or not fragment or not did:
+        raise DidError("malformed_did", f"{vm_id!r} does not name a key (DID#fragment)")
+    if not isinstance(did_document, dict):
+        raise DidError("malformed_document", "the DID document is not a JSON object")
+    if did_document.get("id") != did:
+        raise DidError("wrong_document", f"the document describes {did_document.get('id')!r}, not {did!r}")
+    asserting = did_document.get("assertionMethod")
+    candidates = _entries(did_document.get("verificationMethod")) + _entries(asserting)
+    method = next((entry for entry in candidates if _is_named(entry.get("id"), did, vm_id)), None)
+    if method is None:
+        raise DidError("key_not_found", f"the DID document has no verification method {vm_id!r}")
+    if method.get("controller") != did:
+        raise DidError("wrong_controller", f"{vm_id!r} is controlled by {method.get('controller')!r}, not {did!r}")
+    listed = asserting if isinstance(asserting, list) else [asserting]
+    if not any(_is_named(entry.get("id") if isinstance(entry, dict) else entry, did, vm_id) for entry in listed):
+        raise DidError("not_for_assertion", f"{vm_id!r} is not listed in assertionMethod")
+    if method.get("revoked") is not None:
+        raise DidError("key_revoked", f"{vm_id!r} was revoked at {method['revoked']!r}")
+    return _public_key(method, vm_id)
+
+
+def _entries(value: Any) -> list[dict[str, Any]]:
+    listed = value if isinstance(value, list) else [value]
+    return [entry for entry in listed if isinstance(entry, dict)]
+
+
+def _is_named(identifier: Any, did: str, vm_id: str) -> bool:
+    if not isinstance(identifier, str):
+        return False
+    return identifier == vm_id or (identifier.startswith("#") and did + identifier == vm_id)  # DID Core §3.2.2
+
+
+def _public_key(method: dict[str, Any], vm_id: str) -> str:
+    value, jwk = method.get("publicKeyMultibase"), method.get("publicKeyJwk")
+    try:
+        if method.get("type") in ("Multikey", "Ed25519VerificationKey2020") and isinstance(value, str):
+            multibase.ed25519_public_decode(value)
+            return value
+        if method.get("type") in ("JsonWebKey", "JsonWebKey2020") and isinstance(jwk, dict):
+            x = jwk.get("x")
+            if jwk.get("kty") == "OKP" and jwk.get("crv") == "Ed25519" and isinstance(x, str):  # RFC 8037 §2
+                return multibase.ed25519_public_encode(multibase.base64url_decode(x))
+    except multibase.MultibaseError as error:
+        raise DidError("unsupported_key", f"{vm_id!r}: {error}") from None
+    raise DidError(
+        "unsupported_key", f"{vm_id!r} of type {method.get('type')!r} is not an Ed25519 key that Laurel reads"
+    )

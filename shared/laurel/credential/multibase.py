@@ -1,0 +1,134 @@
+"""Multibase, multicodec and base58btc: how keys and signatures are written in Data Integrity documents.
+
+(Controlled Identifiers 1.0 §2.4 Multibase, §2.2.2 Multikey; VC DI EdDSA §2.1.1.)
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+from laurel.errors import LaurelError
+
+_ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+_VALUE = {character: value for value, character in enumerate(_ALPHABET)}
+# Ten digits at a time: 58**10 < 2**64, so that Python divides and multiplies machine words, not big numbers.
+_CHUNK = 10
+_CHUNK_BASE = 58**_CHUNK
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
+
+ED25519_PUBLIC = b"\xed\x01"  # multicodec ed25519-pub 0xed as varint
+ED25519_SECRET = b"\x80\x26"  # multicodec ed25519-priv 0x1300 as varint
+
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
+
+
+class MultibaseError(LaurelError):
+    """The text is not the multibase value that it should be; the message says what is wrong."""
+
+
+def base58_encode(data: bytes) -> str:
+    """Base58btc without a multibase prefix."""
+    number = int.from_bytes(data, "big")
+    chunks: list[str] = []
+    while number:
+        number, chunk = divmod(number, _CHUNK_BASE)
+        digits = []
+        for _ in range(_CHUNK // 2):
+            chunk, pair = divmod(chunk, 3364)
+            digits.append(_PAIRS[pair])
+        digits.reverse()
+        chunks.append("".join(digits))
+    chunks.reverse()
+    zeros = len(data) - len(data.lstrip(b"\0"))
+    return "1" * zeros + "".join(chunks).lstrip("1")
+
+
+def base58_decode(text: str) -> bytes:
+    """The bytes of a base58btc text (no prefix). Raises MultibaseError for a foreign character."""
+    number = 0
+    try:
+        for start in range(0, len(text), _CHUNK):
+            part = text[start : start + _CHUNK]
+            chunk = 0
+            for character in part:
+                chunk = chunk * 58 + _VALUE[character]
+            number = number * 58 ** len(part) + chunk
+    except KeyError as error:
+        raise MultibaseError(f"{error.args[0]!r} is not a base58btc character") from None
+    zeros = len(text) - len(text.lstrip("1"))
+    return b"\0" * zeros + number.to_bytes((number.bit_length() + 7) // 8, "big")
+
+
+def encode(data: bytes) -> str:
+    """Multibase base58btc: "z" and the base58 text."""
+    return "z" + base58_encode(data)
+
+
+def decode(text: str, *, max_length: int = 1024) -> bytes:
+    """The bytes of a multibase text in base58btc ("z") or base64url without padding ("u").
+
+    `max_length` bounds the text, because base58 costs quadratic time. Raises MultibaseError.
+    """
+    if len(text) > max_length:
+        raise MultibaseError(f"multibase text of {len(text)} characters; at most {max_length} are allowed")
+    if text[:1] == "z":
+        return base58_decode(text[1:])
+    if text[:1] == "u":
+        return base64url_decode(text[1:])
+    raise MultibaseError(f"multibase prefix {text[:1]!r} is not supported: 'z' (base58btc) or 'u' (base64url)")
+
+
+def base64url_encode(data: bytes) -> str:
+    """Base64url without padding and without a multibase prefix."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def base64url_decode(text: str) -> bytes:
+    """The bytes of an unpadded base64url text. Strict: padding, other alphabets and stray bits are MultibaseErrors."""
+    if not _BASE64URL.fullmatch(text):
+        raise MultibaseError("not base64url without padding: only A-Z a-z 0-9 - _ are allowed")
+    try:
+        data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except binascii.Error as error:
+        raise MultibaseError(f"not base64url: {error}") from None
+    # RFC 4648 §3.5: other trailing bits would write one value in several ways.
+    if len(text) % 4 and base64url_encode(data[-(len(data) % 3 or 3) :])[-1:] != text[-1:]:
+        raise MultibaseError("not base64url: the unused bits of the last character are not zero")
+    return data
+
+
+def _multikey(codec: bytes, name: str, key: bytes) -> str:
+    if len(key) != 32:
+        raise MultibaseError(f"an Ed25519 {name} has 32 bytes, not {len(key)}")
+    return encode(codec + key)
+
+
+def _from_multikey(codec: bytes, name: str, text: str) -> bytes:
+    if text[:1] != "z":
+        raise MultibaseError("a Multikey value is base58btc and starts with 'z'")
+    data = decode(text)
+    if data[:2] != codec or len(data) != 34:
+        raise MultibaseError(f"not an Ed25519 {name} in Multikey form")
+    return data[2:]
+
+
+def ed25519_public_encode(key: bytes) -> str:
+    """32 public bytes → `publicKeyMultibase` ("z6Mk…")."""
+    return _multikey(ED25519_PUBLIC, "public key", key)
+
+
+def ed25519_public_decode(text: str) -> bytes:
+    """`publicKeyMultibase` ("z6Mk…") → 32 bytes. Raises MultibaseError for any other key type."""
+    return _from_multikey(ED25519_PUBLIC, "public key", text)
+
+
+def ed25519_seed_encode(seed: bytes) -> str:
+    """32 seed bytes → `secretKeyMultibase` ("z3u2…"). Secret: never log it."""
+    return _multikey(ED25519_SECRET, "secret key", seed)
+
+
+def ed25519_seed_decode(text: str) -> bytes:
+    """`secretKeyMultibase` → the 32-byte seed. Raises MultibaseError."""
+    return _from_multikey(ED25519_SECRET, "secret key", text)

@@ -1,0 +1,77 @@
+"""The written forms that credentials are made of: timestamps, URLs, DIDs, JSON Pointers."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+# XML Schema 1.1 §3.3.7 dateTime with the time zone required (VC Data Model 2.0 §4.9: dateTimeStamp).
+_TIMESTAMP = re.compile(
+    r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d{1,12})?(Z|[+-](?:0\d|1[0-3]):[0-5]\d|[+-]14:00)", re.ASCII
+).fullmatch
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:", re.ASCII).match
+_URN = re.compile(r"urn:[A-Za-z0-9][A-Za-z0-9-]{0,31}:[!-~]+", re.ASCII | re.IGNORECASE).fullmatch  # RFC 8141 §2
+_DID = re.compile(
+    r"did:[a-z0-9]+:(?:[A-Za-z0-9._:-]|%[0-9A-Fa-f]{2})+(?:[/?#][!-~]*)?", re.ASCII
+).fullmatch  # DID Core §3.1, §3.2
+_FORBIDDEN_IN_IRI = re.compile(r"[\x00-\x20<>\"{}|^`\\\x7f]").search  # RFC 3987 §2.2
+
+
+def timestamp(moment: datetime) -> str:
+    """An aware datetime as `YYYY-MM-DDThh:mm:ssZ`; fractions of a second are cut off."""
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment!r} has no time zone; credentials need one")
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")
+
+
+def parse_timestamp(text: object) -> datetime | None:
+    """The aware datetime of an XML Schema dateTimeStamp, or None when `text` is not one (no zone, no such day, …)."""
+    match = _TIMESTAMP(text) if isinstance(text, str) else None
+    if match is None:
+        return None
+    year, month, day, hour, minute, second, fraction, zone = match.groups()
+    normal = f"{year}-{month}-{day}T{hour}:{minute}:{second}{(fraction or '')[:7]}"
+    try:
+        return datetime.fromisoformat(normal + ("+00:00" if zone == "Z" else zone))
+    except ValueError:
+        return None
+
+
+def is_web_url(text: str) -> bool:
+    """Whether `text` is an absolute http(s) URL with a host and without user information."""
+    if _FORBIDDEN_IN_IRI(text) or not text.lower().startswith(("https://", "http://")):
+        return False
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        return False
+    return bool(parts.hostname) and "@" not in parts.netloc
+
+
+def is_did(text: str) -> bool:
+    """Whether `text` is a DID or DID URL by its syntax."""
+    return _DID(text) is not None
+
+
+def is_absolute_identifier(text: str) -> bool:
+    """Whether `text` is an absolute URL, URN or DID that may stand as an `id`."""
+    scheme = _SCHEME(text)
+    if scheme is None:
+        return False
+    name = scheme[0][:-1].lower()
+    if name in ("http", "https"):
+        return is_web_url(text)
+    if name == "urn":
+        return _URN(text) is not None
+    if name == "did":
+        return is_did(text)
+    if name == "mailto":
+        return "@" in text and not _FORBIDDEN_IN_IRI(text)
+    return False
+
+
+def pointer(path: tuple[str | int, ...]) -> str:
+    """RFC 6901 JSON Pointer of a path of keys and indexes; "" is the whole document."""
+    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in path)
