@@ -10,14 +10,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import structlog
 from asyncpg.pool import PoolConnectionProxy
 
-Transaction: TypeAlias = PoolConnectionProxy[asyncpg.Record]
+if TYPE_CHECKING:
+    Transaction: TypeAlias = PoolConnectionProxy[asyncpg.Record]
+else:
+    Transaction = PoolConnectionProxy  # asyncpg's classes are generic in its stubs only
 
 log = structlog.get_logger()
 

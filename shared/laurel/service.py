@@ -233,7 +233,7 @@ class Engine(Generic[T]):
                     events, refused = events[middle:], []
                     continue
                 self._unexplained += 1
-                log.exception("handler failed", group=self._consumer.group, event=events[0].event.type)
+                log.exception("handler failed", group=self._consumer.group, type=events[0].event.type)
                 if self._unexplained > MAX_UNEXPLAINED:
                     raise Stuck(
                         f"{self._consumer.group}: {self._unexplained} records in a row failed, the last with "

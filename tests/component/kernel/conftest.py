@@ -1,0 +1,54 @@
+"""A schema with the kernel's tables only, its two roles, and an embedded bus in the same database."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import asyncpg
+import pytest
+from laurel import bus as buses
+from laurel.bus import Bus
+from laurel.database import Database, kernel_tables, row_level_security
+from laurel.process import ensure_topics
+from laurel.settings import with_role
+
+
+@dataclass
+class Kernel:
+    """What a kernel test needs."""
+
+    api: Database
+    worker: Database
+    bus: Bus
+    admin_dsn: str
+    schema: str
+
+
+@pytest.fixture
+async def kernel(postgres_dsn: str) -> AsyncIterator[Kernel]:
+    name = f"k{uuid.uuid4().hex[:8]}"
+    admin = await asyncpg.connect(postgres_dsn)
+    try:
+        await admin.execute(f"CREATE SCHEMA {name}")
+        await admin.execute(f"CREATE ROLE laurel_{name} LOGIN; CREATE ROLE laurel_{name}_worker LOGIN")
+        roles = f"laurel_{name}, laurel_{name}_worker"
+        await admin.execute(f"GRANT USAGE ON SCHEMA {name} TO {roles}; SET search_path TO {name}")
+        await admin.execute(
+            kernel_tables(name)
+            + "CREATE TABLE effects (tenant_id text NOT NULL, id text PRIMARY KEY, seen int NOT NULL DEFAULT 1);"
+            + row_level_security("effects", name, public_id="id")
+        )
+        await admin.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {name} TO {roles}")
+    finally:
+        await admin.close()
+    separator = "&" if "?" in postgres_dsn else "?"
+    bus = buses.connect(f"{postgres_dsn}{separator}bus_schema=bus_{name}")
+    await ensure_topics(bus)
+    async with (
+        Database(with_role(postgres_dsn, f"laurel_{name}"), schema=name, size=4) as api,
+        Database(with_role(postgres_dsn, f"laurel_{name}_worker"), schema=name, size=4) as worker,
+    ):
+        yield Kernel(api, worker, bus, postgres_dsn, name)
+    await bus.close()

@@ -1,0 +1,179 @@
+"""The consumer engine: what "never", "not now" and "I don't know" lead to, on a real database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+import pytest
+from laurel import envelope
+from laurel.bus import Message, Record
+from laurel.database import Transaction
+from laurel.envelope import Delivered
+from laurel.errors import NotNow, Reject, Stuck
+from laurel.events import CredentialStatusChanged
+from laurel.service import MAX_UNEXPLAINED, Consumer, Engine, Saving
+from laurel.topics import CREDENTIAL
+
+from tests.component.kernel.conftest import Kernel
+
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+
+
+def record(name: str) -> Record:
+    event = CredentialStatusChanged(
+        tenant_id="t1", credential_id=name, version=1, status="revoked", reason="r", changed_at=NOW
+    )
+    headers = envelope.headers(event_id=name, event_type=event.type, source="/t", time=NOW, traceparent=None)
+    return Record(CREDENTIAL.name, name.encode(), envelope.encode_data(event), headers)
+
+
+def message(name: str, offset: int) -> Message:
+    made = record(name)
+    return Message(made.topic, 0, offset, made.key, made.value, made.headers, 0)
+
+
+async def store(tx: Transaction, events: Sequence[Delivered]) -> None:
+    for one in events:
+        await tx.execute(
+            "INSERT INTO effects AS e (tenant_id, id) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET seen = e.seen + 1",
+            one.event.tenant_id, one.event_id,
+        )  # fmt: skip
+
+
+def engine(kernel: Kernel, save: Callable[..., object], stuck_after_s: float = 60.0) -> Engine[Sequence[Delivered]]:
+    consumer = Consumer("test", (CREDENTIAL,), Saving(save))  # type: ignore[arg-type]
+    return Engine(
+        consumer, bus=kernel.bus, database=kernel.worker, member_id="m", batch_size=50, stuck_after_s=stuck_after_s
+    )
+
+
+async def effects(kernel: Kernel) -> dict[str, int]:
+    async with kernel.worker.transaction() as tx:
+        return {row["id"]: row["seen"] for row in await tx.fetch("SELECT id, seen FROM effects")}
+
+
+async def dead(kernel: Kernel) -> dict[int, str]:
+    async with kernel.worker.transaction() as tx:
+        rows = await tx.fetch('SELECT "offset", code FROM dead_letters ORDER BY "offset"')
+        return {row["offset"]: row["code"] for row in rows}
+
+
+async def test_a_rejected_record_becomes_a_dead_letter_and_the_rest_goes_on(kernel: Kernel) -> None:
+    async def save(tx: Transaction, events: Sequence[Delivered]) -> None:
+        for one in events:
+            if one.event_id in ("e3", "e7"):
+                raise Reject(one, "too_odd", "odd things are not for us")
+        await store(tx, events)
+
+    batch = [message(f"e{n}", n) for n in range(10)]
+    assert await engine(kernel, save).process(batch, asyncio.Event())
+    assert sorted(await effects(kernel)) == sorted(f"e{n}" for n in range(10) if n not in (3, 7))
+    assert await dead(kernel) == {3: "too_odd", 7: "too_odd"}
+
+
+async def test_what_is_no_event_of_ours_is_kept_byte_for_byte(kernel: Kernel) -> None:
+    strange = Message(CREDENTIAL.name, 0, 1, b"k", b"\xff\x00garbage", (("h", b"\xfe"),), 0)
+    future = message("x", 2)._replace(
+        headers=(("ce_specversion", b"1.0"), ("ce_type", b"laurel.credential.sold.v9"), ("ce_id", b"1"))
+    )
+    bad = message("y", 3)._replace(value=b'{"tenant_id": 5}')
+    assert await engine(kernel, store).process([message("e0", 0), strange, future, bad], asyncio.Event())
+    assert await dead(kernel) == {1: "not_a_cloudevent", 2: "unknown_type", 3: "bad_data"}
+    async with kernel.worker.transaction() as tx:
+        row = await tx.fetchrow('SELECT key, value FROM dead_letters WHERE "offset" = 1')
+    assert (row["key"], row["value"]) == (strange.key, strange.value)
+    assert await effects(kernel) == {"e0": 1}
+
+
+async def test_an_unexplained_failure_is_isolated_by_halving(kernel: Kernel) -> None:
+    async def save(tx: Transaction, events: Sequence[Delivered]) -> None:
+        await store(tx, events)
+        if any(one.event_id == "e13" for one in events):
+            raise KeyError("bug")
+
+    assert await engine(kernel, save).process([message(f"e{n}", n) for n in range(50)], asyncio.Event())
+    assert await dead(kernel) == {13: "handler_error"}
+    found = await effects(kernel)
+    assert len(found) == 49
+    assert set(found.values()) == {1}, "a half that was committed is not done again"
+
+
+async def test_a_value_that_the_database_refuses_is_not_taken_for_an_outage(kernel: Kernel) -> None:
+    async def save(tx: Transaction, events: Sequence[Delivered]) -> None:
+        for one in events:
+            await tx.execute("SELECT $1::int", "no number" if one.event_id == "e1" else 1)
+        await store(tx, events)
+
+    assert await engine(kernel, save).process([message(f"e{n}", n) for n in range(4)], asyncio.Event())
+    assert await dead(kernel) == {1: "handler_error"}
+
+
+async def test_not_now_is_tried_again_and_never_dead_lettered(kernel: Kernel) -> None:
+    tries = 0
+
+    async def save(tx: Transaction, events: Sequence[Delivered]) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 4:
+            raise NotNow("the other side sleeps")
+        await store(tx, events)
+
+    assert await engine(kernel, save).process([message("e0", 0)], asyncio.Event())
+    assert tries == 4
+    assert await effects(kernel) == {"e0": 1}
+    assert await dead(kernel) == {}
+
+
+async def test_not_now_for_too_long_stops_the_process(kernel: Kernel) -> None:
+    async def save(tx: Transaction, events: Sequence[Delivered]) -> None:
+        raise NotNow("for ever")
+
+    with pytest.raises(Stuck, match="for ever"):
+        await engine(kernel, save, stuck_after_s=0.3).process([message("e0", 0)], asyncio.Event())
+    assert await dead(kernel) == {}
+
+
+async def test_a_handler_that_fails_on_everything_stops_the_process(kernel: Kernel) -> None:
+    async def save(tx: Transaction, events: Sequence[Delivered]) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(Stuck, match="more likely wrong"):
+        await engine(kernel, save).process([message(f"e{n}", n) for n in range(100)], asyncio.Event())
+    assert len(await dead(kernel)) == MAX_UNEXPLAINED
+
+
+async def test_a_stopped_engine_commits_nothing_that_it_did_not_finish(kernel: Kernel) -> None:
+    stop = asyncio.Event()
+
+    async def save(tx: Transaction, events: Sequence[Delivered]) -> None:
+        stop.set()
+        raise NotNow("and now we are told to stop")
+
+    assert not await engine(kernel, save).process([message("e0", 0)], stop)
+
+
+async def test_a_redelivered_batch_after_a_lost_commit_repeats_idempotently(kernel: Kernel) -> None:
+    async with kernel.bus.producer(client_id="p") as producer:
+        await producer.send([record(f"e{n}") for n in range(30)])
+
+    for _ in range(2):  # the first run dies after its transaction, before the offset
+        async with kernel.bus.consumer(group="test", topics=[CREDENTIAL.name], member_id="m") as source:
+            found: list[Message] = []
+            async with asyncio.timeout(10):
+                while len(found) < 30:
+                    found += await source.poll(50, 0.2)
+            assert await engine(kernel, store).process(found, asyncio.Event())
+    assert set((await effects(kernel)).values()) == {2}
+
+    stop = asyncio.Event()
+    running = asyncio.create_task(engine(kernel, store).run(stop))
+    async with asyncio.timeout(10):
+        while set((await effects(kernel)).values()) != {3} or sum(
+            (await kernel.bus.lag("test", [CREDENTIAL.name])).values()
+        ):
+            await asyncio.sleep(0.05)
+    stop.set()
+    await running
+    assert sum((await kernel.bus.lag("test", [CREDENTIAL.name])).values()) == 0
