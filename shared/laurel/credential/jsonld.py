@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 import math
 import re
-import threading
 from typing import Any, NoReturn
 
 import pyoxigraph
@@ -92,19 +91,29 @@ def _load(url: str, options: object) -> dict[str, Any]:
     return {"contextUrl": None, "documentUrl": url, "document": contexts.load(url), "tag": "static"}
 
 
+class _Resolver(pyld.ContextResolver):  # type: ignore[misc]
+    """PyLD's resolver with plain dicts as caches: its LRU caches break when threads share them, dicts do not."""
+
+    def resolve(self, *args: Any, **kwargs: Any) -> Any:
+        resolved = super().resolve(*args, **kwargs)
+        for context in resolved:
+            if type(context.cache) is not dict:
+                context.cache = {}
+        return resolved
+
+
 class _SafeProcessor(pyld.JsonLdProcessor):  # type: ignore[misc]
     """PyLD's expansion with a watch on every value. `share` = all contexts are bundled, so processed ones are kept."""
 
     def __init__(self, *, share: bool) -> None:
         super().__init__(on_property_dropped=self._refuse_term)
         self._share = share
-        self._lock = threading.RLock()
         self._processed: dict[tuple[Any, ...], tuple[Any, Any, Any]] = {}
         self._options = {
             "isFrame": False,
             "keepFreeFloatingNodes": False,
             "documentLoader": _load,
-            "contextResolver": pyld.ContextResolver({}, _load),
+            "contextResolver": _Resolver({}, _load),
             "processingMode": "json-ld-1.1",
             "base": _BASE,
         }
@@ -187,13 +196,14 @@ class _SafeProcessor(pyld.JsonLdProcessor):  # type: ignore[misc]
         found = self._processed.get(key)
         if found is not None:
             return found[2]
-        with self._lock:
-            result = super()._process_context(
-                active_ctx, local_ctx, options, override_protected, propagate, validate_scoped
-            )
-            if len(self._processed) >= _MAX_PROCESSED:
-                self._processed.clear()
-            self._processed[key] = (active_ctx, local_ctx, result)
+        # Two threads may do this at the same time: both results are right, and one of them is kept.
+        result = super()._process_context(
+            active_ctx, local_ctx, options, override_protected, propagate, validate_scoped
+        )
+        if len(self._processed) >= _MAX_PROCESSED:
+            self._processed.clear()
+            self._options["contextResolver"] = _Resolver({}, _load)
+        self._processed[key] = (active_ctx, local_ctx, result)
         return result
 
 
@@ -203,7 +213,7 @@ def _shared_processor() -> _SafeProcessor:
 
 
 def _only_bundled(value: Any) -> bool:
-    """Whether every `@context` in the document is a URL or a list of URLs. Refuses `@import`: PyLD applies it in place."""
+    """Whether every `@context` is a URL or a list of URLs. Refuses `@import`, because PyLD applies it in place."""
     stack = [value]
     inline = False
     while stack:
@@ -413,8 +423,8 @@ def _canonical_double(value: float) -> str:
     return f"{whole}.{fraction.rstrip('0') or '0'}E{int(exponent)}"
 
 
-def canonicalize(nquads: str | bytes, *, max_blank_nodes: int = 10_000) -> bytes:
-    """RDFC-1.0 canonical N-Quads (UTF-8, sorted by code point) of an N-Quads text.
+def canonicalize(nquads: str | bytes, *, max_blank_nodes: int = 10_000, sha384: bool = False) -> bytes:
+    """RDFC-1.0 canonical N-Quads (UTF-8, sorted by code point) of an N-Quads text, hashing by SHA-256 (or SHA-384).
 
     Poison graphs can take time that is exponential in their blank nodes: the caller runs documents of others in a
     process with a hard time limit. `max_blank_nodes` is only a cheap first guard. Raises UnsafeDocument for text that
@@ -434,7 +444,8 @@ def canonicalize(nquads: str | bytes, *, max_blank_nodes: int = 10_000) -> bytes
         }
         if len(blank) > max_blank_nodes:
             raise UnsafeDocument("", f"{len(blank)} blank nodes; at most {max_blank_nodes} are canonicalised")
-    dataset.canonicalize(pyoxigraph.CanonicalizationAlgorithm.RDFC_1_0)
+    algorithms = pyoxigraph.CanonicalizationAlgorithm
+    dataset.canonicalize(algorithms.RDFC_1_0_SHA_384 if sha384 else algorithms.RDFC_1_0_SHA_256)
     serialized = pyoxigraph.serialize(dataset, format=pyoxigraph.RdfFormat.N_QUADS)
     lines = (serialized or b"").splitlines(keepends=True)
     lines.sort()  # UTF-8 bytes sort as code points do; JavaScript's UTF-16 order differs beyond U+FFFF
