@@ -1,0 +1,54 @@
+# Laurel. `make help` lists what there is. Needs Python 3.11 or newer and make; nothing else.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+ARGS ?=
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check kafka kafka-stop clean
+# pip's and venv's own words go to stderr: stdout belongs to the command that is run.
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed ## Build .venv from the lock; the command is .venv/bin/laurel
+
+demo: $(VENV)/.installed ## Take a course from results to verifiable badges (ARGS="--exit --json")
+	@$(BIN)/laurel demo $(ARGS)
+
+test: $(VENV)/.installed-dev ## Run the tests (PYTEST_ARGS="tests/unit -k name")
+	@deploy/local/run-tests $(PYTEST_ARGS)
+
+check: $(VENV)/.installed-dev ## Lint, formatting, types, architecture, generated docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_architecture.py tests/test_docs.py
+
+kafka: ## Start Apache Kafka 4.3 on 127.0.0.1 (needs Java 17+ and Maven)
+	@deploy/kafka/kafka.sh start
+
+kafka-stop: ## Stop it
+	@deploy/kafka/kafka.sh stop
+
+clean: ## Remove .venv and what the tools left behind (never .laurel, never .kafka)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "laurel: $(PYTHON) not found: install Python 3.11 or newer, or name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "laurel: needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "laurel: this Python cannot make virtual environments: install its venv package (Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	@echo "laurel: building $(VENV) from requirements.lock (once)" >&2
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) >&2
+	@$(PIP) install --require-hashes -r requirements.lock >&2
+	@$(PIP) install --no-deps --no-build-isolation -e . >&2
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.lock
+	@echo "laurel: adding the tools of requirements-dev.lock (once)" >&2
+	@$(PIP) install --require-hashes -r requirements-dev.lock >&2
+	@touch $@

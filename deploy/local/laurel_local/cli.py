@@ -1,0 +1,206 @@
+"""The `laurel` command: what it takes and what it answers. The work is done in the modules beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import typer
+from laurel.bus import BusError, BusUnavailable
+from laurel.database import UNAVAILABLE
+from laurel.errors import ConfigurationError, LaurelError
+from laurel.migrate import SERVICES
+
+from laurel_local.console import Output, bug, log_to_file, log_to_stderr, report_failure
+from laurel_local.exits import MEANINGS, Exit, Failure
+from laurel_local.state import State, default_folder, new_secrets
+
+_CODES = "\n".join(f"- {int(code)}: {meaning}" for code, meaning in MEANINGS.items())
+
+app = typer.Typer(
+    name="laurel",
+    help=f"Issue, deliver and verify Open Badges.\n\n**Exit codes**\n\n{_CODES}",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    add_completion=False,
+)
+issue = typer.Typer(help="Send results to a Laurel, as a learning platform would.", no_args_is_help=True)
+app.add_typer(issue, name="issue")
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+StateFolder = Annotated[Path | None, typer.Option("--state", help="State folder. [default: $LAUREL_STATE or .laurel]")]
+Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port; 0: any free one. [default: 8080 or the next]")]
+BusUrl = Annotated[str | None, typer.Option("--bus", help="kafka://host:port instead of PostgreSQL as the bus.")]
+Url = Annotated[
+    str | None, typer.Option("--url", envvar="LAUREL_URL", help="The Laurel to talk to. [default: the state folder's]")
+]
+ApiKey = Annotated[
+    str | None, typer.Option("--api-key", envvar="LAUREL_API_KEY", help="[default: the demo's in the state folder]")
+]
+CourseRun = Annotated[str | None, typer.Option("--course-run", help="Only this course run.")]
+
+
+def _run(work: Coroutine[Any, Any, Exit | None]) -> NoReturn:
+    """Run a command's work; its answer becomes the exit code, a foreseen failure a message."""
+    as_json = "--json" in sys.argv
+    try:
+        code = asyncio.run(work) or Exit.OK
+    except KeyboardInterrupt:
+        code = Exit.INTERRUPTED
+    except BaseExceptionGroup as group:
+        code = _fail(_first(group), as_json=as_json)
+    except Exception as error:  # noqa: BLE001 - the edge of the program: everything becomes a message and a code
+        code = _fail(error, as_json=as_json)
+    raise typer.Exit(int(code))
+
+
+def _fail(error: BaseException, *, as_json: bool) -> Exit:
+    failure = _failure(error)
+    report_failure(failure, as_json=as_json)
+    return failure.code
+
+
+def _failure(error: BaseException) -> Failure:
+    match error:
+        case Failure():
+            return error
+        case ConfigurationError():
+            return Failure(str(error), code=Exit.USAGE)
+        case BusUnavailable():
+            return Failure(
+                f"the bus cannot be reached: {error}", fix="start the broker, or check --bus", code=Exit.UNREACHABLE
+            )
+        case BusError() | LaurelError():
+            return Failure(str(error), code=Exit.NO)
+        case _ if isinstance(error, UNAVAILABLE):
+            return Failure(
+                f"a part cannot be reached: {type(error).__name__}: {error}",
+                fix="`laurel doctor` looks at this machine, `laurel status` at a running Laurel",
+                code=Exit.UNREACHABLE,
+            )
+        case _:
+            return bug(error)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The failure that came first of those that ended a group of tasks."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+# --- run ----------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def up(state: StateFolder = None, port: Port = None, bus: BusUrl = None, as_json: Json = False) -> None:
+    """Run everything on one port, in one process, with PostgreSQL from its wheel. Ctrl-C stops it."""
+    from laurel_local.up import up as run_up
+
+    folder = State(state or default_folder())
+    folder.prepare()
+    log_to_file(folder.log_file)
+    _run(run_up(folder, port=port, bus_url=bus, output=Output(as_json=as_json)))
+
+
+@app.command()
+def demo(
+    learners: Annotated[int | None, typer.Option(min=1, help="Also this many made-up learners.")] = None,
+    leave: Annotated[bool, typer.Option("--exit", help="End when the numbers are known.")] = False,
+    state: StateFolder = None,
+    port: Port = None,
+    bus: BusUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Take a course's results from file to verifiable badges, and show what became of each."""
+    from laurel_local.demo.demo import run_demo
+
+    folder = State(state or default_folder())
+    folder.prepare()
+    log_to_file(folder.log_file)
+    _run(run_demo(folder, learners=learners, leave=leave, port=port, bus_url=bus, output=Output(as_json=as_json)))
+
+
+@app.command()
+def serve(
+    service: Annotated[str, typer.Argument(help=f"One of: {', '.join(SERVICES)}.")],
+    role: Annotated[Literal["api", "worker", "relay", "all"], typer.Option(help="What this process does.")] = "all",
+) -> None:
+    """Run one service in this process; settings come from LAUREL_* variables."""
+    from laurel_local.serve import serve as run_serve
+
+    if service not in SERVICES:
+        _usage(f"there is no service {service!r}", f"use one of {', '.join(SERVICES)}")
+    log_to_stderr()
+    _run(run_serve(service, role))
+
+
+@app.command()
+def migrate(
+    database: Annotated[
+        str | None,
+        typer.Option("--database", envvar="LAUREL_ADMIN_DATABASE_URL", help="postgres://admin@host/database"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Bring roles, schemas and tables of all services up to date. Repeatable; run it before anything starts."""
+    from laurel_local.serve import migrate as run_migrate
+
+    if not database:
+        _usage("no database to migrate", "give --database or set LAUREL_ADMIN_DATABASE_URL")
+    log_to_stderr()
+    output = Output(as_json=as_json)
+
+    async def work() -> None:
+        await run_migrate(str(database), os.environ.get("LAUREL_DATABASE_PASSWORD", ""))
+        output.result({"migrated": list(SERVICES)})
+
+    _run(work())
+
+
+@app.command()
+def topics(
+    bus: Annotated[str | None, typer.Option("--bus", envvar="LAUREL_BUS_URL", help="kafka://… or postgres://…")] = None,
+    as_json: Json = False,
+) -> None:
+    """Create the topics that the bus lacks. Repeatable."""
+    from laurel.topics import TOPICS
+
+    from laurel_local.serve import create_topics
+
+    if not bus:
+        _usage("no bus", "give --bus or set LAUREL_BUS_URL")
+    log_to_stderr()
+    output = Output(as_json=as_json)
+
+    async def work() -> None:
+        await create_topics(str(bus))
+        output.result({"topics": [topic.name for topic in TOPICS]})
+
+    _run(work())
+
+
+@app.command(name="secrets")
+def print_secrets(as_json: Json = False) -> None:
+    """Print fresh secrets as lines for an environment file. Each call makes new ones; nothing is stored."""
+    values = new_secrets()
+    output = Output(as_json=as_json)
+    output.result(values)
+    if not as_json:
+        sys.stdout.writelines(f"{name}={value}\n" for name, value in values.items())
+
+
+def _usage(message: str, fix: str) -> NoReturn:
+    report_failure(Failure(message, fix=fix, code=Exit.USAGE), as_json="--json" in sys.argv)
+    raise typer.Exit(int(Exit.USAGE))
+
+
+def main() -> None:
+    """The entry point that pyproject.toml names."""
+    app()

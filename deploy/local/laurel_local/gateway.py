@@ -1,0 +1,68 @@
+"""One port in front of the four services: `laurel.paths` says who answers, and the path goes through untouched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from laurel.paths import service_for
+from laurel.web import Problem, json_response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+
+class Gateway:
+    """services: name → application. extra: path prefix → application of the composition itself (the demo's pages)."""
+
+    def __init__(self, services: Mapping[str, ASGIApp], *, extra: Mapping[str, ASGIApp] | None = None) -> None:
+        self._services = dict(services)
+        self._extra = dict(extra or {})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI. Anything but HTTP is refused by silence: no service speaks WebSocket."""
+        if scope["type"] != "http":
+            return
+        path: str = scope["path"]
+        if path in ("/healthz", "/readyz"):
+            response = await self._health(path)
+            await response(scope, receive, send)
+            return
+        for prefix, app in self._extra.items():
+            if path.startswith(prefix):
+                await app(scope, receive, send)
+                return
+        name = service_for(path)
+        if name is None or name not in self._services:
+            response = Problem(404, "not_found", "there is nothing at this path; the start page is /").response(path)
+            await response(scope, receive, send)
+            return
+        await self._services[name](scope, receive, send)
+
+    async def _health(self, path: str) -> ASGIApp:
+        """Every service's answer; 503 as soon as one of them is not well."""
+        statuses = {name: await _status(app, path) for name, app in self._services.items()}
+        well = all(status == 200 for status in statuses.values())
+        word = {"/healthz": "alive", "/readyz": "ready"}[path]
+        services = {name: word if status == 200 else "unavailable" for name, status in statuses.items()}
+        body = {"status": word if well else "unavailable", "services": services}
+        return json_response(body, 200 if well else 503, headers={"Cache-Control": "no-store"})
+
+
+async def _status(app: ASGIApp, path: str) -> int:
+    """The status code with which an application answers GET `path`."""
+    scope: dict[str, Any] = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
+        "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "", "headers": [],
+        "server": None, "client": None,
+    }  # fmt: skip
+    status = 500
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        nonlocal status
+        if message["type"] == "http.response.start":
+            status = message["status"]
+
+    await app(scope, receive, send)
+    return status

@@ -1,0 +1,198 @@
+"""The composition root of `laurel up`: PostgreSQL, the bus, four services and the gateway, in one process.
+
+The only place that knows that everything runs together; what runs is what `laurel serve` runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import os
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from laurel import telemetry
+from laurel.bus import Bus, BusError, connect
+from laurel.errors import Stuck
+from laurel.migrate import SERVICES, migrate_all
+from laurel.process import ROLES, ensure_topics, run_parts, serve_http, stop_on_signals
+from laurel.service import Service
+from laurel.settings import Settings
+from starlette.types import ASGIApp
+
+from laurel_local.console import Output
+from laurel_local.embedded import Postgres
+from laurel_local.exits import Exit, Failure
+from laurel_local.gateway import Gateway
+from laurel_local.state import State
+
+log = structlog.get_logger()
+
+DEFAULT_PORT = 8080
+
+
+@dataclass(frozen=True)
+class Running:
+    """A Laurel that answers. url: where; services: their parts by name."""
+
+    url: str
+    port: int
+    bus: Bus
+    services: Mapping[str, Service]
+    secrets: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+def settings_class(service: str) -> type[Settings]:
+    """The settings of a service, from its config.py."""
+    found: type[Settings] = importlib.import_module(f"laurel_{service}.config").Settings
+    return found
+
+
+def open_service(service: str, settings: Settings, bus: Bus) -> contextlib.AbstractAsyncContextManager[Service]:
+    """The service's own startup: `open_service` of its service.py."""
+    opened: contextlib.AbstractAsyncContextManager[Service] = importlib.import_module(
+        f"laurel_{service}.service"
+    ).open_service(settings, bus)
+    return opened
+
+
+def choose_port(state: State, wanted: int | None, host: str) -> int:
+    """The port to serve on: the one asked for, else the one that this state folder's badges name, else a free one.
+
+    A badge carries its own address, so a state folder keeps its port.
+    """
+    kept = state.read("state.json").get("port")
+    if wanted is None and isinstance(kept, int):
+        if not _free(host, kept):
+            raise Failure(
+                f"port {kept} is taken, and the badges of {state.folder} name it in their addresses",
+                fix=f"free port {kept}, use --port N (badges issued before keep naming {kept}), or another --state DIR",
+                code=Exit.USAGE,
+            )
+        return kept
+    if wanted:
+        if not _free(host, wanted):
+            raise Failure(f"port {wanted} is taken", fix="free it, or choose another with --port N", code=Exit.USAGE)
+        return wanted
+    if wanted is None:
+        for port in range(DEFAULT_PORT, DEFAULT_PORT + 20):
+            if _free(host, port):
+                return port
+    with socket.create_server((host, 0)) as probe:
+        free: int = probe.getsockname()[1]
+        return free
+
+
+def _free(host: str, port: int) -> bool:
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            return True
+    except OSError:
+        return False
+
+
+@asynccontextmanager
+async def running(
+    state: State,
+    *,
+    port: int | None = None,
+    bus_url: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    extra: Mapping[str, ASGIApp] | None = None,
+) -> AsyncIterator[Running]:
+    """Start everything; on leaving stop everything in order: HTTP, consumers and relays, the bus, PostgreSQL.
+
+    overrides: settings by field name, for all services. extra: see Gateway. Raises Failure.
+    """
+    state.prepare()
+    async with AsyncExitStack() as stack:
+        stack.enter_context(state.held())
+        host = os.environ.get("LAUREL_HOST", "127.0.0.1")
+        chosen = choose_port(state, port, host)
+        public_url = os.environ.get("LAUREL_PUBLIC_URL") or f"http://localhost:{chosen}"
+        state.write("state.json", {"port": chosen, "public_url": public_url})
+        secrets = state.secrets()
+        postgres = await stack.enter_async_context(Postgres(state.folder))
+        await migrate_all(postgres.dsn())
+        bus = connect(bus_url or postgres.dsn())
+        stack.push_async_callback(bus.close)
+        try:
+            await ensure_topics(bus)
+        except BusError as error:
+            raise Failure(
+                f"the bus {bus_url or 'in PostgreSQL'} does not answer: {error}",
+                fix="start the broker (`make kafka`), or leave --bus out to use PostgreSQL",
+                code=Exit.UNREACHABLE,
+            ) from None
+        values = {
+            "bus_url": bus_url or postgres.dsn(),
+            "database_url": postgres.dsn(),
+            "public_url": public_url,
+            "host": host,
+            "port": chosen,
+            **{name.removeprefix("LAUREL_").lower(): value for name, value in secrets.items()},
+            **(overrides or {}),
+        }
+        telemetry.configure("local")
+        services: dict[str, Service] = {}
+        settings: dict[str, Settings] = {}
+        for name in SERVICES:
+            settings[name] = settings_class(name)(**values)
+            services[name] = await stack.enter_async_context(open_service(name, settings[name], bus))
+        gateway = Gateway({name: service.api for name, service in services.items()}, extra=extra)
+        listening = asyncio.Event()
+        halt = asyncio.Event()
+        failure: Exception | None = None
+        async with asyncio.TaskGroup() as parts:
+            parts.create_task(
+                serve_http(gateway, host=host, port=chosen, stop=halt, listening=listening), name="gateway"
+            )
+            for name, service in services.items():
+                parts.create_task(run_parts(service, bus, settings[name], roles=ROLES, stop=halt), name=name)
+            parts.create_task(_watch(postgres, halt), name="postgres")
+            try:
+                await listening.wait()
+                log.info("up", url=public_url)
+                yield Running(public_url, chosen, bus, services, secrets, tuple(postgres.notes))
+            except Exception as error:  # noqa: BLE001 - raised again below, once the parts have stopped in order
+                failure = error
+            finally:
+                halt.set()
+        if failure is not None:
+            raise failure
+
+
+async def _watch(postgres: Postgres, halt: asyncio.Event) -> None:
+    """End everything when the database is gone: nothing can be done without it."""
+    while not halt.is_set():
+        if postgres.dead:
+            raise Stuck("PostgreSQL ended although nobody stopped it; start laurel again, nothing accepted is lost")
+        try:
+            await asyncio.wait_for(halt.wait(), 1.0)
+        except TimeoutError:
+            continue
+
+
+async def up(state: State, *, port: int | None, bus_url: str | None, output: Output) -> None:
+    """`laurel up`: run until Ctrl-C."""
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    async with running(state, port=port, bus_url=bus_url) as laurel:
+        for note in laurel.notes:
+            output.note(note)
+        output.result({"url": laurel.url, "port": laurel.port, "state": str(state.folder)})
+        output.note(f"Laurel is up at {laurel.url}. API docs: {', '.join(docs_urls(laurel.url))}")
+        output.note(f"State, secrets and log: {state.folder}. Ctrl-C stops it.")
+        await stop.wait()
+        output.note("Stopping; Ctrl-C again ends at once.")
+
+
+def docs_urls(base: str) -> list[str]:
+    """The API documentation of each service."""
+    return [f"{base}/{name}/v1/docs" for name in SERVICES]
