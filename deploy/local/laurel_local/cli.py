@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
 import typer
+from laurel import logs
 from laurel.bus import BusError, BusUnavailable
 from laurel.database import UNAVAILABLE
 from laurel.errors import ConfigurationError, LaurelError
 from laurel.migrate import SERVICES
 
-from laurel_local.console import Output, bug, log_to_file, log_to_stderr, report_failure
+from laurel_local.console import Output, bug, log_to_file, report_failure
 from laurel_local.exits import MEANINGS, Exit, Failure
 from laurel_local.state import State, default_folder, new_secrets
 
@@ -137,7 +138,7 @@ def serve(
 
     if service not in SERVICES:
         _usage(f"there is no service {service!r}", f"use one of {', '.join(SERVICES)}")
-    log_to_stderr()
+    logs.configure()
     _run(run_serve(service, role))
 
 
@@ -154,7 +155,7 @@ def migrate(
 
     if not database:
         _usage("no database to migrate", "give --database or set LAUREL_ADMIN_DATABASE_URL")
-    log_to_stderr()
+    logs.configure()
     output = Output(as_json=as_json)
 
     async def work() -> None:
@@ -176,7 +177,7 @@ def topics(
 
     if not bus:
         _usage("no bus", "give --bus or set LAUREL_BUS_URL")
-    log_to_stderr()
+    logs.configure()
     output = Output(as_json=as_json)
 
     async def work() -> None:

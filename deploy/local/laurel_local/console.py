@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 from pathlib import Path
 from typing import Any, TextIO
 
-import structlog
+from laurel import logs
 from rich.console import Console
 
 from laurel_local.exits import Exit, Failure
@@ -75,33 +74,7 @@ def bug(error: BaseException) -> Failure:
 
 def log_to_file(path: Path) -> None:
     """JSON lines into a file, so that the terminal stays for people."""
-    _configure(path.open("a", encoding="utf-8", buffering=1))
-
-
-def log_to_stderr() -> None:
-    """JSON lines on stderr: what runs under a supervisor."""
-    _configure(sys.stderr)
-
-
-def _configure(stream: TextIO) -> None:
-    shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
-    structlog.configure(
-        processors=[*shared, structlog.processors.JSONRenderer()],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=stream),
-    )
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(processor=structlog.processors.JSONRenderer(), foreign_pre_chain=shared)
-    )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
+    logs.configure(stream=path.open("a", encoding="utf-8", buffering=1))
 
 
 def _escape(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import os
 import re
@@ -16,6 +17,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+
 from laurel.migrate import SERVICES
 from laurel.paths import PATHS, service_for
 from laurel.settings import Settings
@@ -243,20 +245,37 @@ def test_compose_env_is_for_its_owner_and_is_never_overwritten(env_file: Path) -
     assert env_file.read_bytes() == before
 
 
-def test_every_process_gets_settings_that_it_accepts(env_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_go_only_where_they_are_used() -> None:
+    def knowing(secret: str) -> set[str]:
+        return {name for name, container in CONTAINERS.items() if secret in container.get("environment", {})}
+
+    processes = {name for name, container in CONTAINERS.items() if container.get("command", [""])[0] == "serve"}
+    assert knowing("LAUREL_KEK") == {"issuer-api", "issuer-worker", "issuer-relay"}
+    assert knowing("LAUREL_OPERATOR_TOKEN") == {"issuer-api"}
+    assert knowing("LAUREL_ID_KEY") == knowing("LAUREL_CONTACT_KEY") == processes
+    assert knowing("LAUREL_DATABASE_PASSWORD") == processes | {"migrate"}
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY if CONTAINERS[name].get("command", [""])[0] == "serve"])
+def test_every_process_gets_settings_that_its_service_accepts(
+    name: str, env_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = _read_env(env_file)
-    for name in [name for name in os.environ if name.startswith("LAUREL_")]:
-        monkeypatch.delenv(name)
-    environment = CONTAINERS["issuer-worker"]["environment"]
-    for name, value in environment.items():
-        if name.startswith("LAUREL_"):
+    for variable in [variable for variable in os.environ if variable.startswith("LAUREL_")]:
+        monkeypatch.delenv(variable)
+    for variable, value in CONTAINERS[name]["environment"].items():
+        if variable.startswith("LAUREL_"):
             filled = VARIABLE.sub(lambda m: made.get(m["name"], m["rest"] if m["operator"] == ":-" else ""), value)
-            monkeypatch.setenv(name, filled)
-    settings = Settings()
+            monkeypatch.setenv(variable, filled)
+    service, role = name.split("-")
+    settings: Settings = importlib.import_module(f"laurel_{service}.config").Settings()
     password = made["LAUREL_DATABASE_PASSWORD"]
-    assert settings.dsn("issuer", worker=True) == (f"postgresql://laurel_issuer_worker:{password}@postgres:5432/laurel")
+    assert settings.dsn(service, worker=True) == (
+        f"postgresql://laurel_{service}_worker:{password}@postgres:5432/laurel"
+    )
+    assert settings.bus_url == "kafka://kafka:9092"
     assert len(settings.id_key.get_secret_value()) == 32
-    assert len(settings.contact_key.get_secret_value()) == 32
+    assert ("LAUREL_HEALTH_PORT" in CONTAINERS[name]["environment"]) == (role != "api")
 
 
 def test_every_laurel_variable_is_one_that_the_code_reads() -> None:
@@ -331,9 +350,8 @@ def test_traces_go_from_the_services_through_the_collector_to_jaeger() -> None:
     jaeger = yaml.safe_load((ROOT / "deploy/otel/jaeger.yaml").read_text())
     receiver = collector["receivers"]["otlp"]["protocols"]["http"]["endpoint"]
     port = receiver.rpartition(":")[2]
-    sent_to = {
-        c["environment"]["OTEL_EXPORTER_OTLP_ENDPOINT"] for n, c in CONTAINERS.items() if "laurel:" in c["image"]
-    }
+    processes = [container for container in CONTAINERS.values() if container.get("command", [""])[0] == "serve"]
+    sent_to = {container["environment"]["OTEL_EXPORTER_OTLP_ENDPOINT"] for container in processes}
     assert sent_to == {f"http://otel-collector:{port}"}
     host, _, port = collector["exporters"]["otlp"]["endpoint"].partition(":")
     assert host in CONTAINERS
