@@ -20,8 +20,13 @@ from typing import Any
 
 import pytest
 
+from laurel import logs
+
 ROOT = Path(__file__).resolve().parent.parent
 KAFKA_SH = ROOT / "deploy" / "kafka" / "kafka.sh"
+
+
+logs.configure(level="WARNING", json=True)
 
 
 def in_ci() -> bool:

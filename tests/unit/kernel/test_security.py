@@ -1,0 +1,140 @@
+"""The JSON guard, API keys and sealing."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from laurel import ids
+from laurel.paths import service_for
+from laurel.security import (
+    BadJson,
+    CannotUnseal,
+    guard_json,
+    hash_secret,
+    new_api_key,
+    parse_api_key,
+    seal,
+    unseal,
+)
+from laurel.settings import with_role
+
+KEY = bytes(range(32))
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b'{"a":NaN}', "not_finite"),
+        (b"[Infinity]", "not_finite"),
+        (b"[-Infinity]", "not_finite"),
+        (b"[1e999]", "not_finite"),
+        (b"[" + b"9" * 5000 + b"]", "not_finite"),
+        (b'{"a":1,"b":{"c":1,"c":2}}', "duplicate_key"),
+        (b'{"a":1,"\\u0061":2}', "duplicate_key"),
+        (b'["\\u0000"]', "bad_string"),
+        (b'["\\ud800"]', "bad_string"),
+        (b'{"\\udfff":1}', "bad_string"),
+        (b"[" * 900 + b"]" * 900, "too_deep"),
+        (b'{"a":' * 33 + b"1" + b"}" * 33, "too_deep"),
+        (b"\xff", "not_utf8"),
+        (b'"\xed\xa0\x80"', "not_utf8"),
+        (b"", "not_json"),
+        (b"{", "not_json"),
+        (b'{"a":1}x', "not_json"),
+        (b'"' + b"x" * 2000 + b'"', "too_large"),
+        (b'["\x00"]', "not_json"),
+    ],
+)
+def test_the_guard_refuses(body: bytes, code: str) -> None:
+    with pytest.raises(BadJson) as caught:
+        guard_json(body, max_bytes=6000 if code != "too_large" else 1000)
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"a":[1,2.5,-0.0,"x\\u00e9\\ud83d\\ude00",null,true]}', b'"[[[[{{{{"', b"0", b'"\\"["']
+)
+def test_the_guard_lets_json_through(body: bytes) -> None:
+    assert guard_json(body, max_bytes=1000, max_depth=2) == json.loads(body)
+
+
+@given(st.binary(max_size=200))
+def test_the_guard_raises_nothing_else(body: bytes) -> None:
+    try:
+        guard_json(body, max_bytes=150)
+    except BadJson:
+        return
+
+
+def test_api_keys() -> None:
+    key = new_api_key()
+    parsed = parse_api_key(key.text)
+    assert parsed is not None
+    assert parsed[0] == key.key_id
+    assert hash_secret(parsed[1]) == key.secret_hash
+    assert new_api_key().text != key.text
+    for broken in ("", key.text[:-1], key.text + "a", key.text.upper(), key.text.replace("laurel", "lauren"), "é" * 58):
+        assert parse_api_key(broken) is None
+    changed = "0" if key.text[-9] != "0" else "1"
+    assert parse_api_key(key.text[:-9] + changed + key.text[-8:]) is None, "the checksum catches a typing error"
+
+
+def test_sealing_is_bound_to_key_and_purpose() -> None:
+    sealed = seal(KEY, b"learner@example.org", purpose="contact")
+    assert unseal(KEY, sealed, purpose="contact") == b"learner@example.org"
+    assert b"learner" not in sealed.encode()
+    assert seal(KEY, b"x", purpose="p") != seal(KEY, b"x", purpose="p")
+    for key, text, purpose in (
+        (KEY[::-1], sealed, "contact"),
+        (KEY, sealed, "other"),
+        (KEY, sealed[:-4] + "AAAA", "contact"),
+        (KEY, "?", "contact"),
+    ):
+        with pytest.raises(CannotUnseal):
+            unseal(key, text, purpose=purpose)
+
+
+def test_credential_ids_are_keyed_and_unambiguous() -> None:
+    def made(**changes: object) -> str:
+        given = {"tenant_id": "t", "achievement_id": "a", "learner": "l", "award": 1} | changes
+        return ids.credential_id(KEY, **given)  # type: ignore[arg-type]
+
+    assert made() == made()
+    different = {
+        made(),
+        made(award=2),
+        made(learner="m"),
+        made(tenant_id="ta", achievement_id=""),
+        made(tenant_id="", achievement_id="ta"),
+    }
+    assert len(different) == 5
+    assert made()[14] == "8", "UUID version 8"
+    assert ids.credential_id(KEY[::-1], tenant_id="t", achievement_id="a", learner="l", award=1) != made()
+    with pytest.raises(ValueError, match="id_key"):
+        ids.credential_id(b"short", tenant_id="t", achievement_id="a", learner="l", award=1)
+
+
+def test_uuid7_sorts_by_time() -> None:
+    assert ids.uuid7(1) < ids.uuid7(2) < ids.uuid7()
+    assert ids.uuid7(0x0123456789AB, bytes(10)) == "01234567-89ab-7000-8000-000000000000"
+
+
+@pytest.mark.parametrize(
+    ("path", "service"),
+    [
+        ("/assessment/v1/results", "assessment"), ("/achievements/x", "assessment"), ("/issuers/u/did.json", "issuer"),
+        ("/issuer/v1/docs", "issuer"), ("/status/1", "issuer"), ("/c/1", "verifier"), ("/verify", "verifier"),
+        ("/", "verifier"), ("/verifyx", None), ("/nothing", None), ("", None), ("/c", None),
+    ],
+)  # fmt: skip
+def test_paths(path: str, service: str | None) -> None:
+    assert service_for(path) == service
+
+
+def test_a_role_replaces_the_login_of_a_url() -> None:
+    assert with_role("postgresql://postgres:@/db?host=/tmp/x", "r") == "postgresql://r@/db?host=/tmp/x"
+    assert with_role("postgres://h:5432/db", "r", "p@:/") == "postgres://r:p%40%3A%2F@h:5432/db"
