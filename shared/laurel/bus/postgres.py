@@ -12,29 +12,18 @@ Sessions, advisory locks and LISTEN need a direct connection or a session-poolin
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from time import monotonic
-from types import TracebackType
-from typing import Self
 from uuid import uuid4
 
 import msgspec
 
-from laurel.bus import (
-    MAX_RECORD_BYTES,
-    BusError,
-    BusUnavailable,
-    Record,
-    TopicPartition,
-    TopicSpec,
-    partition_for,
-)
+from laurel.bus import Record, TopicPartition, TopicSpec, partition_for
 from laurel.bus.postgres_consumer import PostgresConsumer
 from laurel.bus.postgres_schema import migrate
 from laurel.bus.postgres_session import FENCE, Connection, Session, advisory_key, split_url
+from laurel.bus.sending import SharingProducer
 
 # One append is one transaction of at most this much; a larger send takes several, in order.
 _APPEND_BYTES = 8 * 1024 * 1024
@@ -132,84 +121,35 @@ class _ProducerSession(Session):
         self._ever = True
 
 
-@dataclass(slots=True)
-class _Waiting:
-    records: Sequence[Record]
-    done: asyncio.Future[None]
-
-
-class PostgresProducer:
-    """Appends in the order of the calls; sends that wait at the same moment share a transaction."""
+class PostgresProducer(SharingProducer):
+    """Appends in transactions of at most 8 MiB."""
 
     def __init__(self, dsn: str, schema: str, client_id: str, request_timeout: float) -> None:
+        super().__init__()
         self._schema = schema
         self._session = _ProducerSession(dsn, name=f"laurel producer {client_id}", timeout=request_timeout)
         self._append = _APPEND.format(s=schema)
         self._partitions: dict[str, list[int]] = {}  # topic → partition ids, in the order of partition
         self._partitions_until = 0.0
-        self._waiting: deque[_Waiting] = deque()
-        self._writing = asyncio.Lock()
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def aclose(self) -> None:
         await self._session.close()
 
-    async def send(self, records: Sequence[Record]) -> None:
-        if not records:
-            return
-        for record in records:
-            check_size(record)
-        waiting = _Waiting(records, asyncio.get_running_loop().create_future())
-        self._waiting.append(waiting)
-        try:
-            async with self._writing:
-                if not waiting.done.done():
-                    await self._write()
-        except asyncio.CancelledError:
-            # Not taken yet: it must not be written behind the caller's back.
-            if waiting in self._waiting:
-                self._waiting.remove(waiting)
-            raise
-        await waiting.done
+    async def _missing_topics(self, topics: set[str]) -> set[str]:
+        if monotonic() >= self._partitions_until or not topics <= self._partitions.keys():
+            topics = topics | self._partitions.keys()
+            found: dict[str, list[int]] = {}
+            async with self._session.use("look up topics") as connection:
+                for row in await connection.fetch(_TOPIC_ROWS.format(s=self._schema), sorted(topics)):
+                    found.setdefault(row["topic"], []).append(row["id"])
+            self._partitions = found
+            self._partitions_until = monotonic() + _PARTITIONS_AGE
+        return topics - self._partitions.keys()
 
-    async def _write(self) -> None:
-        """Write what waits, in order; every waiting send learns what became of it."""
-        taken = list(self._waiting)
-        self._waiting.clear()
-        try:
-            async with self._session.use("send") as connection:
-                missing = await self._learn_partitions(connection, {r.topic for w in taken for r in w.records})
-                for waiting in [w for w in taken if any(r.topic in missing for r in w.records)]:
-                    taken.remove(waiting)
-                    _fail(waiting, BusError(f"unknown topic {', '.join(sorted(missing))}: call ensure_topics first"))
-                for chunk in _chunks(record for w in taken for record in w.records):
-                    await self._append_chunk(connection, chunk)
-        except BaseException as error:
-            for waiting in taken:
-                # All fail alike: which of them were written is unknown, and each caller sends its own again.
-                _fail(waiting, error if isinstance(error, Exception) else _interrupted())
-            if not isinstance(error, Exception):
-                raise
-        else:
-            for waiting in taken:
-                if not waiting.done.done():
-                    waiting.done.set_result(None)
-
-    async def _learn_partitions(self, connection: Connection, topics: set[str]) -> set[str]:
-        """Look up where the topics' partitions are; returns the topics that do not exist."""
-        if monotonic() < self._partitions_until and topics <= self._partitions.keys():
-            return set()
-        topics = topics | self._partitions.keys()
-        found: dict[str, list[int]] = {}
-        for row in await connection.fetch(_TOPIC_ROWS.format(s=self._schema), sorted(topics)):
-            found.setdefault(row["topic"], []).append(row["id"])
-        self._partitions = found
-        self._partitions_until = monotonic() + _PARTITIONS_AGE
-        return topics - found.keys()
+    async def _write(self, records: list[Record]) -> None:
+        async with self._session.use("send") as connection:
+            for chunk in _chunks(records):
+                await self._append_chunk(connection, chunk)
 
     async def _append_chunk(self, connection: Connection, chunk: Sequence[Record]) -> None:
         partitions = self._partitions
@@ -233,26 +173,6 @@ class PostgresProducer:
             [record.value for record in chunk],
             [msgspec.msgpack.encode(record.headers) for record in chunk],
         )
-
-
-def check_size(record: Record) -> None:
-    """Refuse on both transports what one of them could not carry."""
-    size = len(record.key) + len(record.value) + sum(len(n) + len(v) for n, v in record.headers)
-    if size > MAX_RECORD_BYTES:
-        raise BusError(
-            f"record for topic {record.topic} has {size} bytes, the limit is {MAX_RECORD_BYTES}: "
-            "keep large content in a store and send its id"
-        )
-
-
-def _fail(waiting: _Waiting, error: Exception) -> None:
-    if not waiting.done.done():
-        waiting.done.set_exception(error)
-        waiting.done.exception()  # marks it as retrieved: a cancelled caller does not ask
-
-
-def _interrupted() -> BusUnavailable:
-    return BusUnavailable("PostgreSQL bus, send: the send that it shared a transaction with was cancelled; send again")
 
 
 def _chunks(records: Iterable[Record]) -> Iterable[list[Record]]:
