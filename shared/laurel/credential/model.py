@@ -162,7 +162,7 @@ def build_open_badge(
             "licenseNumber": license_number,
             "role": role,
             "term": term,
-            "achievement": _achievement(achievement),
+            "achievement": _achievement(achievement, issuer.id),
             "result": [_result(result) for result in results],
         }
     )
@@ -233,7 +233,15 @@ def _identity(identity: IdentityHash) -> dict[str, Any]:
     )
 
 
-def _achievement(achievement: Achievement) -> dict[str, Any]:
+def _creator(creator: Profile | None, issuer_id: str | None) -> dict[str, Any] | None:
+    """The creator; only by reference where it is the issuer. One node described at two places of a document would let
+    either copy be cut away under an RDF signature, because the statements are still there."""
+    if creator is None:
+        return None
+    return {"id": creator.id, "type": ["Profile"]} if creator.id == issuer_id else _profile(creator)
+
+
+def _achievement(achievement: Achievement, issuer_id: str | None = None) -> dict[str, Any]:
     return _without_gaps(
         {
             "id": achievement.id,
@@ -251,7 +259,7 @@ def _achievement(achievement: Achievement) -> dict[str, Any]:
             "fieldOfStudy": achievement.field_of_study,
             "version": achievement.version,
             "creditsAvailable": achievement.credits_available,
-            "creator": _profile(achievement.creator) if achievement.creator else None,
+            "creator": _creator(achievement.creator, issuer_id),
         }
     )
 

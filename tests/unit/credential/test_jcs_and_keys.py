@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import pytest
+
+from laurel.credential import jcs, keys, multibase
+from tests.unit.credential.samples import SIGNER
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 2**53 + 2, {1: 2}, "\ud800", {"a": object()}, b"x"])
+def test_what_has_no_canonical_json_is_named(value: Any) -> None:
+    with pytest.raises(jcs.NotCanonicalizable):
+        jcs.canonical(value)
+
+
+def test_canonical_json_orders_by_utf16() -> None:
+    assert jcs.canonical({"\ufb33": 1, "\U0001f600": 2, "a": [1.0, -0.0, 1e21]}) == (
+        '{"a":[1,0,1e+21],"\U0001f600":2,"\ufb33":1}'.encode()
+    )
+
+
+def test_ed25519_vector_of_rfc_8032() -> None:
+    # RFC 8032 §7.1 TEST 3
+    signer = keys.Ed25519Signer(
+        bytes.fromhex("c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7"), "did:example:a#k"
+    )
+    public = bytes.fromhex("fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025")
+    expected = bytes.fromhex(
+        "6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac"
+        "18ff9b538d16f290ae67f760984dc6594a7c15e9716ed28dc027beceea1ec40a"
+    )
+    assert multibase.ed25519_public_decode(signer.public_key_multibase) == public
+    assert signer.sign(b"\xaf\x82") == expected
+    assert keys.verify_ed25519(signer.public_key_multibase, expected, b"\xaf\x82")
+
+
+def test_a_wrong_signature_is_false_and_a_wrong_key_is_an_error() -> None:
+    good = SIGNER.sign(b"data")
+    public = SIGNER.public_key_multibase
+    assert not keys.verify_ed25519(public, good, b"Data")
+    assert not keys.verify_ed25519(public, good[:-1], b"data")
+    assert not keys.verify_ed25519(public, b"", b"data")
+    assert not keys.verify_ed25519(public, bytes(64), b"data")
+    with pytest.raises(multibase.MultibaseError):
+        keys.verify_ed25519("z6MkNotAKey", good, b"data")
+
+
+def test_a_signer_travels_to_worker_processes_and_keeps_its_secret_from_logs() -> None:
+    clone = pickle.loads(pickle.dumps(SIGNER))
+    assert clone.sign(b"x") == SIGNER.sign(b"x")
+    assert clone.verification_method == SIGNER.verification_method
+    assert multibase.ed25519_seed_encode(bytes(range(32))) not in repr(SIGNER)
+    assert bytes(range(32)).hex() not in repr(SIGNER)
