@@ -17,6 +17,7 @@ from laurel.errors import LaurelError
 
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(?::\d{1,5})?", re.ASCII).fullmatch
 _SEGMENT = re.compile(r"(?:[A-Za-z0-9._-]|%[0-9A-Fa-f]{2})+", re.ASCII).fullmatch
+_PLAIN_SEGMENT = re.compile(r"[A-Za-z0-9._-]+", re.ASCII).fullmatch
 _FORBIDDEN_IN_SEGMENT = re.compile(r"[\x00-\x20/\\?#\x7f]").search
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1"})
 
@@ -62,9 +63,10 @@ def did_web(base_url: str, slug: str) -> str:
         raise DidError("malformed_did", f"{base_url!r} has a query or fragment")
     authority = host if port is None else f"{host}%3A{port}"
     path = [part for part in parts.path.split("/") if part]
-    segments = [quote(part, safe="-._") for part in (*map(unquote, path), "issuers", slug)]
-    if any(segment in ("", ".", "..") for segment in segments):
-        raise DidError("malformed_did", f"{slug!r} is not a path segment")
+    segments = [*path, "issuers", slug]
+    for segment in segments:
+        if not _PLAIN_SEGMENT(segment) or segment in (".", ".."):
+            raise DidError("malformed_did", f"{segment!r} is not a path segment of letters, digits, '.', '_' and '-'")
     return ":".join(("did:web", authority, *segments))
 
 

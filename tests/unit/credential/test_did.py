@@ -20,7 +20,6 @@ OTHER = multibase.ed25519_public_encode(bytes(32))
         ("https://badges.example:8443/", "x", "did:web:badges.example%3A8443:issuers:x"),
         ("http://localhost:8080", "open-u", "did:web:localhost%3A8080:issuers:open-u"),
         ("https://Uni.Example/laurel/v1/", "x", "did:web:uni.example:laurel:v1:issuers:x"),
-        ("https://badges.example", "a b:c", "did:web:badges.example:issuers:a%20b%3Ac"),
     ],
 )
 def test_did_web_of_an_issuer(base: str, slug: str, expected: str) -> None:
@@ -35,7 +34,7 @@ def test_did_web_refuses_other_bases(base: str) -> None:
         did.did_web(base, "x")
 
 
-@pytest.mark.parametrize("slug", ["", ".", ".."])
+@pytest.mark.parametrize("slug", ["", ".", "..", "a b", "a/b", "a:b", "a%20b", "ä", "a\n"])
 def test_did_web_refuses_slugs_that_are_no_segment(slug: str) -> None:
     with pytest.raises(did.DidError, match="malformed_did"):
         did.did_web("https://x.example", slug)
@@ -48,15 +47,10 @@ def test_did_web_refuses_slugs_that_are_no_segment(slug: str) -> None:
         ("did:web:w3c-ccg.github.io:user:alice", "https://w3c-ccg.github.io/user/alice/did.json"),
         ("did:web:example.com%3A3000:user:alice", "https://example.com:3000/user/alice/did.json"),
         ("did:web:localhost%3A8080:issuers:x", "https://localhost:8080/issuers/x/did.json"),
-        ("did:web:badges.example:issuers:a%20b", None),
     ],
 )
-def test_the_address_of_a_did_document(identifier: str, url: str | None) -> None:
-    if url is None:
-        with pytest.raises(did.DidError):
-            did.did_web_url(identifier)
-    else:
-        assert did.did_web_url(identifier) == url
+def test_the_address_of_a_did_document(identifier: str, url: str) -> None:
+    assert did.did_web_url(identifier) == url
 
 
 def test_plain_http_is_for_localhost_on_request_only() -> None:
@@ -78,6 +72,7 @@ def test_plain_http_is_for_localhost_on_request_only() -> None:
         ("did:web:x.example:..:y", "malformed_did"),
         ("did:web:x.example:%2e%2e:y", "malformed_did"),
         ("did:web:x.example:a%2Fb", "malformed_did"),
+        ("did:web:x.example:a%20b", "malformed_did"),
         ("did:web:x.example::a", "malformed_did"),
         ("did:web:u%40x.example", "malformed_did"),
         ("did:web:x.example%2Fy", "malformed_did"),

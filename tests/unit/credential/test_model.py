@@ -73,7 +73,8 @@ def test_every_optional_value_has_its_place() -> None:
         ),
     )  # fmt: skip
     document = badge(
-        achievement=achievement, description="For the whole course.", results=(model.Result("A", "urn:x:r", "Completed"),),
+        achievement=achievement, description="For the whole course.",
+        results=(model.Result("A", "urn:x:r", "Completed"),),
         valid_until=NOW + timedelta(days=365), activity_start_date=NOW - timedelta(days=30), license_number="L-1",
         role="Student", term="Spring",
         evidence=(model.Evidence("https://x.example/e", "E", "N", "D", "Portfolio", "Employers"),),
@@ -84,17 +85,7 @@ def test_every_optional_value_has_its_place() -> None:
     )  # fmt: skip
     assert lint.lint(document, issuer=DID).findings == ()
     canonical = jsonld.canonical_nquads(document).decode()
-    for value in (
-        "MOOC-101",
-        "Statistics",
-        "L-1",
-        "Student",
-        "Spring",
-        "Portfolio",
-        "Employers",
-        "suspension",
-        "Completed",
-    ):
+    for value in ["MOOC-101", "Statistics", "L-1", "Student", "Spring", "Portfolio", "Employers", "suspension", "Completed"]:
         assert f'"{value}"' in canonical
 
 
