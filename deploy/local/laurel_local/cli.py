@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
 import typer
+
 from laurel import logs
 from laurel.bus import BusError, BusUnavailable
 from laurel.database import UNAVAILABLE
 from laurel.errors import ConfigurationError, LaurelError
 from laurel.migrate import SERVICES
-
 from laurel_local.console import Output, bug, log_to_file, report_failure
 from laurel_local.exits import MEANINGS, Exit, Failure
 from laurel_local.state import State, default_folder, new_secrets
@@ -172,7 +172,6 @@ def topics(
 ) -> None:
     """Create the topics that the bus lacks. Repeatable."""
     from laurel.topics import TOPICS
-
     from laurel_local.serve import create_topics
 
     if not bus:
@@ -205,3 +204,7 @@ def _usage(message: str, fix: str) -> NoReturn:
 def main() -> None:
     """The entry point that pyproject.toml names."""
     app()
+
+
+if __name__ == "__main__":
+    main()

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any, TextIO
 
-from laurel import logs
 from rich.console import Console
 
+from laurel import logs
 from laurel_local.exits import Exit, Failure
 
 _WIDE = 160  # off a terminal: wide enough that no table cuts its cells

@@ -26,8 +26,8 @@ from urllib.parse import quote
 
 import asyncpg
 import structlog
-from laurel.database import connect_arguments
 
+from laurel.database import connect_arguments
 from laurel_local.exits import Exit, Failure
 
 log = structlog.get_logger()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
 from laurel.paths import service_for
 from laurel.web import Problem, json_response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class Gateway:

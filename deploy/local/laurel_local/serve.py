@@ -6,6 +6,9 @@ import asyncio
 import os
 import socket
 
+from pydantic import ValidationError
+from starlette.types import Receive, Scope, Send
+
 from laurel import telemetry
 from laurel.bus import Bus, connect
 from laurel.errors import ConfigurationError
@@ -14,9 +17,6 @@ from laurel.process import ROLES, ensure_topics, run_parts, serve_http, stop_on_
 from laurel.service import Service
 from laurel.settings import Settings
 from laurel.web import json_response
-from pydantic import ValidationError
-from starlette.types import Receive, Scope, Send
-
 from laurel_local.up import open_service, settings_class
 
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from starlette.types import ASGIApp
+
 from laurel import telemetry
 from laurel.bus import Bus, BusError, connect
 from laurel.errors import Stuck
@@ -23,8 +25,6 @@ from laurel.migrate import SERVICES, migrate_all
 from laurel.process import ROLES, ensure_topics, run_parts, serve_http, stop_on_signals
 from laurel.service import Service
 from laurel.settings import Settings
-from starlette.types import ASGIApp
-
 from laurel_local.console import Output
 from laurel_local.embedded import Postgres
 from laurel_local.exits import Exit, Failure

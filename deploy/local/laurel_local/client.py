@@ -1,0 +1,130 @@
+"""Laurel's HTTP API as the `laurel` command uses it: problem documents become Failures, pages become streams."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from typing import Any, Self
+
+import httpx
+
+from laurel_local.exits import Exit, Failure
+from laurel_local.state import State
+
+_PATIENCE_S = 30.0
+_LIKE = "write it like https://badges.example.org"
+
+
+class Refused(Failure):
+    """The server answered with a problem document. status: the HTTP status; problem: the document ({} if none)."""
+
+    def __init__(self, message: str, *, status: int, problem: Mapping[str, Any], fix: str, code: Exit) -> None:
+        super().__init__(message, fix=fix, code=code)
+        self.status = status
+        self.problem = dict(problem)
+
+
+class Client:
+    """One Laurel, one API key. An async context manager."""
+
+    def __init__(self, url: str, api_key: str = "") -> None:
+        self.url = url.rstrip("/")
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        timeout = httpx.Timeout(_PATIENCE_S, write=300.0, read=300.0)
+        try:
+            self._http = httpx.AsyncClient(base_url=self.url, headers=headers, timeout=timeout, trust_env=False)
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise Failure(f"{url!r} is not a URL: {error}", fix=_LIKE, code=Exit.USAGE) from None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        body: bytes | AsyncIterable[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str | int | None] | None = None,
+    ) -> Any:
+        """The JSON answer of a request; None where there is no body. Raises Refused or Failure."""
+        query = {name: value for name, value in (params or {}).items() if value is not None}
+        try:
+            answer = await self._http.request(
+                method, path, json=json, content=body, headers=dict(headers or {}), params=query
+            )
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            raise Failure(f"{self.url}: {error}", fix=_LIKE, code=Exit.USAGE) from None
+        except httpx.TransportError as error:
+            raise Failure(
+                f"{self.url} does not answer: {type(error).__name__} {error}".rstrip(),
+                fix="start it (`laurel up`), or name another with --url",
+                code=Exit.UNREACHABLE,
+            ) from None
+        if answer.is_success:
+            return answer.json() if answer.content else None
+        raise _refused(answer)
+
+    async def pages(self, path: str, **params: str | int | None) -> AsyncIterator[Any]:
+        """Every item of a list, page after page."""
+        after: str | None = None
+        while True:
+            page = await self.call("GET", path, params={**params, "after": after})
+            for item in page["items"]:
+                yield item
+            after = page.get("next")
+            if after is None:
+                return
+
+    async def call_when_known(self, method: str, path: str, **options: Any) -> Any:
+        """`call`, with a new API key: until its event has reached the service (a second or so), that answers 401."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _PATIENCE_S
+        while True:
+            try:
+                return await self.call(method, path, **options)
+            except Refused as refused:
+                if refused.status != 401 or loop.time() > deadline:
+                    raise
+                await asyncio.sleep(0.1)
+
+
+def _refused(answer: httpx.Response) -> Refused:
+    problem: dict[str, Any] = {}
+    if "json" in answer.headers.get("content-type", ""):
+        try:
+            found = answer.json()
+            problem = found if isinstance(found, dict) else {}
+        except ValueError:
+            problem = {}
+    detail = str(problem.get("detail") or answer.reason_phrase or "no reason given")
+    errors = [f"{one.get('field')}: {one.get('detail')}" for one in problem.get("errors", []) if isinstance(one, dict)]
+    message = f"{answer.request.method} {answer.request.url.path}: {answer.status_code} {detail}"
+    if errors:
+        message += "; " + "; ".join(errors[:5])
+    fix, code = "", Exit.NO
+    if answer.status_code == 401:
+        fix, code = "give an API key with --api-key or LAUREL_API_KEY", Exit.USAGE
+    elif answer.status_code == 403:
+        fix, code = "use an API key that has this scope", Exit.USAGE
+    elif answer.status_code >= 500:
+        fix, code = "look at `laurel status` and the server's log, then try again", Exit.UNREACHABLE
+    return Refused(message, status=answer.status_code, problem=problem, fix=fix, code=code)
+
+
+def connection(state: State, url: str | None, api_key: str | None) -> tuple[str, str]:
+    """(URL, API key) to use: what was given, else what the state folder knows of `laurel up` and the demo."""
+    address = url or str(state.read("state.json").get("public_url") or "")
+    if not address:
+        raise Failure(
+            "no Laurel to talk to",
+            fix="give --url or LAUREL_URL, or --state with the folder of `laurel up`",
+            code=Exit.USAGE,
+        )
+    key = api_key or ("" if url else str(state.read("demo.json").get("api_key") or ""))
+    return address, key
