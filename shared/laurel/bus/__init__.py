@@ -53,6 +53,7 @@ class PartitionsLost(BusError):
 
     def __init__(self, partitions: Iterable[TopicPartition], reason: str) -> None:
         self.partitions = frozenset(partitions)
+        self.reason = reason
         names = ", ".join(sorted(f"{p.topic}[{p.partition}]" for p in self.partitions))
         super().__init__(f"no longer the owner of {names or 'any partition'}: {reason}")
 

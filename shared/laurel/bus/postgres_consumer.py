@@ -167,6 +167,13 @@ class PostgresConsumer:
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         self._refuse_lost(offsets)
+        try:
+            await self._commit(offsets)
+        except PartitionsLost as error:
+            # Named after what was to be committed, whatever else went with the connection.
+            raise PartitionsLost(error.partitions & offsets.keys() or offsets, error.reason) from error
+
+    async def _commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         async with self._alone("commit") as connection:
             self._refuse_lost(offsets)  # again: ownership may have gone while others had the connection
             changed = {p: n for p, n in offsets.items() if n > self._owned[p].committed}
