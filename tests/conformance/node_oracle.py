@@ -1,0 +1,75 @@
+"""Digital Bazaar's verifier (npm @digitalbazaar/vc) as an independent oracle, offline: see node/verify.mjs."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from laurel.credential import contexts
+
+FOLDER = Path(__file__).parent / "node"
+
+
+class Unavailable(Exception):
+    """Node.js, npm or its packages can not be had here; the message says which."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """verified; error: what was wrong, or None; loaded: the URLs that the verifier asked for."""
+
+    verified: bool
+    error: str | None
+    loaded: tuple[str, ...]
+
+
+def install() -> None:
+    """`npm ci`, once for each package-lock.json; safe when several test processes start together."""
+    for tool in ("node", "npm"):
+        if shutil.which(tool) is None:
+            raise Unavailable(f"{tool} is not installed")
+    wanted = hashlib.sha256((FOLDER / "package-lock.json").read_bytes()).hexdigest()
+    with (FOLDER / "package.json").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        stamp = FOLDER / "node_modules" / ".laurel-lock"
+        if stamp.is_file() and stamp.read_text() == wanted:
+            return
+        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+        try:
+            done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, timeout=150, check=False)
+        except subprocess.TimeoutExpired:
+            raise Unavailable("npm ci took longer than 150 s") from None
+        if done.returncode != 0:
+            raise Unavailable(f"npm ci failed: {done.stderr.strip()[-300:]}")
+        stamp.write_text(wanted)
+
+
+def verify(credential: dict[str, Any], *documents: dict[str, Any], now: str | None = None) -> Verdict:
+    """What the oracle says of `credential`, given these DID documents and status lists (each known by its `id`).
+
+    The bundled contexts are always at hand. now: ISO 8601; the oracle's clock if left out.
+    """
+    known = {url: contexts.load(url) for url in contexts.manifest()}
+    known |= {document["id"]: document for document in documents}
+    request: dict[str, Any] = {"credential": credential, "documents": known}
+    if now is not None:
+        request["now"] = now
+    done = subprocess.run(
+        ["node", "verify.mjs"],
+        cwd=FOLDER,
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise AssertionError(f"verify.mjs failed: {done.stderr[-2000:]}")
+    answer = json.loads(done.stdout)
+    return Verdict(answer["verified"], answer["error"], tuple(answer["loaded"]))

@@ -1,0 +1,48 @@
+"""RFC 8785 test data of its author, and the did:key Ed25519 vectors of the W3C Credentials Community Group."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from laurel.credential import did, jcs, keys, multibase
+
+
+@pytest.mark.parametrize("name", ["arrays", "french", "structures", "unicode", "values", "weird"])
+def test_rfc_8785(vectors: Path, name: str) -> None:
+    folder = vectors / "rfc8785-jcs" / "testdata"
+    canonical = jcs.canonical(json.loads((folder / "input" / f"{name}.json").read_text("utf-8")))
+    assert canonical == (folder / "output" / f"{name}.json").read_bytes()
+    assert canonical.hex() == "".join((folder / "outhex" / f"{name}.txt").read_text().split())
+
+
+def test_did_key(vectors: Path) -> None:
+    cases = json.loads((vectors / "did-key" / "test-vectors" / "ed25519-x25519.json").read_text("utf-8"))
+    assert len(cases) >= 5
+    for identifier, case in cases.items():
+        signer = keys.Ed25519Signer(bytes.fromhex(case["seed"]), f"{identifier}#x")
+        assert did.did_key(signer.public_key_multibase) == identifier
+        expected = case["didDocument"]
+        published = expected["verificationMethod"][0]
+        if "publicKeyJwk" in published:
+            raw = multibase.base64url_decode(published["publicKeyJwk"]["x"])
+        else:
+            raw = multibase.base58_decode(published["publicKeyBase58"])
+        assert multibase.ed25519_public_encode(raw) == signer.public_key_multibase
+        resolved = did.resolve_did_key(identifier)
+        assert resolved["id"] == expected["id"]
+        assert resolved["verificationMethod"][0]["id"] == published["id"]
+        assert resolved["assertionMethod"] == [published["id"]]
+        assert did.find_verification_method(resolved, published["id"]) == signer.public_key_multibase
+
+
+def test_other_did_keys_are_told_apart(vectors: Path) -> None:
+    seen = 0
+    for name in ("nist-curves", "secp256k1", "bls12381", "rsa"):
+        for identifier in json.loads((vectors / "did-key" / "test-vectors" / f"{name}.json").read_text("utf-8")):
+            with pytest.raises(did.DidError, match="unsupported_key"):
+                did.resolve_did_key(identifier)
+            seen += 1
+    assert seen >= 10

@@ -1,0 +1,145 @@
+"""An issued badge, its DID document and its status list, put before somebody else's verifier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from laurel.credential import contexts, did, keys, lint, model, multibase, proofs, status
+from tests.conformance.node_oracle import Verdict
+from tests.unit.credential.samples import (
+    CREATED,
+    DID,
+    INDEX,
+    LIST_URL,
+    NOW,
+    SIGNER,
+    badge,
+    did_document,
+    signed,
+    signed_badge,
+    status_list,
+)
+
+pytestmark = pytest.mark.node
+
+Verify = Callable[..., Verdict]
+AT = "2026-06-01T00:00:00Z"
+
+
+def signed_list(*revoked: int) -> dict[str, Any]:
+    return signed(status_list(*revoked), "statuslist")
+
+
+def test_an_issued_badge_is_accepted(node_verify: Verify) -> None:
+    verdict = node_verify(signed_badge(), did_document(), signed_list(), now=AT)
+    assert verdict.verified, verdict.error
+    assert set(verdict.loaded) >= {DID, f"{DID}#key-1", LIST_URL, contexts.OPEN_BADGES}
+
+
+def test_the_neighbours_revocation_is_not_ours(node_verify: Verify) -> None:
+    verdict = node_verify(signed_badge(), did_document(), signed_list(INDEX - 1, INDEX + 1), now=AT)
+    assert verdict.verified, verdict.error
+
+
+def test_a_badge_to_a_did_without_status_is_accepted(node_verify: Verify) -> None:
+    document = badge(
+        recipient=model.Recipient(id="did:example:learner"), status=None, valid_until=CREATED.replace(2027)
+    )
+    verdict = node_verify(signed(document), did_document(), now=AT)
+    assert verdict.verified, verdict.error
+
+
+def test_a_badge_of_a_retired_key_is_accepted_and_of_a_removed_key_refused(node_verify: Verify) -> None:
+    old = keys.Ed25519Signer(bytes(range(1, 33)), f"{DID}#key-0")
+    document = proofs.sign(lint.lint(badge(), issuer=DID), old, CREATED)
+    retired = did_document(did.DidKey("key-0", old.public_key_multibase, active=False))
+    verdict = node_verify(document, retired, signed_list(), now=AT)
+    assert verdict.verified, verdict.error
+    assert not node_verify(document, did_document(), signed_list(), now=AT).verified
+
+
+def test_a_revoked_badge_is_refused(node_verify: Verify) -> None:
+    verdict = node_verify(signed_badge(), did_document(), signed_list(INDEX), now=AT)
+    assert not verdict.verified
+    assert "the bit is set for revocation" in (verdict.error or "")
+
+
+def test_two_status_entries_are_both_looked_at(node_verify: Verify) -> None:
+    second = LIST_URL + "-suspension"
+    entries = [status.status_entry(LIST_URL, INDEX), status.status_entry(second, 5, "suspension")]
+    document = signed(badge(status=entries))
+    for suspended in (False, True):
+        bits = bytearray(status.MINIMUM_ENTRIES // 8)
+        if suspended:
+            status.set_bit(bits, 5)
+        other = status.build_status_list(second, DID, "suspension", status.encode_list(bits), NOW)
+        verdict = node_verify(document, did_document(), signed_list(), signed(other, "statuslist"), now=AT)
+        assert verdict.verified is not suspended, verdict.error
+        assert not suspended or "suspension" in (verdict.error or "")
+
+
+def test_an_expired_badge_is_refused(node_verify: Verify) -> None:
+    document = signed(badge(valid_until=CREATED.replace(month=5, day=20)))
+    assert node_verify(document, did_document(), signed_list(), now="2026-05-19T00:00:00Z").verified
+    verdict = node_verify(document, did_document(), signed_list(), now=AT)
+    assert not verdict.verified
+    assert "validUntil" in (verdict.error or "")
+
+
+def test_a_badge_is_refused_before_its_time(node_verify: Verify) -> None:
+    assert not node_verify(signed_badge(), did_document(), signed_list(), now="2026-05-01T00:00:00Z").verified
+
+
+@pytest.mark.parametrize("what", ["name", "result", "recipient", "status", "proof value", "created", "key", "list"])
+def test_what_was_tampered_with_is_refused(node_verify: Verify, what: str) -> None:
+    document, keys_of_issuer, listed = signed_badge(), did_document(), signed_list()
+    match what:
+        case "name":
+            document["name"] += "."
+        case "result":
+            document["credentialSubject"]["result"][0]["value"] = "100"
+        case "recipient":
+            document["credentialSubject"]["identifier"][0]["identityHash"] = model.identity_hash(
+                "eve@x.example", "s4lt"
+            )
+        case "status":
+            document["credentialStatus"]["statusListIndex"] = str(INDEX + 1)
+        case "proof value":
+            raw = bytearray(multibase.decode(document["proof"]["proofValue"]))
+            raw[5] ^= 1
+            document["proof"]["proofValue"] = multibase.encode(bytes(raw))
+        case "created":
+            document["proof"]["created"] = "2026-05-04T12:31:06Z"
+        case "key":
+            other = keys.Ed25519Signer(bytes(32), SIGNER.verification_method)
+            keys_of_issuer = did.build_did_document(DID, [("key-1", other.public_key_multibase, True)])
+        case "list":
+            listed["credentialSubject"]["encodedList"] = status.encode_list(bytes(32_768))
+    verdict = node_verify(document, keys_of_issuer, listed, now=AT)
+    assert not verdict.verified
+    assert verdict.error
+
+
+def test_the_oracle_loads_nothing_from_elsewhere(node_verify: Verify) -> None:
+    verdict = node_verify(signed_badge(), signed_list(), now=AT)
+    assert not verdict.verified
+    assert "offline: no document was given" in (verdict.error or "")
+
+
+def test_what_the_oracle_would_sign_we_verify(node_verify: Verify) -> None:
+    """Our canonical form is what jsonld.js and rdf-canonize sign, whatever the text and its script."""
+    names = [
+        'naïve "quoted" \\ back',
+        "日本語の🎓\u200d",
+        "tab\tand\nnewline",
+        "\u2028 separators \uffee",
+        "मुक्त विद्यालय",
+    ]
+    for name in names:
+        document = badge(name=name)
+        linted = lint.lint(document, issuer=DID)
+        verdict = node_verify(proofs.sign(linted, SIGNER, CREATED), did_document(), signed_list(), now=AT)
+        assert verdict.verified, (name, verdict.error)
