@@ -1,0 +1,228 @@
+"""The issuer's HTTP API: its application, and the routes for credentials, their status, and reports."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import msgspec
+from fastapi import APIRouter, Depends, FastAPI, Query, Response
+from pydantic import Field, StrictBool
+
+from laurel.database import is_unavailable
+from laurel.security import Principal
+from laurel.web import Problem, create_app, json_response, not_found, requires
+from laurel_issuer import store, store_issuance, store_status
+from laurel_issuer.api_admin import admin_routes
+from laurel_issuer.domain import Action
+from laurel_issuer.edge import (
+    After,
+    Body,
+    Desk,
+    Filter,
+    Line,
+    Moment,
+    Reason,
+    credential_id_in,
+    invalid,
+    page,
+    place_after,
+)
+from laurel_issuer.handlers import GROUP
+from laurel_issuer.public import public_routes
+
+Reader = Annotated[Principal, Depends(requires("credentials:read"))]
+Writer = Annotated[Principal, Depends(requires("credentials:write"))]
+Reporter = Annotated[Principal, Depends(requires("reports:read"))]
+Limit = Annotated[int, Query(ge=1, le=500)]
+ReportLimit = Annotated[int, Query(ge=1, le=10_000)]
+
+_BATCH = 500  # credentials of a change by query in one transaction
+_MOST_REFUSED = 10_000
+
+
+class StatusChange(Body):
+    """Why a credential's status changes. The reason is told to the organisation's webhooks and on the public page."""
+
+    reason: Reason
+
+
+class Where(Body):
+    """Which credentials; at least one field. Fields narrow each other."""
+
+    achievement_id: Line | None = None
+    course_run: Line | None = None
+    issued_from: Moment | None = Field(default=None, description="Issued at or after.")
+    issued_to: Moment | None = Field(default=None, description="Issued before.")
+    credential_ids: list[UUID] | None = Field(default=None, max_length=10_000)
+
+
+class StatusByQuery(Body):
+    """A change of status of all credentials that `where` names."""
+
+    action: Action
+    reason: Reason
+    where: Where
+    dry_run: StrictBool = False
+
+
+def create_api(desk: Desk) -> FastAPI:
+    """The application, complete."""
+    app = create_app(
+        "issuer",
+        title="Laurel issuer",
+        description="Organisations, issuer profiles and keys; credentials and their status.",
+        database=desk.database,
+    )
+    app.include_router(admin_routes(desk))
+    app.include_router(_credential_routes(desk))
+    app.include_router(_report_routes(desk))
+    app.include_router(public_routes(desk))
+    return app
+
+
+def _credential_routes(desk: Desk) -> APIRouter:
+    router = APIRouter(prefix="/issuer/v1/credentials", tags=["credentials"])
+
+    @router.get("")
+    async def list_credentials(
+        caller: Reader,
+        achievement_id: Filter = None,
+        course_run: Filter = None,
+        status: Literal["active", "suspended", "revoked"] | None = None,
+        after: After = None,
+        limit: Limit = 50,
+    ) -> Response:
+        """Credentials in the order in which they were issued, without their documents."""
+        async with desk.database.transaction([caller.tenant_id]) as tx:
+            rows = await store_issuance.credentials(
+                tx, caller.tenant_id, achievement_id=achievement_id, course_run=course_run, status=status,
+                after=place_after(after), limit=limit + 1,
+            )  # fmt: skip
+        answer = page([dict(row) for row in rows], limit, lambda row: row["seq"])
+        answer["items"] = [{name: item[name] for name in item if name != "seq"} for item in answer["items"]]
+        return json_response(answer)
+
+    @router.get("/{credential_id}")
+    async def get_credential(credential_id: str, caller: Reader) -> Response:
+        """One credential: its exact document, its status, and how it came to that."""
+        wanted = credential_id_in(credential_id)
+        async with desk.database.transaction([caller.tenant_id]) as tx:
+            row = await store_issuance.credential(tx, caller.tenant_id, wanted)
+            if row is None:
+                raise not_found("credential")
+            history = await store_status.status_history(tx, wanted)
+        names = (
+            "credential_id", "result_id", "achievement_id", "achievement_version", "profile_id", "course_run", "status",
+            "status_reason", "status_version", "status_changed_at", "issued_at", "valid_until",
+        )  # fmt: skip
+        shown: dict[str, Any] = {name: row[name] for name in names}
+        shown["status_changes"] = [dict(one) for one in history]
+        return json_response({**shown, "document": msgspec.Raw(row["body"])})
+
+    @router.post("/status")
+    async def change_by_query(body: StatusByQuery, caller: Writer) -> Response:
+        """Revoke, suspend or reinstate all credentials that `where` names; each that cannot change is told.
+
+        Goes through in batches. Should it break off, the answer says how far it came; sending it again is safe.
+        """
+        return json_response(await _change_all(desk, caller, body))
+
+    def add_action(action: Action, summary: str) -> None:
+        async def change(credential_id: str, body: StatusChange, caller: Writer) -> Response:
+            async with desk.database.transaction([caller.tenant_id]) as tx:
+                outcomes = await store_status.change_status(
+                    tx, caller.tenant_id, [credential_id_in(credential_id)], action, reason=body.reason,
+                    key_id=caller.key_id, now=desk.clock(),
+                )  # fmt: skip
+            if not outcomes:
+                raise not_found("credential")
+            one = outcomes[0]
+            if one.refusal is not None:
+                raise Problem(409, one.refusal.code, one.refusal.detail)
+            return json_response(
+                {
+                    "credential_id": one.credential_id,
+                    "status": one.status,
+                    "version": one.version,
+                    "changed": one.changed,
+                }
+            )
+
+        router.add_api_route(f"/{{credential_id}}/{action}", change, methods=["POST"], name=action, summary=summary)
+
+    add_action("revoke", "Revoke a credential; final")
+    add_action("suspend", "Suspend a credential until it is reinstated or revoked")
+    add_action("reinstate", "End the suspension of a credential")
+    return router
+
+
+async def _change_all(desk: Desk, caller: Principal, body: StatusByQuery) -> dict[str, Any]:
+    fields = body.where.model_dump(exclude_none=True)
+    if not fields:
+        raise invalid("/where", "empty", "name at least one of " + ", ".join(Where.model_fields))
+    ids = None if body.where.credential_ids is None else tuple(body.where.credential_ids)
+    where = store_status.Where(**{**fields, "credential_ids": ids})
+    now = desk.clock()
+    answer: dict[str, Any] = {"matched": 0, "changed": 0, "unchanged": 0, "refused": [], "refused_total": 0}
+    after = 0
+    while True:
+        try:
+            async with desk.database.transaction([caller.tenant_id]) as tx:
+                matched = await store_status.matching(tx, caller.tenant_id, where, after=after, limit=_BATCH)
+                outcomes = await store_status.change_status(
+                    tx, caller.tenant_id, [one for _, one in matched], body.action, reason=body.reason,
+                    key_id=caller.key_id, now=now, dry_run=body.dry_run,
+                )  # fmt: skip
+        except Exception as error:
+            if not is_unavailable(error):
+                raise
+            done = f"{answer['changed']} credentials were changed and stay so"
+            detail = f"the database went out of reach: {done}; send the same again for the rest"
+            raise Problem(503, "broken_off", detail, headers={"Retry-After": "2"}) from error
+        answer["matched"] += len(outcomes)
+        answer["changed"] += sum(one.changed for one in outcomes)
+        refused = [one for one in outcomes if one.refusal is not None]
+        answer["refused_total"] += len(refused)
+        answer["unchanged"] += sum(not one.changed and one.refusal is None for one in outcomes)
+        answer["refused"] += [
+            {"credential_id": one.credential_id, "code": one.refusal.code, "detail": one.refusal.detail}
+            for one in refused[: _MOST_REFUSED - len(answer["refused"])]
+            if one.refusal is not None
+        ]
+        if len(matched) < _BATCH:
+            return answer
+        after = matched[-1][0]
+
+
+def _report_routes(desk: Desk) -> APIRouter:
+    router = APIRouter(prefix="/issuer/v1", tags=["reports"])
+
+    @router.get("/reports/reconcile")
+    async def reconcile(caller: Reporter, course_run: Filter = None) -> Response:
+        """Where every passed assessment stands that reached the issuer: issued, reserved, waiting or dead-lettered."""
+        async with desk.database.transaction([caller.tenant_id]) as tx:
+            counts = await store_issuance.counts(tx, caller.tenant_id, course_run=course_run, consumer=GROUP)
+        return json_response({"service": "issuer", "counts": counts})
+
+    @router.get("/reports/credentials")
+    async def issued(
+        caller: Reporter, course_run: Filter = None, after: After = None, limit: ReportLimit = 1000
+    ) -> Response:
+        """The ids of all credentials that were issued."""
+        async with desk.database.transaction([caller.tenant_id]) as tx:
+            rows = await store_issuance.issued_ids(
+                tx, caller.tenant_id, course_run=course_run, after=place_after(after), limit=limit + 1
+            )
+        more = len(rows) > limit
+        rows = rows[:limit]
+        return json_response({"items": [one for _, one in rows], "next": str(rows[-1][0]) if more else None})
+
+    @router.get("/dead-letters")
+    async def dead_letters(caller: Reporter, after: After = None, limit: Limit = 50) -> Response:
+        """Events that could not be handled, and why."""
+        async with desk.database.transaction([caller.tenant_id]) as tx:
+            rows = await store.dead_letters(tx, caller.tenant_id, after=place_after(after), limit=limit + 1)
+        return json_response(page(rows, limit, lambda row: row["id"]))
+
+    return router

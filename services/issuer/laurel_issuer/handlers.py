@@ -1,0 +1,265 @@
+"""What the issuer does with events: passed assessments become credentials, achievements are remembered.
+
+    laurel.assessment  → Issuance            1 reserve, 2 build, 3 lint, 4 sign, 5 check (prepare), 6 finish (save)
+    laurel.achievement → save_achievements   a replica of every version
+
+Step by step, and what a death in between leaves behind:
+ 1. reserve: one short transaction stores each intent: credential id, places in status lists, key, time, content. What
+    lacks its achievement, profile or key is not reserved but parked in step 6, and the partition goes on.
+    Died after it: the event comes again and finds the same intent, so it leads to the same bytes.
+ 2. to 5.: build, lint, sign, check, in processes (signing.py). Pure functions of the intent; nothing is stored.
+    A status list that is new is published first, so that no credential ever names a list that is not there.
+ 6. finish: credentials, their events, parked and refused events in one transaction. Only a credential that was not
+    stored before leaves an event, so a redelivery doubles nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from laurel import outbox, telemetry
+from laurel.database import Database, Transaction
+from laurel.dead_letters import DeadLetter, bury
+from laurel.envelope import Delivered
+from laurel.events import AchievementPublished, AchievementRetired, AssessmentPassed, CredentialIssued
+from laurel.service import Saving
+from laurel_issuer import store, store_issuance
+from laurel_issuer.domain import Inconsistent, IssuerProfile, StatusPlace, valid_until
+from laurel_issuer.signing import Group, Item, Made, SealedKey, Signers
+from laurel_issuer.status_lists import Publisher
+from laurel_issuer.store_issuance import Intent, Row, Terms
+
+GROUP = "issuer.issuance"
+
+Rows = Sequence[Row]
+
+_passed_decoder = msgspec.json.Decoder(AssessmentPassed)
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A credential on its way to the store, with what its event says."""
+
+    intent: Intent
+    passed: AssessmentPassed
+    body: bytes
+    achievement_name: str
+    issuer: str
+    valid_until: datetime | None
+    traceparent: str | None
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A batch after step 5."""
+
+    signed: list[Signed] = field(default_factory=list)
+    waiting: list[tuple[Delivered, str]] = field(default_factory=list)
+    refused: list[DeadLetter] = field(default_factory=list)
+    unfit: set[str] = field(default_factory=set)  # reserved, and refused by lint
+    issued_before: set[str] = field(default_factory=set)
+
+
+class Issuance:
+    """The handler of laurel.assessment."""
+
+    def __init__(
+        self,
+        database: Database,
+        signers: Signers,
+        publisher: Publisher,
+        *,
+        terms: Terms,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._database = database
+        self._signers = signers
+        self._publisher = publisher
+        self._terms = terms
+        self._clock = clock
+
+    async def prepare(self, events: Sequence[Delivered]) -> Prepared:
+        """Steps 1 to 5. Raises NotNow, Inconsistent."""
+        prepared = Prepared()
+        wanted = _wanted(events, prepared)
+        passed = {one: event for one, (_, event) in wanted.items()}
+        now = self._clock().replace(microsecond=0)  # credentials tell time in seconds
+        async with self._database.transaction() as tx:
+            reserved = await store_issuance.reserve(tx, passed, terms=self._terms, now=now)  # 1
+        prepared.issued_before = reserved.issued
+        prepared.waiting = [(wanted[one][0], reason) for one, reason in reserved.waiting.items()]
+        prepared.refused += [
+            DeadLetter.of(wanted[one][0], "foreign_credential_id", "another organisation has a credential with this id")
+            for one in sorted(reserved.foreign)
+        ]
+        if reserved.intents:
+            delivered = {one: wanted[one][0] for one in reserved.intents}
+            await self._sign(list(reserved.intents.values()), delivered, prepared)
+        return prepared
+
+    async def _sign(self, intents: Sequence[Intent], events: dict[str, Delivered], prepared: Prepared) -> None:
+        async with self._database.transaction() as tx:
+            materials = _Materials(*await store_issuance.materials(tx, intents))
+        for list_id in materials.unpublished_lists():
+            await self._publisher.publish(list_id, only_first=True)
+        by_id = {intent.credential_id: intent for intent in intents}
+        for result in await self._signers.make(materials.work(intents)):  # 2 3 4 5
+            delivered = events[result.credential_id]
+            if not isinstance(result, Made):
+                prepared.unfit.add(result.credential_id)
+                prepared.refused.append(DeadLetter.of(delivered, result.code, result.detail))
+                continue
+            intent = by_id[result.credential_id]
+            definition, validity_days = materials.achievement(intent)
+            prepared.signed.append(
+                Signed(
+                    intent=intent,
+                    passed=_passed_decoder.decode(intent.passed),
+                    body=result.body,
+                    achievement_name=str(definition.get("name", "")),
+                    issuer=materials.issuer(intent).did,
+                    valid_until=valid_until(intent.created, validity_days),
+                    traceparent=delivered.traceparent,
+                )
+            )
+
+    async def save(self, tx: Transaction, prepared: Prepared) -> None:
+        """Step 6. Raises NotNow when a key was compromised meanwhile: the batch is then reserved anew."""
+        signed = prepared.signed
+        if signed:
+            await store_issuance.require_usable_keys(tx, (one.intent.key_id for one in signed))
+        new = await store_issuance.finish(  # 6
+            tx, [(one.intent, one.passed, one.valid_until, one.body) for one in signed]
+        )
+        await outbox.append(
+            tx,
+            [outbox.Outgoing(_issued(one), one.traceparent) for one in signed if one.intent.credential_id in new],
+        )
+        settled = {one.intent.credential_id for one in signed} | prepared.issued_before | prepared.unfit
+        if settled:
+            await store_issuance.forget_intents(tx, settled)
+            await store_issuance.unpark(tx, settled)
+        await store_issuance.park(tx, prepared.waiting, self._clock())
+        await bury(tx, GROUP, prepared.refused)
+        telemetry.count("laurel_credentials_issued_total", len(new))
+        if prepared.refused:
+            telemetry.count("laurel_dead_letters_total", len(prepared.refused), group=GROUP)
+
+
+def _wanted(events: Sequence[Delivered], prepared: Prepared) -> dict[str, tuple[Delivered, AssessmentPassed]]:
+    """The events by credential id, each once; what has no usable id is refused."""
+    wanted: dict[str, tuple[Delivered, AssessmentPassed]] = {}
+    for delivered in events:
+        event = delivered.event
+        if not isinstance(event, AssessmentPassed):
+            prepared.refused.append(
+                DeadLetter.of(delivered, "wrong_type", "laurel.assessment carries passed assessments")
+            )
+        elif not _is_uuid(event.credential_id):
+            prepared.refused.append(
+                DeadLetter.of(delivered, "bad_credential_id", "credential_id is not a UUID in lower case")
+            )
+        else:
+            wanted.setdefault(event.credential_id, (delivered, event))
+    return wanted
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
+
+
+def _issued(one: Signed) -> CredentialIssued:
+    intent, passed = one.intent, one.passed
+    return CredentialIssued(
+        tenant_id=intent.tenant_id,
+        credential_id=intent.credential_id,
+        result_id=passed.result_id,
+        achievement_id=intent.achievement_id,
+        achievement_name=one.achievement_name,
+        profile_id=intent.profile_id,
+        issuer=one.issuer,
+        course_run=intent.course_run,
+        contact=passed.contact,
+        locale=passed.locale,
+        issued_at=intent.created,
+        valid_from=intent.created,
+        valid_until=one.valid_until,
+        document=msgspec.Raw(one.body),
+    )
+
+
+class _Materials:
+    """What the intents of a batch refer to, ready to be handed to the signing processes."""
+
+    def __init__(self, achievements: Rows, issuers: Rows, keys: Rows, lists: Rows) -> None:
+        self._definitions = {
+            (row["achievement_id"], row["version"]): (row["definition"], row["validity_days"]) for row in achievements
+        }
+        self._names = {key: msgspec.json.decode(definition) for key, (definition, _) in self._definitions.items()}
+        self._issuers = {
+            (row["profile_id"], row["version"]): msgspec.json.decode(row["issuer"], type=IssuerProfile)
+            for row in issuers
+        }
+        self._keys = {row["key_id"]: SealedKey(**dict(row)) for row in keys}
+        self._lists = {row["list_id"]: row for row in lists}
+
+    def unpublished_lists(self) -> list[UUID]:
+        """Lists that have no version yet."""
+        return [list_id for list_id, row in self._lists.items() if row["version"] == 0]
+
+    def achievement(self, intent: Intent) -> tuple[dict[str, Any], int | None]:
+        """The definition and the validity that the intent pins."""
+        key = intent.achievement_id, intent.achievement_version
+        return self._names[key], self._definitions[key][1]
+
+    def issuer(self, intent: Intent) -> IssuerProfile:
+        """The issuer as the intent pins it."""
+        return self._issuers[intent.profile_id, intent.profile_version]
+
+    def work(self, intents: Sequence[Intent]) -> list[tuple[Group, list[Item]]]:
+        """The intents, grouped by what they share. Raises Inconsistent when something they refer to is gone."""
+        groups: dict[tuple[str, int, str, int, str], tuple[Group, list[Item]]] = {}
+        for intent in intents:
+            achievement = intent.achievement_id, intent.achievement_version
+            profile = intent.profile_id, intent.profile_version
+            try:
+                group = groups.get((*achievement, *profile, intent.key_id))
+                if group is None:
+                    definition, validity_days = self._definitions[achievement]
+                    shared = Group(definition, validity_days, self._issuers[profile], self._keys[intent.key_id])
+                    group = groups[(*achievement, *profile, intent.key_id)] = (shared, [])
+                group[1].append(self._item(intent))
+            except KeyError as error:
+                raise Inconsistent(
+                    f"the intent of {intent.credential_id} refers to {error}, which is not stored"
+                ) from error
+        return list(groups.values())
+
+    def _item(self, intent: Intent) -> Item:
+        places = [StatusPlace(self._lists[intent.revocation[0]]["url"], intent.revocation[1], "revocation")]
+        if intent.suspension is not None:
+            places.append(StatusPlace(self._lists[intent.suspension[0]]["url"], intent.suspension[1], "suspension"))
+        return Item(intent.credential_id, intent.document_url, intent.created, intent.passed, tuple(places))
+
+
+async def _save_achievements(tx: Transaction, events: Sequence[Delivered]) -> None:
+    for delivered in events:
+        match delivered.event:
+            case AchievementPublished() as published:
+                await store.keep_achievement(tx, published)
+            case AchievementRetired() as retired:
+                await store.retire_achievement(tx, retired)
+
+
+def achievements_handler() -> Saving:
+    """The handler of laurel.achievement."""
+    return Saving(_save_achievements)

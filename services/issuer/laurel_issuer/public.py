@@ -1,0 +1,66 @@
+"""What anybody may read: issuer profiles, DID documents, status lists."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from fastapi import APIRouter, Request, Response
+
+from laurel.web import Problem, not_found
+from laurel_issuer import store, store_status
+from laurel_issuer.edge import Desk, id_in
+
+_ANYBODY = {"Access-Control-Allow-Origin": "*"}  # verifiers run in browsers, too
+_DOCUMENT_S = 60  # a new key must be seen soon
+
+
+def public_routes(desk: Desk) -> APIRouter:
+    """The routes at the root."""
+    router = APIRouter(tags=["public"])
+
+    @router.api_route("/issuers/{slug}", methods=["GET", "HEAD"])
+    async def profile(slug: str, request: Request) -> Response:
+        """The issuer's Open Badges 3.0 Profile, as JSON-LD."""
+        row = await _documents(slug)
+        return _cached(request, row["profile"], f"{row['version']}", "application/ld+json", _DOCUMENT_S)
+
+    @router.api_route("/issuers/{slug}/did.json", methods=["GET", "HEAD"])
+    async def did_document(slug: str, request: Request) -> Response:
+        """The issuer's DID document (did:web): active and retired keys."""
+        row = await _documents(slug)
+        return _cached(request, row["did_document"], f"{row['version']}", "application/did+json", _DOCUMENT_S)
+
+    @router.api_route("/status/{list_id}", methods=["GET", "HEAD"])
+    async def status_list(list_id: str, request: Request) -> Response:
+        """A signed BitstringStatusListCredential (Bitstring Status List 1.0 §2.2)."""
+        try:
+            parsed = UUID(list_id)
+        except ValueError:
+            raise not_found("status list") from None
+        async with desk.database.transaction(public_id=str(parsed)) as tx:
+            row = await store_status.published_list(tx, parsed)
+        if row is None:
+            raise not_found("status list")
+        if row["body"] is None:  # no credential names it before its first version is there
+            raise Problem(503, "not_published_yet", "the list is being published", headers={"Retry-After": "1"})
+        return _cached(request, row["body"], f"{row['version']}", "application/vc+ld+json", desk.status_ttl_s)
+
+    async def _documents(slug: str) -> store.Row:
+        known = id_in(slug, "issuer")
+        async with desk.database.transaction(public_id=known) as tx:
+            row = await store.public_documents(tx, known)
+        if row is None:
+            raise not_found("issuer")
+        return row
+
+    return router
+
+
+def _cached(request: Request, body: bytes, version: str, media_type: str, max_age: int) -> Response:
+    """200 with the bytes, or 304 when the caller has this version (RFC 9110 §13.1.2)."""
+    etag = f'"{version}"'
+    headers = {**_ANYBODY, "Cache-Control": f"public, max-age={max_age}", "ETag": etag}
+    known = {one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")}
+    if etag in known or "*" in known:
+        return Response(status_code=304, headers=headers)
+    return Response(body, media_type=media_type, headers=headers)

@@ -1,0 +1,249 @@
+"""Steps 2 to 5 of a credential, in processes: build, lint, sign, check. The event loop is never blocked.
+
+A batch is cut into groups that share achievement, issuer and key, and groups into chunks. Signing keys travel sealed;
+a process unseals each once and keeps it. A pool whose process died is rebuilt and its chunks are done again: the work
+is a pure function of what is handed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+import structlog
+
+from laurel.credential import lint, proofs
+from laurel.credential.keys import Ed25519Signer, Signer
+from laurel.errors import NotNow
+from laurel.events import AssessmentPassed
+from laurel.security import CannotUnseal, unseal
+from laurel_issuer.domain import Inconsistent, IssuerProfile, StatusPlace, build_credential
+
+log = structlog.get_logger()
+
+CHUNK = 32  # credentials a task: some tens of milliseconds, so that a status list need not wait long
+KEY_PURPOSE = "signing-key"
+_ATTEMPTS = 3
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class SealedKey:
+    """A signing key as it lies in the database."""
+
+    key_id: str
+    verification_method: str
+    public_key_multibase: str
+    sealed_seed: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What the credentials of one chunk have in common. definition: JSON of the Achievement object."""
+
+    definition: bytes
+    validity_days: int | None
+    issuer: IssuerProfile
+    key: SealedKey
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One credential to make. passed: JSON of the stored AssessmentPassed event."""
+
+    credential_id: str
+    document_url: str
+    created: datetime
+    passed: bytes
+    places: tuple[StatusPlace, ...]
+
+
+class Made(NamedTuple):
+    """A signed and checked credential: the bytes that are stored, sent and shown."""
+
+    credential_id: str
+    body: bytes
+
+
+class Refused(NamedTuple):
+    """A credential that must not be signed, and why."""
+
+    credential_id: str
+    code: str
+    detail: str
+
+
+class Signers:
+    """The pool. Use as `async with`; processes start with the first work.
+
+    processes: 0 runs the work in one thread of this process.
+    """
+
+    def __init__(self, kek: bytes, *, processes: int) -> None:
+        self._kek = kek
+        self._processes = processes
+        self._pool: Executor | None = None
+        self._in_flight = asyncio.Semaphore(processes + 1)
+
+    async def __aenter__(self) -> Signers:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await asyncio.to_thread(pool.shutdown, wait=True, cancel_futures=True)
+
+    async def make(self, work: Sequence[tuple[Group, Sequence[Item]]]) -> list[Made | Refused]:
+        """Build, lint, sign and check (steps 2 to 5). Raises Inconsistent; NotNow when processes keep dying."""
+        chunks = [
+            (group, list(items[start : start + CHUNK]))
+            for group, items in work
+            for start in range(0, len(items), CHUNK)
+        ]
+        running = [asyncio.create_task(self._run(_make_chunk, group, items)) for group, items in chunks]
+        try:
+            return [made for chunk in await asyncio.gather(*running) for made in chunk]
+        finally:  # not a TaskGroup: the engine tells errors apart by their own type
+            for one in running:
+                one.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def sign_list(self, document: dict[str, Any], key: SealedKey, created: datetime) -> bytes:
+        """Lint, sign and check a status list credential. Raises Inconsistent, NotNow."""
+        return await self._run(_sign_list, document, key, created)
+
+    async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
+        async with self._in_flight:
+            for _ in range(_ATTEMPTS):
+                pool = self._pool = self._pool or self._start()
+                try:
+                    return await asyncio.get_running_loop().run_in_executor(pool, work, *arguments)
+                except BrokenProcessPool:
+                    log.warning("a signing process died; its work is done again")
+                    if self._pool is pool:  # else another chunk has rebuilt it already
+                        self._pool = None
+                        pool.shutdown(wait=False)
+        raise NotNow(f"signing processes died {_ATTEMPTS} times in a row; memory may be short")
+
+    def _start(self) -> Executor:
+        if self._processes == 0:
+            return ThreadPoolExecutor(1, "laurel-signer", _keep_key, (self._kek,))
+        return ProcessPoolExecutor(
+            self._processes,
+            mp_context=multiprocessing.get_context("spawn"),  # a forked asyncio process with threads may deadlock
+            initializer=_begin_process,
+            initargs=(self._kek,),
+        )
+
+
+# --- what runs in a signing process -------------------------------------------------------------------------
+
+_local = threading.local()  # the key-encryption key of this signing thread or process
+
+
+def _begin_process(kek: bytes) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; our parent stops us in order
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    _keep_key(kek)
+
+
+def _die_with_parent() -> None:
+    # A parent that was killed cannot stop its processes, and they would wait on its queue for ever.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _keep_key(kek: bytes) -> None:
+    _local.kek = kek
+
+
+@functools.lru_cache(maxsize=256)
+def _signer(kek: bytes, key: SealedKey) -> Signer:
+    try:
+        signer = Ed25519Signer(unseal(kek, key.sealed_seed, purpose=KEY_PURPOSE), key.verification_method)
+    except CannotUnseal as error:
+        raise Inconsistent(f"signing key {key.key_id}: {error}; is LAUREL_KEK the one it was made with?") from None
+    if signer.public_key_multibase != key.public_key_multibase:
+        raise Inconsistent(f"signing key {key.key_id} does not belong to its public key; the database was changed")
+    return signer
+
+
+_passed_decoder = msgspec.json.Decoder(AssessmentPassed)
+
+
+def _make_chunk(group: Group, items: Sequence[Item]) -> list[Made | Refused]:
+    definition = msgspec.json.decode(group.definition)
+    signer = _signer(_local.kek, group.key)
+    return [_make(group, definition, item, signer) for item in items]
+
+
+def _make(group: Group, definition: dict[str, Any], item: Item, signer: Signer) -> Made | Refused:
+    document = build_credential(  # 2
+        _passed_decoder.decode(item.passed),
+        document_url=item.document_url,
+        created=item.created,
+        definition=definition,
+        issuer=group.issuer,
+        places=item.places,
+        validity_days=group.validity_days,
+    )
+    try:
+        linted = lint.lint(document, issuer=group.issuer.did)  # 3
+    except lint.LintError as error:
+        return Refused(item.credential_id, "lint_failed", _what_failed(error))
+    body = _sign(linted, signer, item.created)  # 4
+    _check(body, item.document_url, group.key)  # 5
+    return Made(item.credential_id, body)
+
+
+def _sign_list(document: dict[str, Any], key: SealedKey, created: datetime) -> bytes:
+    try:
+        linted = lint.lint(document, profile="statuslist")
+    except lint.LintError as error:
+        raise Inconsistent(f"our own status list {document['id']} does not pass lint: {_what_failed(error)}") from None
+    body = _sign(linted, _signer(_local.kek, key), created)
+    _check(body, document["id"], key)
+    return body
+
+
+def _sign(linted: lint.Linted, signer: Signer, created: datetime) -> bytes:
+    try:
+        return msgspec.json.encode(proofs.sign(linted, signer, created))
+    except proofs.ProofError as error:
+        raise Inconsistent(f"the key {signer.verification_method} cannot sign: {error}") from error
+
+
+def _check(body: bytes, document_id: str, key: SealedKey) -> None:
+    """Read the bytes back as a stranger would. Raises Inconsistent: then nothing of the batch is stored."""
+    document = msgspec.json.decode(body)
+    result = proofs.verify_proof(document, document.get("proof"), key.public_key_multibase)
+    if not result.ok:
+        raise Inconsistent(f"our own signature of {document_id} does not verify: {result.reason}: {result.detail}")
+    named = result.proof.verification_method if result.proof else None
+    if document.get("id") != document_id or named != key.verification_method:
+        raise Inconsistent(f"{document_id} was signed as {document.get('id')!r} by {named!r}")
+
+
+def _what_failed(error: lint.LintError) -> str:
+    # A finding's message may quote the value. Only what the organisation published itself is quoted on.
+    public = ("/issuer", "/credentialSubject/achievement", "/name")
+    return "; ".join(
+        f"{one.rule} at {one.pointer or '/'}" + (f": {one.message}" if one.pointer.startswith(public) else "")
+        for one in error.findings
+        if one.level == "error"
+    )[:2000]

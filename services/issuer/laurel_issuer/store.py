@@ -1,0 +1,277 @@
+"""Rows of organisations, API keys, issuer profiles, signing keys and the replica of achievements.
+
+What is issued stands in store_issuance.py, what became of it in store_status.py. Every function takes an open
+transaction; whose rows it sees is decided there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from laurel import outbox
+from laurel.access import store_api_key
+from laurel.credential import model
+from laurel.database import Transaction
+from laurel.events import (
+    AchievementPublished,
+    AchievementRetired,
+    ApiKeyCreated,
+    ApiKeyRevoked,
+    IssuerProfilePublished,
+    OrganisationCreated,
+)
+from laurel_issuer.domain import IssuerProfile, PublicKey, did_document, profile_model
+
+Row = asyncpg.Record
+
+
+class Taken(Exception):
+    """Somebody has this slug already."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A signing key to store: public parts, and the seed sealed under the KEK."""
+
+    key_id: str
+    verification_method: str
+    public_key_multibase: str
+    sealed_seed: str
+
+
+# --- organisations and API keys -----------------------------------------------------------------------------
+
+
+async def create_organisation(tx: Transaction, created: OrganisationCreated, first_key: ApiKeyCreated) -> None:
+    """A tenant and its first key, with their events. Raises Taken."""
+    inserted = await tx.fetchval(
+        "INSERT INTO organisations (tenant_id, slug, name, created_at) VALUES ($1, $2, $3, $4) "
+        "ON CONFLICT (slug) DO NOTHING RETURNING tenant_id",
+        created.tenant_id, created.slug, created.name, created.created_at,
+    )  # fmt: skip
+    if inserted is None:
+        raise Taken(created.slug)
+    await store_api_key(tx, first_key)
+    await outbox.append(tx, [created, first_key])
+
+
+async def organisation(tx: Transaction, tenant_id: str) -> Row | None:
+    """The tenant's own row."""
+    return await tx.fetchrow(
+        "SELECT tenant_id, slug, name, created_at FROM organisations WHERE tenant_id = $1", tenant_id
+    )
+
+
+async def create_api_key(tx: Transaction, created: ApiKeyCreated) -> None:
+    """A key, with its event."""
+    await store_api_key(tx, created)
+    await outbox.append(tx, [created])
+
+
+async def api_keys(tx: Transaction, tenant_id: str, *, after: str, limit: int) -> list[Row]:
+    """Keys in the order of their ids, revoked ones included."""
+    return await tx.fetch(
+        "SELECT key_id, scopes, label, created_at, expires_at, revoked_at FROM api_keys "
+        "WHERE tenant_id = $1 AND key_id > $2 ORDER BY key_id LIMIT $3",
+        tenant_id, after, limit,
+    )  # fmt: skip
+
+
+async def revoke_api_key(tx: Transaction, tenant_id: str, key_id: str, now: datetime) -> bool:
+    """Revoke a key, with its event; again changes nothing. False: there is no such key."""
+    row = await tx.fetchrow(
+        "SELECT revoked_at FROM api_keys WHERE tenant_id = $1 AND key_id = $2 FOR UPDATE", tenant_id, key_id
+    )
+    if row is None:
+        return False
+    if row["revoked_at"] is None:
+        await tx.execute("UPDATE api_keys SET revoked_at = $2 WHERE key_id = $1", key_id, now)
+        await outbox.append(tx, [ApiKeyRevoked(tenant_id=tenant_id, key_id=key_id, revoked_at=now)])
+    return True
+
+
+# --- issuer profiles ----------------------------------------------------------------------------------------
+
+_PROFILE = (
+    "SELECT profile_id, tenant_id, slug, did, name, url, email, description, image, version, created_at, updated_at "
+    "FROM issuer_profiles "
+)
+
+
+async def create_profile(
+    tx: Transaction,
+    *,
+    tenant_id: str,
+    profile_id: str,
+    slug: str,
+    profile: IssuerProfile,
+    profile_url: str,
+    now: datetime,
+) -> Row:
+    """A profile without keys, and its event. Raises Taken."""
+    inserted = await tx.fetchval(
+        "INSERT INTO issuer_profiles (profile_id, tenant_id, slug, did, name, url, email, description, image, version, "
+        "profile, did_document, created_at, updated_at) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, '', '', $10, $10) ON CONFLICT DO NOTHING RETURNING profile_id",
+        profile_id, tenant_id, slug, profile.did, profile.name, profile.url, profile.email, profile.description,
+        profile.image, now,
+    )  # fmt: skip
+    if inserted is None:
+        raise Taken(slug)
+    return await publish_profile(tx, profile_id, profile_url=profile_url, now=now)
+
+
+async def change_profile(
+    tx: Transaction, profile_id: str, profile: IssuerProfile, *, profile_url: str, now: datetime
+) -> Row:
+    """Replace what a profile says; slug and DID stay. Its row must be locked (see `profile`)."""
+    await tx.execute(
+        "UPDATE issuer_profiles SET name = $2, url = $3, email = $4, description = $5, image = $6 "
+        "WHERE profile_id = $1",
+        profile_id, profile.name, profile.url, profile.email, profile.description, profile.image,
+    )  # fmt: skip
+    return await publish_profile(tx, profile_id, profile_url=profile_url, now=now)
+
+
+async def publish_profile(tx: Transaction, profile_id: str, *, profile_url: str, now: datetime) -> Row:
+    """Give a profile its next version: public documents, the version that intents pin, the event."""
+    row = await profile(tx, profile_id, lock=True)
+    if row is None:
+        raise LookupError(profile_id)
+    keys = await public_keys(tx, profile_id)
+    issuer = issuer_of(row)
+    document = model.profile_document(profile_model(issuer))
+    controller = did_document(row["did"], keys, profile_url=profile_url)
+    version = row["version"] + 1
+    await tx.execute(
+        "UPDATE issuer_profiles SET version = $2, profile = $3, did_document = $4, updated_at = $5 "
+        "WHERE profile_id = $1",
+        profile_id, version, msgspec.json.encode(document), msgspec.json.encode(controller), now,
+    )  # fmt: skip
+    await tx.execute(
+        "INSERT INTO issuer_versions (profile_id, version, tenant_id, issuer) VALUES ($1, $2, $3, $4)",
+        profile_id, version, row["tenant_id"], msgspec.json.encode(asdict(issuer)),
+    )  # fmt: skip
+    published = IssuerProfilePublished(
+        tenant_id=row["tenant_id"], profile_id=profile_id, slug=row["slug"], version=version, did=row["did"],
+        profile=document, did_document=controller, published_at=now,
+    )  # fmt: skip
+    await outbox.append(tx, [published])
+    await tx.execute("SELECT pg_notify(current_schema() || '_parked', '')")
+    changed = await profile(tx, profile_id)
+    assert changed is not None
+    return changed
+
+
+async def profile(tx: Transaction, profile_id: str, *, lock: bool = False) -> Row | None:
+    """A profile that the transaction may see. lock: nobody else changes it or its keys before this transaction ends."""
+    return await tx.fetchrow(_PROFILE + "WHERE profile_id = $1" + (" FOR UPDATE" if lock else ""), profile_id)
+
+
+async def profiles(tx: Transaction, tenant_id: str, *, after: str, limit: int) -> list[Row]:
+    """Profiles in the order of their ids."""
+    return await tx.fetch(
+        _PROFILE + "WHERE tenant_id = $1 AND profile_id > $2 ORDER BY profile_id LIMIT $3", tenant_id, after, limit
+    )
+
+
+async def public_documents(tx: Transaction, slug: str) -> Row | None:
+    """The documents that the public may read, in a transaction that names the slug."""
+    return await tx.fetchrow("SELECT profile, did_document, version FROM issuer_profiles WHERE slug = $1", slug)
+
+
+def issuer_of(row: Row) -> IssuerProfile:
+    """The profile as it stands in credentials."""
+    return IssuerProfile(row["did"], row["name"], row["url"], row["email"], row["description"], row["image"])
+
+
+# --- signing keys -------------------------------------------------------------------------------------------
+
+
+async def next_key_number(tx: Transaction, profile_id: str) -> int:
+    """1 for the profile's first key, and so on; a number is never used again. The profile's row must be locked."""
+    number: int = await tx.fetchval(
+        "UPDATE issuer_profiles SET keys_made = keys_made + 1 WHERE profile_id = $1 RETURNING keys_made", profile_id
+    )
+    return number
+
+
+async def rotate(tx: Transaction, *, tenant_id: str, profile_id: str, key: NewKey, now: datetime) -> None:
+    """Make `key` the active one; the one before stays in the DID document as retired. The profile must be locked."""
+    await tx.execute(
+        "UPDATE signing_keys SET state = 'retired', ended_at = $2 WHERE profile_id = $1 AND state = 'active'",
+        profile_id, now,
+    )  # fmt: skip
+    await tx.execute(
+        "INSERT INTO signing_keys (key_id, tenant_id, profile_id, verification_method, public_key_multibase, "
+        "sealed_seed, state, created_at) VALUES ($1, $2, $3, $4, $5, $6, 'active', $7)",
+        key.key_id, tenant_id, profile_id, key.verification_method, key.public_key_multibase, key.sealed_seed, now,
+    )  # fmt: skip
+
+
+async def compromise(tx: Transaction, profile_id: str, key_id: str, now: datetime) -> bool | None:
+    """Take a key out of use and out of the DID document. False: it was already; None: there is no such key."""
+    state = await tx.fetchval(
+        "SELECT state FROM signing_keys WHERE profile_id = $1 AND key_id = $2 FOR UPDATE", profile_id, key_id
+    )
+    if state is None:
+        return None
+    if state == "compromised":
+        return False
+    await tx.execute("UPDATE signing_keys SET state = 'compromised', ended_at = $2 WHERE key_id = $1", key_id, now)
+    return True
+
+
+async def signing_keys(tx: Transaction, profile_id: str) -> list[Row]:
+    """A profile's keys, oldest first, without their secrets."""
+    return await tx.fetch(
+        "SELECT key_id, verification_method, public_key_multibase, state, created_at, ended_at FROM signing_keys "
+        "WHERE profile_id = $1 ORDER BY created_at, key_id",
+        profile_id,
+    )
+
+
+async def public_keys(tx: Transaction, profile_id: str) -> list[PublicKey]:
+    """A profile's keys as the DID document needs them."""
+    rows: Sequence[Row] = await signing_keys(tx, profile_id)
+    return [PublicKey(row["verification_method"], row["public_key_multibase"], row["state"]) for row in rows]
+
+
+# --- the replica of achievements ----------------------------------------------------------------------------
+
+
+async def keep_achievement(tx: Transaction, published: AchievementPublished) -> None:
+    """Keep one version of an achievement for ever: a passed assessment names the version that is issued."""
+    await tx.execute(
+        "INSERT INTO achievements (achievement_id, version, tenant_id, profile_id, definition, validity_days, "
+        "status_purposes, published_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) "
+        "ON CONFLICT (achievement_id, version) DO NOTHING",
+        published.achievement_id, published.version, published.tenant_id, published.profile_id,
+        msgspec.json.encode(published.achievement), published.validity_days, list(published.status_purposes),
+        published.published_at,
+    )  # fmt: skip
+    await tx.execute("SELECT pg_notify(current_schema() || '_parked', '')")
+
+
+async def retire_achievement(tx: Transaction, retired: AchievementRetired) -> None:
+    """Note that nobody earns it any more; what was passed before is issued all the same."""
+    await tx.execute(
+        "UPDATE achievements SET retired_at = coalesce(retired_at, $3) WHERE achievement_id = $1 AND tenant_id = $2",
+        retired.achievement_id, retired.tenant_id, retired.retired_at,
+    )  # fmt: skip
+
+
+async def dead_letters(tx: Transaction, tenant_id: str, *, after: int, limit: int) -> list[dict[str, Any]]:
+    """The tenant's dead letters, oldest first, without their contents."""
+    rows = await tx.fetch(
+        'SELECT id, consumer, topic, partition, "offset", event_type, code, detail, died_at, redriven_at '
+        "FROM dead_letters WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3",
+        tenant_id, after, limit,
+    )  # fmt: skip
+    return [dict(row) for row in rows]

@@ -1,0 +1,483 @@
+"""Rows of what is being issued and was issued: reservations, parked events, credentials. Everything set-based."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from laurel import envelope
+from laurel.bus import Message
+from laurel.database import Transaction
+from laurel.envelope import Delivered
+from laurel.errors import NotNow
+from laurel.events import AssessmentPassed
+from laurel.ids import uuid7
+from laurel_issuer.domain import Inconsistent, Prerequisites, place_key, places_from, waits_for
+
+Row = asyncpg.Record
+Place = tuple[UUID, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a reservation is made with: where we are reached, how full a list gets, how its places are spread."""
+
+    base_url: str
+    list_entries: int
+    index_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A reservation: everything a credential follows from. passed: the stored event's JSON."""
+
+    credential_id: str
+    tenant_id: str
+    document_url: str
+    profile_id: str
+    profile_version: int
+    key_id: str
+    achievement_id: str
+    achievement_version: int
+    course_run: str | None
+    revocation: Place
+    suspension: Place | None
+    created: datetime
+    passed: bytes
+
+
+@dataclass(slots=True)
+class Reservation:
+    """What `reserve` found and made, by credential id. foreign: another tenant has a credential of that id."""
+
+    intents: dict[str, Intent] = field(default_factory=dict)
+    issued: set[str] = field(default_factory=set)
+    waiting: dict[str, str] = field(default_factory=dict)
+    foreign: set[str] = field(default_factory=set)
+
+
+# --- step 1: reserve ----------------------------------------------------------------------------------------
+
+
+async def reserve(tx: Transaction, passed: dict[str, AssessmentPassed], *, terms: Terms, now: datetime) -> Reservation:
+    """Reserve what the events are owed; an event that comes again finds what was reserved for it.
+
+    passed: by credential id. Rows that wait for something are not reserved. Commit before anything is signed.
+    """
+    found = Reservation()
+    ids = [UUID(one) for one in passed]
+    for row in await tx.fetch("SELECT credential_id, tenant_id FROM credentials WHERE credential_id = ANY ($1)", ids):
+        credential_id = str(row["credential_id"])
+        own = row["tenant_id"] == passed[credential_id].tenant_id
+        (found.issued if own else found.foreign).add(credential_id)
+    # Nothing signed with a compromised key was ever stored: such a reservation is made anew.
+    await tx.execute(
+        "DELETE FROM intents i USING signing_keys k WHERE i.credential_id = ANY ($1) AND k.key_id = i.key_id "
+        "AND k.state = 'compromised'",
+        ids,
+    )
+    await _take_up(tx, ids, passed, found)
+    fresh = {one: event for one, event in passed.items() if not _settled(found, one)}
+    if not fresh:
+        return found
+    known = await _prerequisites(tx, fresh.values())
+    ready: dict[str, tuple[AssessmentPassed, Prerequisites]] = {}
+    for credential_id, event in fresh.items():
+        prerequisites = known[event.tenant_id, event.achievement_id, event.achievement_version]
+        reason = waits_for(prerequisites)
+        if reason is None:
+            ready[credential_id] = (event, prerequisites)
+        else:
+            found.waiting[credential_id] = reason
+    made = await _allocate(tx, ready, terms, now)
+    inserted = await _insert(tx, made)
+    found.intents.update((intent.credential_id, intent) for intent in made if intent.credential_id in inserted)
+    lost = [UUID(intent.credential_id) for intent in made if intent.credential_id not in inserted]
+    if lost:  # another member has reserved them in this very moment, or even finished them
+        await _take_up(tx, lost, passed, found)
+        found.issued.update(str(one) for one in lost if not _settled(found, str(one)))
+    return found
+
+
+def _settled(found: Reservation, credential_id: str) -> bool:
+    return credential_id in found.intents or credential_id in found.issued or credential_id in found.foreign
+
+
+async def _take_up(
+    tx: Transaction, ids: Sequence[UUID], passed: dict[str, AssessmentPassed], found: Reservation
+) -> None:
+    for row in await tx.fetch("SELECT * FROM intents WHERE credential_id = ANY ($1)", ids):
+        intent = _intent(row)
+        if intent.tenant_id != passed[intent.credential_id].tenant_id:
+            found.foreign.add(intent.credential_id)
+        elif intent.credential_id not in found.issued:
+            found.intents[intent.credential_id] = intent
+
+
+def _intent(row: Row) -> Intent:
+    suspension = None if row["suspension_list"] is None else (row["suspension_list"], row["suspension_index"])
+    return Intent(
+        credential_id=str(row["credential_id"]), tenant_id=row["tenant_id"], document_url=row["document_url"],
+        profile_id=row["profile_id"], profile_version=row["profile_version"], key_id=row["key_id"],
+        achievement_id=row["achievement_id"], achievement_version=row["achievement_version"],
+        course_run=row["course_run"], revocation=(row["revocation_list"], row["revocation_index"]),
+        suspension=suspension, created=row["created_at"], passed=row["passed"],
+    )  # fmt: skip
+
+
+async def _prerequisites(
+    tx: Transaction, events: Iterable[AssessmentPassed]
+) -> dict[tuple[str, str, int], Prerequisites]:
+    """What there is for each (tenant, achievement, version).
+
+    An achievement that names no profile takes the tenant's first.
+    """
+    wanted = sorted({(one.tenant_id, one.achievement_id, one.achievement_version) for one in events})
+    tenants, achievements, versions = zip(*wanted, strict=True)
+    rows = await tx.fetch(
+        """
+        SELECT w.tenant_id, w.achievement_id AS wanted_id, w.version AS wanted_version, a.achievement_id,
+               a.status_purposes, p.profile_id, p.version AS profile_version, k.key_id
+        FROM unnest($1::text[], $2::text[], $3::int[]) AS w (tenant_id, achievement_id, version)
+        LEFT JOIN achievements a
+            ON a.achievement_id = w.achievement_id AND a.version = w.version AND a.tenant_id = w.tenant_id
+        LEFT JOIN LATERAL (
+            SELECT profile_id, version FROM issuer_profiles
+            WHERE tenant_id = w.tenant_id AND (a.profile_id IS NULL OR profile_id = a.profile_id)
+            ORDER BY created_at, profile_id LIMIT 1
+        ) p ON a.achievement_id IS NOT NULL
+        LEFT JOIN signing_keys k ON k.profile_id = p.profile_id AND k.state = 'active'
+        """,
+        tenants, achievements, versions,
+    )  # fmt: skip
+    return {
+        (row["tenant_id"], row["wanted_id"], row["wanted_version"]): Prerequisites(
+            achievement_id=row["achievement_id"], profile_id=row["profile_id"],
+            profile_version=row["profile_version"], key_id=row["key_id"],
+            status_purposes=tuple(row["status_purposes"] or ("revocation",)),
+        )
+        for row in rows
+    }  # fmt: skip
+
+
+async def _allocate(
+    tx: Transaction, ready: dict[str, tuple[AssessmentPassed, Prerequisites]], terms: Terms, now: datetime
+) -> list[Intent]:
+    wanted: dict[tuple[str, str, str], list[str]] = {}  # (profile, purpose, tenant) → credential ids
+    for credential_id, (event, known) in ready.items():
+        assert known.profile_id is not None
+        # Every credential can be revoked, whatever the achievement asks for.
+        for purpose in ("revocation", "suspension") if "suspension" in known.status_purposes else ("revocation",):
+            wanted.setdefault((known.profile_id, purpose, event.tenant_id), []).append(credential_id)
+    places: dict[tuple[str, str], Place] = {}
+    for (profile_id, purpose, tenant_id), ids in sorted(wanted.items()):  # sorted: locks are taken in one order
+        taken = await _take_places(tx, tenant_id, profile_id, purpose, len(ids), terms, now)
+        places.update(((purpose, credential_id), place) for credential_id, place in zip(ids, taken, strict=True))
+    intents = []
+    for credential_id, (event, known) in ready.items():
+        assert known.profile_id is not None
+        assert known.profile_version is not None
+        assert known.key_id is not None
+        intents.append(
+            Intent(
+                credential_id=credential_id, tenant_id=event.tenant_id,
+                document_url=f"{terms.base_url}/c/{credential_id}", profile_id=known.profile_id,
+                profile_version=known.profile_version, key_id=known.key_id, achievement_id=event.achievement_id,
+                achievement_version=event.achievement_version, course_run=event.course_run,
+                revocation=places["revocation", credential_id], suspension=places.get(("suspension", credential_id)),
+                created=now, passed=envelope.encode_data(event),
+            )
+        )  # fmt: skip
+    return intents
+
+
+async def _take_places(
+    tx: Transaction, tenant_id: str, profile_id: str, purpose: str, count: int, terms: Terms, now: datetime
+) -> list[Place]:
+    """The next `count` places of a profile's lists; a full list is followed by a new one."""
+    # One at a time per profile and purpose; the lock ends with this short transaction.
+    await tx.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 1))", f"places:{profile_id}:{purpose}")
+    taken: list[Place] = []
+    while len(taken) < count:
+        row = await tx.fetchrow(
+            "SELECT list_id, allocated, capacity FROM status_lists "
+            "WHERE profile_id = $1 AND purpose = $2 AND allocated < capacity",
+            profile_id, purpose,
+        )  # fmt: skip
+        if row is None:
+            list_id = uuid7(int(now.timestamp() * 1000))
+            await tx.execute(
+                "INSERT INTO status_lists (list_id, tenant_id, profile_id, purpose, url, capacity, created_at) "
+                "VALUES ($1, $2, $3, $4, $5, $6, $7)",
+                UUID(list_id), tenant_id, profile_id, purpose, f"{terms.base_url}/status/{list_id}",
+                terms.list_entries, now,
+            )  # fmt: skip
+            continue
+        free = min(count - len(taken), row["capacity"] - row["allocated"])
+        await tx.execute("UPDATE status_lists SET allocated = allocated + $2 WHERE list_id = $1", row["list_id"], free)
+        key = place_key(terms.index_key, str(row["list_id"]))
+        taken.extend((row["list_id"], index) for index in places_from(row["allocated"], free, key))
+    return taken
+
+
+async def _insert(tx: Transaction, intents: Sequence[Intent]) -> set[str]:
+    if not intents:
+        return set()
+    rows = await tx.fetch(
+        """
+        INSERT INTO intents (credential_id, tenant_id, document_url, profile_id, profile_version, key_id,
+            achievement_id, achievement_version, course_run, revocation_list, revocation_index, suspension_list,
+            suspension_index, created_at, passed)
+        SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int[], $6::text[], $7::text[],
+            $8::int[], $9::text[], $10::uuid[], $11::int[], $12::uuid[], $13::int[], $14::timestamptz[], $15::bytea[])
+        ON CONFLICT (credential_id) DO NOTHING RETURNING credential_id
+        """,
+        *zip(
+            *(
+                (
+                    UUID(one.credential_id), one.tenant_id, one.document_url, one.profile_id, one.profile_version,
+                    one.key_id, one.achievement_id, one.achievement_version, one.course_run, *one.revocation,
+                    *(one.suspension or (None, None)), one.created, one.passed,
+                )
+                for one in intents
+            ),
+            strict=True,
+        ),
+    )  # fmt: skip
+    return {str(row["credential_id"]) for row in rows}
+
+
+async def materials(tx: Transaction, intents: Iterable[Intent]) -> tuple[list[Row], list[Row], list[Row], list[Row]]:
+    """What intents refer to: versions of achievements and issuers, keys (sealed), status lists."""
+    held = list(intents)
+    achievements = sorted({(one.achievement_id, one.achievement_version) for one in held})
+    issuers = sorted({(one.profile_id, one.profile_version) for one in held})
+    lists = {one.revocation[0] for one in held} | {one.suspension[0] for one in held if one.suspension}
+    return (
+        await tx.fetch(
+            "SELECT achievement_id, version, definition, validity_days FROM achievements "
+            "JOIN unnest($1::text[], $2::int[]) AS w (achievement_id, version) USING (achievement_id, version)",
+            [one[0] for one in achievements], [one[1] for one in achievements],
+        ),
+        await tx.fetch(
+            "SELECT profile_id, version, issuer FROM issuer_versions "
+            "JOIN unnest($1::text[], $2::int[]) AS w (profile_id, version) USING (profile_id, version)",
+            [one[0] for one in issuers], [one[1] for one in issuers],
+        ),
+        await tx.fetch(
+            "SELECT key_id, verification_method, public_key_multibase, sealed_seed FROM signing_keys "
+            "WHERE key_id = ANY ($1)",
+            sorted({one.key_id for one in held}),
+        ),
+        await tx.fetch("SELECT list_id, url, version FROM status_lists WHERE list_id = ANY ($1)", sorted(lists)),
+    )  # fmt: skip
+
+
+# --- step 6: finish -----------------------------------------------------------------------------------------
+
+
+async def require_usable_keys(tx: Transaction, key_ids: Iterable[str]) -> None:
+    """Hold the keys until the end of the transaction. Raises NotNow when one was found compromised meanwhile."""
+    wanted = set(key_ids)
+    rows = await tx.fetch(
+        "SELECT key_id FROM signing_keys WHERE key_id = ANY ($1) AND state <> 'compromised' ORDER BY key_id FOR SHARE",
+        sorted(wanted),
+    )
+    if lost := wanted - {row["key_id"] for row in rows}:
+        raise NotNow(f"signing keys {', '.join(sorted(lost))} were compromised while their batch was being signed")
+
+
+async def finish(tx: Transaction, made: Sequence[tuple[Intent, AssessmentPassed, datetime | None, bytes]]) -> set[str]:
+    """Store credentials; those that are stored already stay as they are. The ids that are new. Raises Inconsistent."""
+    if not made:
+        return set()
+    try:
+        rows = await tx.fetch(
+            """
+            INSERT INTO credentials (credential_id, tenant_id, result_id, achievement_id, achievement_version,
+                profile_id, key_id, course_run, revocation_list, revocation_index, suspension_list, suspension_index,
+                issued_at, valid_until, body)
+            SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int[], $6::text[], $7::text[],
+                $8::text[], $9::uuid[], $10::int[], $11::uuid[], $12::int[], $13::timestamptz[], $14::timestamptz[],
+                $15::bytea[])
+            ON CONFLICT (credential_id) DO NOTHING RETURNING credential_id
+            """,
+            *zip(
+                *(
+                    (
+                        UUID(one.credential_id), one.tenant_id, passed.result_id, one.achievement_id,
+                        one.achievement_version, one.profile_id, one.key_id, one.course_run, *one.revocation,
+                        *(one.suspension or (None, None)), one.created, valid_until, body,
+                    )
+                    for one, passed, valid_until, body in made
+                ),
+                strict=True,
+            ),
+        )  # fmt: skip
+    except asyncpg.UniqueViolationError as error:
+        raise Inconsistent(f"a place in a status list was given twice: {error}") from error
+    return {str(row["credential_id"]) for row in rows}
+
+
+async def forget_intents(tx: Transaction, credential_ids: Iterable[str]) -> None:
+    """Reservations that ended as a credential or as a dead letter."""
+    await tx.execute("DELETE FROM intents WHERE credential_id = ANY ($1)", [UUID(one) for one in credential_ids])
+
+
+# --- parked events ------------------------------------------------------------------------------------------
+
+
+async def park(tx: Transaction, waiting: Sequence[tuple[Delivered, str]], now: datetime) -> None:
+    """Keep events until what they wait for is there; the partition goes on. Parked again only changes the reason."""
+    if not waiting:
+        return
+    rows = []
+    for delivered, reason in waiting:
+        event, message = delivered.event, delivered.message
+        assert isinstance(event, AssessmentPassed)
+        rows.append(
+            (
+                UUID(event.credential_id), event.tenant_id, event.achievement_id, event.achievement_version,
+                event.course_run, reason, message.topic, message.partition, message.offset, message.key, message.value,
+                msgspec.msgpack.encode(message.headers), message.timestamp_ms, now,
+            )
+        )  # fmt: skip
+    await tx.executemany(
+        """
+        INSERT INTO parked (credential_id, tenant_id, achievement_id, achievement_version, course_run, reason, topic,
+            partition, "offset", key, value, headers, timestamp_ms, parked_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+        ON CONFLICT (credential_id) DO UPDATE SET reason = excluded.reason
+        """,
+        rows,
+    )
+    # What they wait for may have come in while this transaction was open.
+    await tx.execute("SELECT pg_notify(current_schema() || '_parked', '')")
+
+
+async def unpark(tx: Transaction, credential_ids: Iterable[str]) -> None:
+    """Events that were settled."""
+    await tx.execute("DELETE FROM parked WHERE credential_id = ANY ($1)", [UUID(one) for one in credential_ids])
+
+
+async def ready_parked(tx: Transaction, limit: int) -> list[Message]:
+    """Parked events whose achievement, profile and key are there by now, longest parked first."""
+    rows = await tx.fetch(
+        """
+        SELECT topic, partition, "offset", key, value, headers, timestamp_ms FROM parked w
+        WHERE EXISTS (
+            SELECT 1 FROM achievements a
+            WHERE a.achievement_id = w.achievement_id AND a.version = w.achievement_version
+            AND a.tenant_id = w.tenant_id
+            AND EXISTS (SELECT 1 FROM signing_keys k WHERE k.state = 'active' AND k.profile_id = (
+                SELECT p.profile_id FROM issuer_profiles p
+                WHERE p.tenant_id = w.tenant_id AND (a.profile_id IS NULL OR p.profile_id = a.profile_id)
+                ORDER BY p.created_at, p.profile_id LIMIT 1))
+        )
+        ORDER BY parked_at, credential_id LIMIT $1
+        """,
+        limit,
+    )
+    return [
+        Message(
+            row["topic"], row["partition"], row["offset"], row["key"], row["value"],
+            tuple((name, bytes(value)) for name, value in msgspec.msgpack.decode(row["headers"])), row["timestamp_ms"],
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+async def unpark_dead(tx: Transaction, consumer: str) -> None:
+    """Parked events that became dead letters are settled."""
+    await tx.execute(
+        "DELETE FROM parked p USING dead_letters d WHERE d.consumer = $1 AND d.topic = p.topic "
+        'AND d.partition = p.partition AND d."offset" = p."offset" AND d.redriven_at IS NULL',
+        consumer,
+    )
+
+
+# --- reading ------------------------------------------------------------------------------------------------
+
+
+async def credential(tx: Transaction, tenant_id: str, credential_id: UUID) -> Row | None:
+    """One credential of the tenant, with its bytes."""
+    return await tx.fetchrow(
+        "SELECT * FROM credentials WHERE credential_id = $1 AND tenant_id = $2", credential_id, tenant_id
+    )
+
+
+async def credentials(
+    tx: Transaction, tenant_id: str, *, achievement_id: str | None, course_run: str | None, status: str | None,
+    after: int, limit: int,
+) -> list[Row]:  # fmt: skip
+    """Credentials of the tenant in the order in which they were issued, without their bytes."""
+    return await tx.fetch(
+        """
+        SELECT seq, credential_id, achievement_id, achievement_version, profile_id, course_run, status, status_reason,
+               status_version, status_changed_at, issued_at, valid_until
+        FROM credentials WHERE tenant_id = $1 AND seq > $5 AND ($2::text IS NULL OR achievement_id = $2)
+            AND ($3::text IS NULL OR course_run = $3) AND ($4::text IS NULL OR status = $4)
+        ORDER BY seq LIMIT $6
+        """,
+        tenant_id, achievement_id, course_run, status, after, limit,
+    )  # fmt: skip
+
+
+async def issued_ids(
+    tx: Transaction, tenant_id: str, *, course_run: str | None, after: int, limit: int
+) -> list[tuple[int, str]]:
+    """(place, credential id) of what was issued, in order."""
+    rows = await tx.fetch(
+        "SELECT seq, credential_id FROM credentials WHERE tenant_id = $1 AND seq > $3 "
+        "AND ($2::text IS NULL OR course_run = $2) ORDER BY seq LIMIT $4",
+        tenant_id, course_run, after, limit,
+    )  # fmt: skip
+    return [(row["seq"], str(row["credential_id"])) for row in rows]
+
+
+async def counts(tx: Transaction, tenant_id: str, *, course_run: str | None, consumer: str) -> dict[str, Any]:
+    """Where the tenant's passed assessments stand: issued, reserved, waiting (and for what), dead-lettered."""
+    row = await tx.fetchrow(
+        """
+        SELECT
+            (SELECT count(*) FROM credentials WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2)) AS issued,
+            (SELECT count(*) FROM credentials WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2)
+                AND status = 'revoked') AS revoked,
+            (SELECT count(*) FROM credentials WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2)
+                AND status = 'suspended') AS suspended,
+            (SELECT count(*) FROM intents i WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2)
+                AND NOT EXISTS (SELECT 1 FROM credentials c WHERE c.credential_id = i.credential_id)) AS reserved,
+            (SELECT count(*) FROM outbox WHERE tenant_id = $1 AND $2::text IS NULL) AS unsent
+        """,
+        tenant_id, course_run,
+    )  # fmt: skip
+    assert row is not None
+    dead = await tx.fetch(
+        "SELECT value FROM dead_letters WHERE tenant_id = $1 AND consumer = $2 AND redriven_at IS NULL",
+        tenant_id, consumer,
+    )  # fmt: skip
+    waiting = await tx.fetch(
+        "SELECT reason, count(*) AS parked FROM parked WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2) "
+        "GROUP BY reason",
+        tenant_id, course_run,
+    )  # fmt: skip
+    reasons = {one["reason"]: one["parked"] for one in waiting}
+    dead_lettered = sum(course_run is None or _course_run(one["value"]) == course_run for one in dead)
+    return {**dict(row), "dead_lettered": dead_lettered, "waiting": sum(reasons.values()), "waiting_for": reasons}
+
+
+class _OfCourseRun(msgspec.Struct):
+    course_run: str | None = None
+
+
+def _course_run(value: bytes) -> str | None:
+    try:
+        return msgspec.json.decode(value, type=_OfCourseRun).course_run
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
