@@ -25,11 +25,12 @@ from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from laurel.bus import MAX_POLL_BYTES, BusError, BusUnavailable, Drain, Message, PartitionsLost, TopicPartition
-from laurel.bus.kafka_errors import stop_quietly, translated
+from laurel.bus.kafka_errors import NEVER, stop_quietly, translated
 
 log = logging.getLogger(__name__)
 
 _CHECK_EVERY = 3.0  # seconds between looks at the broker while nothing arrives
+_LONG_LIFE = 60.0  # a client that lived so long was no hopeless case: the next one is made at once
 _STALLED_AFTER = 15.0  # seconds for which records may exist without being handed out
 
 
@@ -138,6 +139,9 @@ class KafkaConsumer:
                 found = await consumer.getmany(*partitions, timeout_ms=int(wait * 1000), max_records=max_records)
         except TimeoutError:
             return []
+        except NEVER as error:
+            self._fatal = BusError(f"Kafka, read: {type(error).__name__}: {error}")
+            raise self._fatal from error
         except (KafkaError, OSError) as error:
             self._give_up(f"reading failed: {type(error).__name__}: {error}")
             return []
@@ -187,11 +191,13 @@ class KafkaConsumer:
                 async with translated("join the group", self._request_timeout):
                     await consumer.start()
                 consumer.subscribe(self._topics, listener=_Listener(self))
-                self._consumer, self._trouble, pause = consumer, None, 0.1
+                self._consumer, self._trouble, started = consumer, None, monotonic()
                 self._checked, self._behind_since, self._homeless_since = monotonic(), None, monotonic()
                 self._broken.clear()
                 self._news.set()
                 await self._broken.wait()
+                if monotonic() - started > _LONG_LIFE:
+                    pause = 0.1
             except BusUnavailable as error:
                 log.warning("member %s of group %s: %s", self._member_id, self._group, error)
                 self._trouble = error
@@ -235,7 +241,9 @@ class KafkaConsumer:
             # on purpose says it; who crashes comes back under its name.
             consumer._coordinator._group_instance_id = None
         if not await stop_quietly(consumer.stop()):
-            await stop_quietly(consumer._client.close())
+            if consumer._fetcher is not None:
+                await stop_quietly(consumer._fetcher.close(), grace=1.0)
+            await stop_quietly(consumer._client.close(), grace=1.0)
 
     def _forget(self) -> None:
         self._next.clear()

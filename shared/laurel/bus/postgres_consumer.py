@@ -39,8 +39,15 @@ log = logging.getLogger(__name__)
 _TICK = 0.5  # seconds between looks at the group, and the longest that a lost wake-up can cost
 _TRIM_EVERY = 60.0
 
-# Plans that read a partition in index order even where the statistics are still empty, and never sort bodies.
-_READER_SETTINGS = {"enable_bitmapscan": "off", "enable_seqscan": "off", "enable_sort": "off"}
+_READER_SETTINGS = {
+    # Plans that read a partition in index order even where the statistics are still empty, and never sort bodies.
+    "enable_bitmapscan": "off",
+    "enable_seqscan": "off",
+    "enable_sort": "off",
+    # Heartbeats and offsets need not wait for the disk: after a crash of the server the last ones may be missing,
+    # and records that were committed in its last moment come again.
+    "synchronous_commit": "off",
+}
 
 _HEADS = "SELECT id, next_offset FROM {s}.partitions WHERE id = ANY ($1)"
 _READ = """
@@ -106,6 +113,7 @@ class PostgresConsumer:
         self._look = asyncio.Event()  # the group changed: look at once
         self._trouble: BusError | None = None  # why there is no connection now
         self._fatal: BusError | None = None
+        self._heartbeat_at = 0.0  # when the next heartbeat is due
         self._first_next = 0  # the partition that the next poll begins with
         self._next_trim = monotonic() + _TRIM_EVERY
         self._running: asyncio.Task[None] | None = None
@@ -332,9 +340,11 @@ class PostgresConsumer:
     async def _tick(self) -> None:
         member = self._member
         async with self._alone("look at the group", within=self._session_timeout) as connection:
-            if not await heartbeat(connection, member):
-                # Somebody declared us silent, or took our name. Join anew: that says which.
-                raise BusUnavailable("the group had expelled this member")
+            if monotonic() >= self._heartbeat_at:
+                if not await heartbeat(connection, member):
+                    # Somebody declared us silent, or took our name. Join anew: that says which.
+                    raise BusUnavailable("the group had expelled this member")
+                self._heartbeat_at = monotonic() + min(2.0, self._session_timeout / 5)
             ids, share = await assignments(connection, member, self._session_timeout)
             await self._take(connection, {p: ids[p] for p in share - self._owned.keys()})
         surplus = frozenset(self._owned) - share

@@ -62,6 +62,8 @@ def translated(doing: str) -> Iterator[None]:
     """Turn what the driver raises into BusUnavailable (later) or BusError (never)."""
     try:
         yield
+    except TimeoutError as error:
+        raise BusUnavailable(f"PostgreSQL bus, {doing}: no answer within the request timeout") from error
     except UNAVAILABLE as error:
         raise BusUnavailable(f"PostgreSQL bus, {doing}: {type(error).__name__}: {error}") from error
     except (asyncpg.UndefinedTableError, asyncpg.UndefinedFunctionError, asyncpg.InvalidSchemaNameError) as error:
