@@ -12,7 +12,7 @@ from pydantic import Field, StrictBool
 from laurel.database import is_unavailable
 from laurel.security import Principal
 from laurel.web import Problem, create_app, json_response, not_found, requires
-from laurel_issuer import store, store_issuance, store_status
+from laurel_issuer import store_reports, store_status
 from laurel_issuer.api_admin import admin_routes
 from laurel_issuer.domain import Action
 from laurel_issuer.edge import (
@@ -95,7 +95,7 @@ def _credential_routes(desk: Desk) -> APIRouter:
     ) -> Response:
         """Credentials in the order in which they were issued, without their documents."""
         async with desk.database.transaction([caller.tenant_id]) as tx:
-            rows = await store_issuance.credentials(
+            rows = await store_reports.credentials(
                 tx, caller.tenant_id, achievement_id=achievement_id, course_run=course_run, status=status,
                 after=place_after(after), limit=limit + 1,
             )  # fmt: skip
@@ -108,7 +108,7 @@ def _credential_routes(desk: Desk) -> APIRouter:
         """One credential: its exact document, its status, and how it came to that."""
         wanted = credential_id_in(credential_id)
         async with desk.database.transaction([caller.tenant_id]) as tx:
-            row = await store_issuance.credential(tx, caller.tenant_id, wanted)
+            row = await store_reports.credential(tx, caller.tenant_id, wanted)
             if row is None:
                 raise not_found("credential")
             history = await store_status.status_history(tx, wanted)
@@ -202,7 +202,7 @@ def _report_routes(desk: Desk) -> APIRouter:
     async def reconcile(caller: Reporter, course_run: Filter = None) -> Response:
         """Where every passed assessment stands that reached the issuer: issued, reserved, waiting or dead-lettered."""
         async with desk.database.transaction([caller.tenant_id]) as tx:
-            counts = await store_issuance.counts(tx, caller.tenant_id, course_run=course_run, consumer=GROUP)
+            counts = await store_reports.counts(tx, caller.tenant_id, course_run=course_run, consumer=GROUP)
         return json_response({"service": "issuer", "counts": counts})
 
     @router.get("/reports/credentials")
@@ -211,7 +211,7 @@ def _report_routes(desk: Desk) -> APIRouter:
     ) -> Response:
         """The ids of all credentials that were issued."""
         async with desk.database.transaction([caller.tenant_id]) as tx:
-            rows = await store_issuance.issued_ids(
+            rows = await store_reports.issued_ids(
                 tx, caller.tenant_id, course_run=course_run, after=place_after(after), limit=limit + 1
             )
         more = len(rows) > limit
@@ -222,7 +222,7 @@ def _report_routes(desk: Desk) -> APIRouter:
     async def dead_letters(caller: Reporter, after: After = None, limit: Limit = 50) -> Response:
         """Events that could not be handled, and why."""
         async with desk.database.transaction([caller.tenant_id]) as tx:
-            rows = await store.dead_letters(tx, caller.tenant_id, after=place_after(after), limit=limit + 1)
+            rows = await store_reports.dead_letters(tx, caller.tenant_id, after=place_after(after), limit=limit + 1)
         return json_response(page(rows, limit, lambda row: row["id"]))
 
     return router

@@ -29,7 +29,7 @@ from laurel.dead_letters import DeadLetter, bury
 from laurel.envelope import Delivered
 from laurel.events import AchievementPublished, AchievementRetired, AssessmentPassed, CredentialIssued
 from laurel.service import Saving
-from laurel_issuer import store, store_issuance
+from laurel_issuer import store, store_issuance, store_parked
 from laurel_issuer.domain import Inconsistent, IssuerProfile, StatusPlace, valid_until
 from laurel_issuer.signing import Group, Item, Made, SealedKey, Signers
 from laurel_issuer.status_lists import Publisher
@@ -144,8 +144,8 @@ class Issuance:
         settled = {one.intent.credential_id for one in signed} | prepared.issued_before | prepared.unfit
         if settled:
             await store_issuance.forget_intents(tx, settled)
-            await store_issuance.unpark(tx, settled)
-        await store_issuance.park(tx, prepared.waiting, self._clock())
+            await store_parked.unpark(tx, settled)
+        await store_parked.park(tx, prepared.waiting, self._clock())
         await bury(tx, GROUP, prepared.refused)
         telemetry.count("laurel_credentials_issued_total", len(new))
         if prepared.refused:

@@ -7,7 +7,7 @@ import asyncio
 from laurel.bus import Bus
 from laurel.database import Database
 from laurel.service import Consumer, Engine
-from laurel_issuer import store_issuance
+from laurel_issuer import store_parked
 from laurel_issuer.handlers import Prepared
 from laurel_issuer.watching import watch
 
@@ -26,12 +26,12 @@ class ParkedIssuer:
     async def issue_ready(self, stop: asyncio.Event) -> int:
         """Issue up to one batch of what is ready by now; how many events were settled (0: nothing is left to do)."""
         async with self._database.transaction() as tx:
-            ready = await store_issuance.ready_parked(tx, self._batch_size)
+            ready = await store_parked.ready_parked(tx, self._batch_size)
         if not ready or not await self._engine.process(ready, stop):
             return 0
         async with self._database.transaction() as tx:
-            await store_issuance.unpark_dead(tx, self._group)
-            left = await store_issuance.ready_parked(tx, 1)
+            await store_parked.unpark_dead(tx, self._group)
+            left = await store_parked.ready_parked(tx, 1)
         return 0 if left and left[0] == ready[0] else len(ready)
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -1,7 +1,7 @@
 """Rows of organisations, API keys, issuer profiles, signing keys and the replica of achievements.
 
-What is issued stands in store_issuance.py, what became of it in store_status.py. Every function takes an open
-transaction; whose rows it sees is decided there.
+What is issued stands in store_issuance.py and store_parked.py, what became of it in store_status.py, what the API lists
+in store_reports.py. Every function takes an open transaction; whose rows it sees is decided there.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
 
 import asyncpg
 import msgspec
@@ -265,13 +264,3 @@ async def retire_achievement(tx: Transaction, retired: AchievementRetired) -> No
         "UPDATE achievements SET retired_at = coalesce(retired_at, $3) WHERE achievement_id = $1 AND tenant_id = $2",
         retired.achievement_id, retired.tenant_id, retired.retired_at,
     )  # fmt: skip
-
-
-async def dead_letters(tx: Transaction, tenant_id: str, *, after: int, limit: int) -> list[dict[str, Any]]:
-    """The tenant's dead letters, oldest first, without their contents."""
-    rows = await tx.fetch(
-        'SELECT id, consumer, topic, partition, "offset", event_type, code, detail, died_at, redriven_at '
-        "FROM dead_letters WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3",
-        tenant_id, after, limit,
-    )  # fmt: skip
-    return [dict(row) for row in rows]

@@ -1,20 +1,16 @@
-"""Rows of what is being issued and was issued: reservations, parked events, credentials. Everything set-based."""
+"""Rows of what is being issued and was issued: reservations and credentials. Everything set-based."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 import asyncpg
-import msgspec
 
 from laurel import envelope
-from laurel.bus import Message
 from laurel.database import Transaction
-from laurel.envelope import Delivered
 from laurel.errors import NotNow
 from laurel.events import AssessmentPassed
 from laurel.ids import uuid7
@@ -328,156 +324,3 @@ async def finish(tx: Transaction, made: Sequence[tuple[Intent, AssessmentPassed,
 async def forget_intents(tx: Transaction, credential_ids: Iterable[str]) -> None:
     """Reservations that ended as a credential or as a dead letter."""
     await tx.execute("DELETE FROM intents WHERE credential_id = ANY ($1)", [UUID(one) for one in credential_ids])
-
-
-# --- parked events ------------------------------------------------------------------------------------------
-
-
-async def park(tx: Transaction, waiting: Sequence[tuple[Delivered, str]], now: datetime) -> None:
-    """Keep events until what they wait for is there; the partition goes on. Parked again only changes the reason."""
-    if not waiting:
-        return
-    rows = []
-    for delivered, reason in waiting:
-        event, message = delivered.event, delivered.message
-        assert isinstance(event, AssessmentPassed)
-        rows.append(
-            (
-                UUID(event.credential_id), event.tenant_id, event.achievement_id, event.achievement_version,
-                event.course_run, reason, message.topic, message.partition, message.offset, message.key, message.value,
-                msgspec.msgpack.encode(message.headers), message.timestamp_ms, now,
-            )
-        )  # fmt: skip
-    await tx.executemany(
-        """
-        INSERT INTO parked (credential_id, tenant_id, achievement_id, achievement_version, course_run, reason, topic,
-            partition, "offset", key, value, headers, timestamp_ms, parked_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
-        ON CONFLICT (credential_id) DO UPDATE SET reason = excluded.reason
-        """,
-        rows,
-    )
-    # What they wait for may have come in while this transaction was open.
-    await tx.execute("SELECT pg_notify(current_schema() || '_parked', '')")
-
-
-async def unpark(tx: Transaction, credential_ids: Iterable[str]) -> None:
-    """Events that were settled."""
-    await tx.execute("DELETE FROM parked WHERE credential_id = ANY ($1)", [UUID(one) for one in credential_ids])
-
-
-async def ready_parked(tx: Transaction, limit: int) -> list[Message]:
-    """Parked events whose achievement, profile and key are there by now, longest parked first."""
-    rows = await tx.fetch(
-        """
-        SELECT topic, partition, "offset", key, value, headers, timestamp_ms FROM parked w
-        WHERE EXISTS (
-            SELECT 1 FROM achievements a
-            WHERE a.achievement_id = w.achievement_id AND a.version = w.achievement_version
-            AND a.tenant_id = w.tenant_id
-            AND EXISTS (SELECT 1 FROM signing_keys k WHERE k.state = 'active' AND k.profile_id = (
-                SELECT p.profile_id FROM issuer_profiles p
-                WHERE p.tenant_id = w.tenant_id AND (a.profile_id IS NULL OR p.profile_id = a.profile_id)
-                ORDER BY p.created_at, p.profile_id LIMIT 1))
-        )
-        ORDER BY parked_at, credential_id LIMIT $1
-        """,
-        limit,
-    )
-    return [
-        Message(
-            row["topic"], row["partition"], row["offset"], row["key"], row["value"],
-            tuple((name, bytes(value)) for name, value in msgspec.msgpack.decode(row["headers"])), row["timestamp_ms"],
-        )
-        for row in rows
-    ]  # fmt: skip
-
-
-async def unpark_dead(tx: Transaction, consumer: str) -> None:
-    """Parked events that became dead letters are settled."""
-    await tx.execute(
-        "DELETE FROM parked p USING dead_letters d WHERE d.consumer = $1 AND d.topic = p.topic "
-        'AND d.partition = p.partition AND d."offset" = p."offset" AND d.redriven_at IS NULL',
-        consumer,
-    )
-
-
-# --- reading ------------------------------------------------------------------------------------------------
-
-
-async def credential(tx: Transaction, tenant_id: str, credential_id: UUID) -> Row | None:
-    """One credential of the tenant, with its bytes."""
-    return await tx.fetchrow(
-        "SELECT * FROM credentials WHERE credential_id = $1 AND tenant_id = $2", credential_id, tenant_id
-    )
-
-
-async def credentials(
-    tx: Transaction, tenant_id: str, *, achievement_id: str | None, course_run: str | None, status: str | None,
-    after: int, limit: int,
-) -> list[Row]:  # fmt: skip
-    """Credentials of the tenant in the order in which they were issued, without their bytes."""
-    return await tx.fetch(
-        """
-        SELECT seq, credential_id, achievement_id, achievement_version, profile_id, course_run, status, status_reason,
-               status_version, status_changed_at, issued_at, valid_until
-        FROM credentials WHERE tenant_id = $1 AND seq > $5 AND ($2::text IS NULL OR achievement_id = $2)
-            AND ($3::text IS NULL OR course_run = $3) AND ($4::text IS NULL OR status = $4)
-        ORDER BY seq LIMIT $6
-        """,
-        tenant_id, achievement_id, course_run, status, after, limit,
-    )  # fmt: skip
-
-
-async def issued_ids(
-    tx: Transaction, tenant_id: str, *, course_run: str | None, after: int, limit: int
-) -> list[tuple[int, str]]:
-    """(place, credential id) of what was issued, in order."""
-    rows = await tx.fetch(
-        "SELECT seq, credential_id FROM credentials WHERE tenant_id = $1 AND seq > $3 "
-        "AND ($2::text IS NULL OR course_run = $2) ORDER BY seq LIMIT $4",
-        tenant_id, course_run, after, limit,
-    )  # fmt: skip
-    return [(row["seq"], str(row["credential_id"])) for row in rows]
-
-
-async def counts(tx: Transaction, tenant_id: str, *, course_run: str | None, consumer: str) -> dict[str, Any]:
-    """Where the tenant's passed assessments stand: issued, reserved, waiting (and for what), dead-lettered."""
-    row = await tx.fetchrow(
-        """
-        SELECT
-            (SELECT count(*) FROM credentials WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2)) AS issued,
-            (SELECT count(*) FROM credentials WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2)
-                AND status = 'revoked') AS revoked,
-            (SELECT count(*) FROM credentials WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2)
-                AND status = 'suspended') AS suspended,
-            (SELECT count(*) FROM intents i WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2)
-                AND NOT EXISTS (SELECT 1 FROM credentials c WHERE c.credential_id = i.credential_id)) AS reserved,
-            (SELECT count(*) FROM outbox WHERE tenant_id = $1 AND $2::text IS NULL) AS unsent
-        """,
-        tenant_id, course_run,
-    )  # fmt: skip
-    assert row is not None
-    dead = await tx.fetch(
-        "SELECT value FROM dead_letters WHERE tenant_id = $1 AND consumer = $2 AND redriven_at IS NULL",
-        tenant_id, consumer,
-    )  # fmt: skip
-    waiting = await tx.fetch(
-        "SELECT reason, count(*) AS parked FROM parked WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2) "
-        "GROUP BY reason",
-        tenant_id, course_run,
-    )  # fmt: skip
-    reasons = {one["reason"]: one["parked"] for one in waiting}
-    dead_lettered = sum(course_run is None or _course_run(one["value"]) == course_run for one in dead)
-    return {**dict(row), "dead_lettered": dead_lettered, "waiting": sum(reasons.values()), "waiting_for": reasons}
-
-
-class _OfCourseRun(msgspec.Struct):
-    course_run: str | None = None
-
-
-def _course_run(value: bytes) -> str | None:
-    try:
-        return msgspec.json.decode(value, type=_OfCourseRun).course_run
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None

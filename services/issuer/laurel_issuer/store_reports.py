@@ -1,0 +1,101 @@
+"""Rows read for the API: credentials, and where everything that reached the issuer stands."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from laurel.database import Transaction
+
+Row = asyncpg.Record
+
+
+async def credential(tx: Transaction, tenant_id: str, credential_id: UUID) -> Row | None:
+    """One credential of the tenant, with its bytes."""
+    return await tx.fetchrow(
+        "SELECT * FROM credentials WHERE credential_id = $1 AND tenant_id = $2", credential_id, tenant_id
+    )
+
+
+async def credentials(
+    tx: Transaction, tenant_id: str, *, achievement_id: str | None, course_run: str | None, status: str | None,
+    after: int, limit: int,
+) -> list[Row]:  # fmt: skip
+    """Credentials of the tenant in the order in which they were issued, without their bytes."""
+    return await tx.fetch(
+        """
+        SELECT seq, credential_id, achievement_id, achievement_version, profile_id, course_run, status, status_reason,
+               status_version, status_changed_at, issued_at, valid_until
+        FROM credentials WHERE tenant_id = $1 AND seq > $5 AND ($2::text IS NULL OR achievement_id = $2)
+            AND ($3::text IS NULL OR course_run = $3) AND ($4::text IS NULL OR status = $4)
+        ORDER BY seq LIMIT $6
+        """,
+        tenant_id, achievement_id, course_run, status, after, limit,
+    )  # fmt: skip
+
+
+async def issued_ids(
+    tx: Transaction, tenant_id: str, *, course_run: str | None, after: int, limit: int
+) -> list[tuple[int, str]]:
+    """(place, credential id) of what was issued, in order."""
+    rows = await tx.fetch(
+        "SELECT seq, credential_id FROM credentials WHERE tenant_id = $1 AND seq > $3 "
+        "AND ($2::text IS NULL OR course_run = $2) ORDER BY seq LIMIT $4",
+        tenant_id, course_run, after, limit,
+    )  # fmt: skip
+    return [(row["seq"], str(row["credential_id"])) for row in rows]
+
+
+async def counts(tx: Transaction, tenant_id: str, *, course_run: str | None, consumer: str) -> dict[str, Any]:
+    """Where the tenant's passed assessments stand: issued, reserved, waiting (and for what), dead-lettered."""
+    row = await tx.fetchrow(
+        """
+        SELECT
+            (SELECT count(*) FROM credentials WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2)) AS issued,
+            (SELECT count(*) FROM credentials WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2)
+                AND status = 'revoked') AS revoked,
+            (SELECT count(*) FROM credentials WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2)
+                AND status = 'suspended') AS suspended,
+            (SELECT count(*) FROM intents i WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2)
+                AND NOT EXISTS (SELECT 1 FROM credentials c WHERE c.credential_id = i.credential_id)) AS reserved,
+            (SELECT count(*) FROM outbox WHERE tenant_id = $1 AND $2::text IS NULL) AS unsent
+        """,
+        tenant_id, course_run,
+    )  # fmt: skip
+    assert row is not None
+    dead = await tx.fetch(
+        "SELECT value FROM dead_letters WHERE tenant_id = $1 AND consumer = $2 AND redriven_at IS NULL",
+        tenant_id, consumer,
+    )  # fmt: skip
+    waiting = await tx.fetch(
+        "SELECT reason, count(*) AS parked FROM parked WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2) "
+        "GROUP BY reason",
+        tenant_id, course_run,
+    )  # fmt: skip
+    reasons = {one["reason"]: one["parked"] for one in waiting}
+    dead_lettered = sum(course_run is None or _course_run(one["value"]) == course_run for one in dead)
+    return {**dict(row), "dead_lettered": dead_lettered, "waiting": sum(reasons.values()), "waiting_for": reasons}
+
+
+class _OfCourseRun(msgspec.Struct):
+    course_run: str | None = None
+
+
+def _course_run(value: bytes) -> str | None:
+    try:
+        return msgspec.json.decode(value, type=_OfCourseRun).course_run
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+async def dead_letters(tx: Transaction, tenant_id: str, *, after: int, limit: int) -> list[dict[str, Any]]:
+    """The tenant's dead letters, oldest first, without their contents."""
+    rows = await tx.fetch(
+        'SELECT id, consumer, topic, partition, "offset", event_type, code, detail, died_at, redriven_at '
+        "FROM dead_letters WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3",
+        tenant_id, after, limit,
+    )  # fmt: skip
+    return [dict(row) for row in rows]
