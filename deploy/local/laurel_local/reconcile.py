@@ -1,0 +1,169 @@
+"""Promise 1, checked: every accepted result ends as exactly one thing; what is owed, issued and indexed is the same.
+
+Counts can agree by accident, so the ids themselves are compared: the set of credentials that the assessment service
+owes against what the issuer issued and what the verifier indexed, exactly, whatever the services count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.table import Table
+
+from laurel.migrate import SERVICES
+from laurel_local.client import Client
+from laurel_local.console import Output
+from laurel_local.exits import Exit
+
+_PAGE = 10_000
+_LISTED = 1000  # ids of one difference that are printed; the count is always whole
+
+
+@dataclass
+class Differences:
+    """Credential ids that stand in one set and not in the other. `dead` are not in any: they are accounted for."""
+
+    owed_not_issued: set[bytes] = field(default_factory=set)
+    issued_not_owed: set[bytes] = field(default_factory=set)
+    issued_not_indexed: set[bytes] = field(default_factory=set)
+    indexed_not_issued: set[bytes] = field(default_factory=set)
+
+    def __len__(self) -> int:
+        return sum(len(ids) for ids in vars(self).values())
+
+
+@dataclass
+class Reconciliation:
+    """What became of everything that was taken in. waiting: rows that are taken in and not yet decided."""
+
+    accepted: int
+    passed: int
+    not_passed: int
+    duplicate: int
+    rejected: int
+    waiting: int
+    issued: int
+    indexed: int
+    dead_lettered: int
+    deliveries: Counter[str]
+    dead_letters: list[dict[str, Any]]
+    differences: Differences
+    counts: dict[str, dict[str, Any]]
+
+    @property
+    def unaccounted(self) -> int:
+        """Rows without an end, and ids that are in one place and not in the other."""
+        lost = self.accepted - self.passed - self.not_passed - self.duplicate - self.rejected
+        return abs(lost) + len(self.differences)
+
+    @property
+    def undelivered(self) -> int:
+        """Webhook deliveries that have not (yet) succeeded."""
+        return sum(count for state, count in self.deliveries.items() if state != "delivered")
+
+    def as_json(self) -> dict[str, Any]:
+        """For --json; lists of ids are cut at 1,000, counts are not."""
+        return {
+            "accepted": self.accepted, "passed": self.passed, "not_passed": self.not_passed, "issued": self.issued,
+            "duplicate": self.duplicate, "rejected": self.rejected, "dead_lettered": self.dead_lettered,
+            "waiting": self.waiting, "indexed": self.indexed, "deliveries": dict(self.deliveries),
+            "unaccounted": self.unaccounted,
+            "differences": {
+                name: {"count": len(ids), "credential_ids": [_text(one) for one in sorted(ids)[:_LISTED]]}
+                for name, ids in vars(self.differences).items()
+            },
+            "dead_letters": self.dead_letters[:_LISTED],
+        }  # fmt: skip
+
+
+async def reconcile(client: Client, course_run: str | None = None) -> Reconciliation:
+    """Ask all four services, and compare. course_run: only what belongs to it."""
+    reports = await asyncio.gather(
+        *(client.call("GET", f"/{name}/v1/reports/reconcile", params={"course_run": course_run}) for name in SERVICES)
+    )
+    counts = {name: report["counts"] for name, report in zip(SERVICES, reports, strict=True)}
+    owed, issued, indexed = await asyncio.gather(
+        *(_ids(client, f"/{name}/v1/reports/credentials", course_run) for name in ("assessment", "issuer", "verifier"))
+    )
+    deliveries: Counter[str] = Counter()
+    async for one in client.pages("/notifier/v1/reports/deliveries", course_run=course_run, limit=_PAGE):
+        deliveries[one["state"]] += 1
+    letters: list[dict[str, Any]] = []
+    for name in SERVICES:
+        async for letter in client.pages(f"/{name}/v1/dead-letters", limit=500):
+            if letter.get("redriven_at") is None:
+                letters.append({"service": name, **letter})
+    dead = {name: _keys(letters, name) for name in ("issuer", "verifier")}
+    differences = Differences(
+        owed_not_issued=owed - issued - dead["issuer"],
+        issued_not_owed=issued - owed,
+        issued_not_indexed=issued - indexed - dead["verifier"],
+        indexed_not_issued=indexed - issued,
+    )
+    found = counts["assessment"]
+    return Reconciliation(
+        accepted=found["accepted"], passed=found["passed"], not_passed=found["not_passed"],
+        duplicate=found["duplicate"], rejected=found["rejected"], waiting=found.get("waiting", 0),
+        issued=len(issued & owed), indexed=len(indexed & issued),
+        dead_lettered=len((owed - issued) & dead["issuer"]),
+        deliveries=deliveries, dead_letters=letters, differences=differences, counts=counts,
+    )  # fmt: skip
+
+
+async def _ids(client: Client, path: str, course_run: str | None) -> set[bytes]:
+    # 16 bytes instead of 36 characters: a million of them must fit three times.
+    return {uuid.UUID(one).bytes async for one in client.pages(path, course_run=course_run, limit=_PAGE)}
+
+
+def _keys(letters: list[dict[str, Any]], service: str) -> set[bytes]:
+    """The credentials whose events died in a service: topics of credentials are keyed by credential id."""
+    found = set()
+    for letter in letters:
+        if letter["service"] == service:
+            try:
+                found.add(uuid.UUID(str(letter.get("key", ""))).bytes)
+            except ValueError:
+                continue  # an event of another kind
+    return found
+
+
+def _text(raw: bytes) -> str:
+    return str(uuid.UUID(bytes=raw))
+
+
+async def run(client: Client, course_run: str | None, output: Output) -> Exit:
+    """`laurel reconcile`."""
+    async with client:
+        found = await reconcile(client, course_run)
+    output.result(found.as_json())
+    if not output.as_json:
+        output.out.print(_table(found))
+        for name, ids in vars(found.differences).items():
+            if ids:
+                output.out.print(f"{name.replace('_', ' ')}: {len(ids)}")
+                for one in sorted(ids)[:_LISTED]:
+                    output.out.print(f"  {_text(one)}")
+        word = "everything is accounted for" if not found.unaccounted else f"{found.unaccounted} unaccounted for"
+        output.out.print(word)
+    return Exit.NO if found.unaccounted else Exit.OK
+
+
+def _table(found: Reconciliation) -> Table:
+    table = Table(box=None, show_header=False)
+    table.add_column(justify="right")
+    table.add_column()
+    rows = (
+        (found.accepted, "accepted"), (found.issued, "issued"), (found.not_passed, "not passed"),
+        (found.duplicate, "duplicate"), (found.rejected, "rejected"), (found.dead_lettered, "dead lettered"),
+        (found.waiting, "waiting to be decided"), (found.indexed, "indexed"),
+    )  # fmt: skip
+    for number, word in rows:
+        table.add_row(f"{number:,}", word)
+    for state, number in sorted(found.deliveries.items()):
+        table.add_row(f"{number:,}", f"deliveries {state}")
+    table.add_row(f"{found.unaccounted:,}", "unaccounted")
+    return table
