@@ -128,6 +128,8 @@ def create_app(
     app = FastAPI(
         title=title, description=description, version="1.0.0", openapi_url=f"{prefix}/openapi.json",
         docs_url=None, redoc_url=None, responses=PROBLEM_RESPONSES, redirect_slashes=False,
+        # Ours: one server span a request (_Edge), whose context goes on in events. FastAPI's own would double it.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )  # fmt: skip
     app.state.database = database
     app.state.known_keys = KnownKeys()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import asyncpg
 import pytest
+
 from laurel import bus as buses
 from laurel.bus import Bus
 from laurel.database import Database, kernel_tables, row_level_security

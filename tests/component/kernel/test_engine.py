@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import pytest
+
 from laurel import envelope
 from laurel.bus import Message, Record
 from laurel.database import Transaction
@@ -15,7 +16,6 @@ from laurel.errors import NotNow, Reject, Stuck
 from laurel.events import CredentialStatusChanged
 from laurel.service import MAX_UNEXPLAINED, Consumer, Engine, Saving
 from laurel.topics import CREDENTIAL
-
 from tests.component.kernel.conftest import Kernel
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import pytest
+
 from laurel import envelope, outbox
 from laurel.bus import BusUnavailable, Message, Record
 from laurel.events import CredentialStatusChanged, Event
 from laurel.outbox import Outgoing, Relay
-
 from tests.component.kernel.conftest import Kernel
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
