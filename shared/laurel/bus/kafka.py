@@ -129,18 +129,24 @@ class KafkaBus:
         if not wanted:
             return
         async with translated("ensure topics", self._request_timeout), self._turn:
-            admin = await self._administrator()
-            await self._create(admin, wanted.values())
-            await self._widen(admin, wanted)
-            await self._configure(admin, wanted)
+            try:
+                admin = await self._administrator()
+                older = await self._create(admin, wanted.values())
+                await self._widen(admin, wanted)
+                await self._configure(admin, older)
+            except BaseException:
+                await self._drop()
+                raise
 
-    async def _create(self, admin: AIOKafkaAdminClient, topics: Iterable[TopicSpec]) -> None:
+    async def _create(self, admin: AIOKafkaAdminClient, topics: Iterable[TopicSpec]) -> dict[str, TopicSpec]:
+        """Create what is missing; returns the topics that were there before."""
         new = []
         for topic in topics:
             # The client refuses -1 in the constructor, the brokers understand it.
             fresh = NewTopic(topic.name, topic.partitions, 1, topic_configs=_config(topic))
             fresh.replication_factor = self._address.replication_factor
             new.append(fresh)
+        older = {topic.name: topic for topic in topics}
         response = await admin.create_topics(new)
         for name, code, *message in response.topic_errors:
             error = for_code(code)
@@ -149,19 +155,26 @@ class KafkaBus:
                     f"Kafka refuses to create topic {name}: {error.__name__} {' '.join(filter(None, message))}"
                 )
 
+            if not code:
+                del older[name]
+        return older
+
     async def _widen(self, admin: AIOKafkaAdminClient, wanted: dict[str, TopicSpec]) -> None:
-        existing = {t["topic"]: len(t["partitions"]) for t in await admin.describe_topics(list(wanted))}
-        more = {
-            name: NewPartitions(topic.partitions)
-            for name, topic in wanted.items()
-            if 0 < existing.get(name, 0) < topic.partitions
-        }
+        existing: dict[str, int] = {}
+        while len(existing) < len(wanted):  # a topic that was made a moment ago is not known to all brokers yet
+            described = await admin.describe_topics(list(wanted))
+            existing = {t["topic"]: len(t["partitions"]) for t in described if _is_led(t)}
+            if len(existing) < len(wanted):
+                await asyncio.sleep(0.1)
+        more = {n: NewPartitions(t.partitions) for n, t in wanted.items() if existing[n] < t.partitions}
         if more:
             await admin.create_partitions(more)
 
     async def _configure(self, admin: AIOKafkaAdminClient, wanted: dict[str, TopicSpec]) -> None:
         """Set what differs. AlterConfigs replaces all of a topic's settings: what an operator set is sent along."""
         resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in wanted]
+        if not resources:
+            return
         changed = []
         for response in await admin.describe_configs(resources):
             for code, message, _kind, name, entries in response.resources:
@@ -231,6 +244,12 @@ class KafkaBus:
 
     async def close(self) -> None:
         await self._drop()
+
+
+def _is_led(description: dict[str, Any]) -> bool:
+    """True when a broker knows the topic and the leader of each of its partitions."""
+    partitions = description["partitions"]
+    return bool(partitions) and all(p["leader"] >= 0 for p in partitions)
 
 
 def _config(topic: TopicSpec) -> dict[str, str]:
