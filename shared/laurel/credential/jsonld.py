@@ -36,6 +36,7 @@ _ESCAPES = {code: f"\\u{code:04X}" for code in [*range(0x20), 0x7F]}
 _ESCAPES |= {8: "\\b", 9: "\\t", 10: "\\n", 12: "\\f", 13: "\\r", 0x22: '\\"', 0x5C: "\\\\"}
 _NEEDS_ESCAPE = re.compile('[\x00-\x1f\x7f"\\\\]').search
 _IRI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\x00-\x20<>\"{}|^`\\\ud800-\udfff]*").fullmatch
+_DECIMAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII).fullmatch
 _LANGUAGE = re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*").fullmatch
 
 
@@ -409,10 +410,9 @@ def _number(value: Any, datatype: str | None) -> tuple[str, str]:
 
 def _double_from_text(text: str) -> str:
     """jsonld.js and PyLD write a string typed xsd:double in canonical form too; other text stays as it is."""
-    try:
-        number = float(text)
-    except ValueError:
+    if not _DECIMAL(text):
         return text
+    number = float(text)
     return _canonical_double(number) if math.isfinite(number) else text
 
 

@@ -10,7 +10,6 @@ import functools
 import json
 from typing import Any, Literal
 
-from laurel.credential import jsonld
 from laurel.credential.lint_rules import PROFILES, Finding, Subject, plain_json_findings
 from laurel.errors import LaurelError
 
@@ -41,24 +40,23 @@ class Linted:
     It keeps the document's text, not the caller's object, so that a later change there changes nothing here.
     """
 
-    __slots__ = ("_canonical", "_nquads", "_text", "findings", "issuer", "profile")
+    __slots__ = ("_text", "canonical_nquads", "findings", "issuer", "profile")
 
     _text: str
-    _nquads: str
-    _canonical: bytes | None
+    canonical_nquads: bytes
+    """The RDFC-1.0 canonical form of the document, which is what is signed."""
     issuer: str
     profile: Profile
     findings: tuple[Finding, ...]
 
     def __init__(
-        self, token: object, text: str, nquads: str, issuer: str, profile: Profile, findings: tuple[Finding, ...]
+        self, token: object, text: str, canonical: bytes, issuer: str, profile: Profile, findings: tuple[Finding, ...]
     ) -> None:
         if token is not _TOKEN:
             raise TypeError("a Linted document comes from laurel.credential.lint.lint and from nowhere else")
         setattr_ = functools.partial(object.__setattr__, self)
         setattr_("_text", text)
-        setattr_("_nquads", nquads)
-        setattr_("_canonical", None)
+        setattr_("canonical_nquads", canonical)
         setattr_("issuer", issuer)
         setattr_("profile", profile)
         setattr_("findings", findings)
@@ -77,14 +75,6 @@ class Linted:
         document: dict[str, Any] = json.loads(self._text)
         return document
 
-    def canonical_nquads(self) -> bytes:
-        """The RDFC-1.0 canonical form of the document that was checked."""
-        canonical = self._canonical
-        if canonical is None:
-            canonical = jsonld.canonicalize(self._nquads)
-            object.__setattr__(self, "_canonical", canonical)
-        return canonical
-
 
 def lint(document: dict[str, Any], *, profile: Profile = "openbadge", issuer: str | None = None) -> Linted:
     """Check `document` by the rules of `profile`. With `issuer`, the document's issuer must be exactly that DID.
@@ -100,8 +90,8 @@ def lint(document: dict[str, Any], *, profile: Profile = "openbadge", issuer: st
     findings = tuple(finding for rule in PROFILES[profile] for finding in rule(subject))
     if any(finding.level == "error" for finding in findings):
         raise LintError(findings)
-    assert subject.nquads is not None
-    return Linted(_TOKEN, text, subject.nquads, subject.issuer_id, profile, findings)
+    assert subject.canonical is not None
+    return Linted(_TOKEN, text, subject.canonical, subject.issuer_id, profile, findings)
 
 
 def rules(profile: Profile = "openbadge") -> tuple[str, ...]:

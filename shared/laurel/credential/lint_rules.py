@@ -55,7 +55,7 @@ class Subject:
         self.document = document
         self.expected_issuer = expected_issuer
         self.size = size
-        self.nquads: str | None = None  # set by `safe_expansion`
+        self.canonical: bytes | None = None  # RDFC-1.0 N-Quads, set by `safe_expansion`
 
     @functools.cached_property
     def values(self) -> list[tuple[Path, str, Any]]:
@@ -211,7 +211,7 @@ def safe_expansion(subject: Subject) -> Iterator[Finding]:
     """Undefined terms and types, relative IRIs, dropped values: everything is signed or nothing is."""
     clause = 'VC Data Integrity 1.0 §4.6 "Context Validation"; JSON-LD 1.1 §5.1'
     try:
-        subject.nquads = jsonld.to_nquads(subject.document)
+        subject.canonical = jsonld.canonical_nquads(subject.document)
     except jsonld.UnsafeDocument as error:
         yield Finding("safe-expansion", "error", error.pointer, error.reason, clause)
     except contexts.UnknownContext as error:

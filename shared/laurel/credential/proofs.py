@@ -156,7 +156,7 @@ def sign(linted: Linted, signer: keys.Signer, created: datetime, cryptosuite: st
         proof["@context"] = document["@context"]  # §3.3.1 step 2
         transformed = jcs.canonical(document)
     else:
-        transformed = linted.canonical_nquads()
+        transformed = linted.canonical_nquads
     configuration = canonical({"@context": document["@context"], **proof}, cryptosuite)
     signature = signer.sign(hash_data(configuration, transformed))
     return {**document, "proof": {**proof, "proofValue": multibase.encode(signature)}}

@@ -1,13 +1,15 @@
-"""The Open Badges 3.0 JSON schema, compiled once, with its formats checked.
+"""The Open Badges 3.0 JSON schema as 1EdTech publishes it, with its formats checked.
 
-1EdTech's schema is validated as published, after rewritings that change no verdict but most of the cost: annotations
-go; `oneOf` over alternatives of different JSON types becomes `anyOf` (only one can ever match, so none is counted); and
-such alternatives become one schema with several types where each keyword speaks of one type only.
+Two readers of one schema: `jsonschema`, which says what is wrong, and a set of functions compiled once from the same
+schema, which only says yes, more than ten times faster. A document that the functions do not accept goes to
+`jsonschema`, whose word counts. A keyword that the compiler does not know makes it step back altogether.
 """
 
 from __future__ import annotations
 
 import functools
+import re
+from collections.abc import Callable
 from datetime import date
 from typing import Any, NamedTuple
 
@@ -17,14 +19,10 @@ from jsonschema.protocols import Validator
 from laurel.credential.contexts import OPEN_BADGES_SCHEMA, load_schema
 from laurel.credential.text import parse_timestamp, pointer
 
-_ANNOTATIONS = frozenset({"description", "$comment", "title"})
-# Keywords that say something about values of one JSON type only, and nothing about the others (JSON Schema §7.6.1).
-_KEYWORDS_OF_TYPE = {
-    "string": frozenset({"pattern", "format", "minLength", "maxLength"}),
-    "object": frozenset({"properties", "required", "additionalProperties", "propertyNames"}),
-    "array": frozenset({"items", "additionalItems", "minItems", "maxItems", "contains"}),
-}
 _MAX_FINDINGS = 20
+_MAX_MESSAGE = 300
+
+Check = Callable[[Any], bool]
 
 
 class SchemaFinding(NamedTuple):
@@ -36,11 +34,10 @@ class SchemaFinding(NamedTuple):
 
 def open_badge_findings(document: Any) -> list[SchemaFinding]:
     """Where `document` breaks the OB 3.0 AchievementCredential schema; at most 20 findings, in document order."""
-    validator = _validator(OPEN_BADGES_SCHEMA)
-    if validator.is_valid(document):
+    if accepts(OPEN_BADGES_SCHEMA)(document):
         return []
-    findings = []
-    for error in validator.iter_errors(document):
+    findings: list[SchemaFinding] = []
+    for error in _validator(OPEN_BADGES_SCHEMA).iter_errors(document):
         best = jsonschema.exceptions.best_match([error]) or error
         findings.append(SchemaFinding(pointer(tuple(best.absolute_path)), _shortened(best.message)))
         if len(findings) == _MAX_FINDINGS:
@@ -49,16 +46,26 @@ def open_badge_findings(document: Any) -> list[SchemaFinding]:
 
 
 def _shortened(message: str) -> str:
-    return message if len(message) <= 300 else message[:140] + " … " + message[-140:]
+    half = _MAX_MESSAGE // 2
+    return message if len(message) <= _MAX_MESSAGE else f"{message[:half]} … {message[-half:]}"
 
 
 @functools.cache
 def _validator(url: str) -> Validator:
-    schema = load_schema(url)
     formats = jsonschema.FormatChecker(formats=())
-    formats.checks("date-time")(_is_date_time)
-    formats.checks("date")(_is_date)
-    return jsonschema.Draft201909Validator(_Rewriter(schema).rewritten(), format_checker=formats)
+    for name, check in _FORMATS.items():
+        formats.checks(name)(check)
+    return jsonschema.Draft201909Validator(load_schema(url), format_checker=formats)
+
+
+@functools.cache
+def accepts(url: str) -> Check:
+    """A quick check for the bundled schema `url`: True means valid; False means ask `jsonschema`."""
+    schema = load_schema(url)
+    try:
+        return _Compiler(schema.get("$defs", {})).check({key: schema[key] for key in schema if key != "$defs"})
+    except _UnknownKeywordError:
+        return lambda document: False
 
 
 def _is_date_time(value: object) -> bool:
@@ -74,69 +81,134 @@ def _is_date(value: object) -> bool:
         return False
 
 
-def _merged(alternatives: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """One schema for alternatives of different types, or None when a keyword would reach into another alternative."""
-    types: list[str] = []
-    keywords: dict[str, Any] = {}
-    for alternative in alternatives:
-        own = alternative.get("type", [])
-        own = [own] if isinstance(own, str) else own
-        rest = {key: value for key, value in alternative.items() if key != "type"}
-        allowed = frozenset().union(*(_KEYWORDS_OF_TYPE.get(kind, frozenset()) for kind in own))
-        if not own or not rest.keys() <= allowed or rest.keys() & keywords.keys() or set(own) & set(types):
-            return None
-        types += own
-        keywords |= rest
-    return {"type": types, **keywords}
+_FORMATS: dict[str, Check] = {"date-time": _is_date_time, "date": _is_date}
+
+# JSON Schema Core §4.2.1: true is not a number, and 1.0 is an integer.
+_TYPES: dict[str, Check] = {
+    "string": lambda value: isinstance(value, str),
+    "object": lambda value: isinstance(value, dict),
+    "array": lambda value: isinstance(value, list),
+    "boolean": lambda value: isinstance(value, bool),
+    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "null": lambda value: value is None,
+}
 
 
-class _Rewriter:
-    def __init__(self, schema: dict[str, Any]) -> None:
-        self._schema = schema
-        self._definitions: dict[str, Any] = schema.get("$defs", {})
+class _UnknownKeywordError(Exception):
+    pass
 
-    def rewritten(self) -> dict[str, Any]:
-        result: dict[str, Any] = self._walk(self._schema)
-        return result
 
-    def _walk(self, node: Any) -> Any:
-        if isinstance(node, list):
-            return [self._walk(item) for item in node]
-        if not isinstance(node, dict):
-            return node
-        result: dict[str, Any] = {}
-        for key, value in node.items():
-            if key in ("properties", "$defs"):  # here the keys are names, not keywords
-                result[key] = {name: self._walk(schema) for name, schema in value.items()}
-            elif key in _ANNOTATIONS:
-                continue
-            elif key == "oneOf" and self._disjoint(value) and "anyOf" not in node:
-                alternatives = self._walk(value)
-                merged = _merged(alternatives)
-                if merged is None or set(node) - _ANNOTATIONS != {"oneOf"}:
-                    result["anyOf"] = alternatives
-                else:
-                    result |= merged
-            elif key in ("enum", "const", "required"):
-                result[key] = value
-            else:
-                result[key] = self._walk(value)
-        return result
+class _Compiler:
+    """JSON Schema → functions, for the keywords of draft 2019-09 that 1EdTech uses."""
 
-    def _disjoint(self, alternatives: list[dict[str, Any]]) -> bool:
-        kinds = [self._kinds(alternative) for alternative in alternatives]
-        return all(kinds) and len(frozenset().union(*kinds)) == sum(len(kind) for kind in kinds)
+    _IGNORED = frozenset({"$schema", "$id", "$comment", "title", "description"})
 
-    def _kinds(self, node: dict[str, Any]) -> frozenset[str]:
-        """The JSON types that `node` can match; empty when they are not known."""
-        if "$ref" in node:
-            return self._kinds(self._definitions[node["$ref"].removeprefix("#/$defs/")])
-        if "type" in node:
-            return frozenset([node["type"]]) if isinstance(node["type"], str) else frozenset(node["type"])
-        for keyword in ("oneOf", "anyOf"):
-            if keyword in node:
-                several = [self._kinds(alternative) for alternative in node[keyword]]
-                return frozenset().union(*several) if all(several) else frozenset()
-        if "allOf" in node:
-            return next((kinds for part in node["allOf"] if (kinds := self._kinds(part))), frozenset())
-        return frozenset()
+    def __init__(self, definitions: dict[str, Any]) -> None:
+        self._definitions = definitions
+        self._compiled: dict[str, Check] = {}
+
+    def check(self, schema: Any) -> Check:
+        if isinstance(schema, bool):
+            return lambda value: schema
+        checks = [self._keyword(key, schema) for key in schema if key not in self._IGNORED]
+        found = [check for check in checks if check is not None]
+        if len(found) == 1:
+            return found[0]
+        return lambda value: all(check(value) for check in found)
+
+    def _keyword(self, key: str, schema: dict[str, Any]) -> Check | None:
+        compile_keyword = getattr(self, "_" + key.replace("$", ""), None)
+        if compile_keyword is None:
+            raise _UnknownKeywordError(key)
+        check: Check | None = compile_keyword(schema[key], schema)
+        return check
+
+    def _ref(self, reference: str, schema: dict[str, Any]) -> Check:
+        name = reference.removeprefix("#/$defs/")
+        if name not in self._compiled:
+            self._compiled[name] = lambda value: self._compiled[name](value)  # definitions refer to themselves
+            self._compiled[name] = self.check(self._definitions[name])
+        return lambda value: self._compiled[name](value)
+
+    def _type(self, name: Any, schema: dict[str, Any]) -> Check:
+        if not isinstance(name, str) or name not in _TYPES:
+            raise _UnknownKeywordError(f"type {name}")
+        return _TYPES[name]
+
+    def _enum(self, values: list[Any], schema: dict[str, Any]) -> Check:
+        if not all(isinstance(value, str) for value in values):
+            raise _UnknownKeywordError("enum of other values than strings")
+        allowed = frozenset(values)
+        return lambda value: isinstance(value, str) and value in allowed
+
+    def _pattern(self, pattern: str, schema: dict[str, Any]) -> Check:
+        search = re.compile(pattern).search
+        return lambda value: not isinstance(value, str) or search(value) is not None
+
+    def _format(self, name: str, schema: dict[str, Any]) -> Check | None:
+        return _FORMATS.get(name)
+
+    def _anyOf(self, alternatives: list[Any], schema: dict[str, Any]) -> Check:  # noqa: N802 - the keyword's name
+        checks = [self.check(alternative) for alternative in alternatives]
+        return lambda value: any(check(value) for check in checks)
+
+    def _allOf(self, parts: list[Any], schema: dict[str, Any]) -> Check:  # noqa: N802
+        checks = [self.check(part) for part in parts]
+        return lambda value: all(check(value) for check in checks)
+
+    def _oneOf(self, alternatives: list[Any], schema: dict[str, Any]) -> Check:  # noqa: N802
+        checks = [self.check(alternative) for alternative in alternatives]
+        return lambda value: sum(check(value) for check in checks) == 1
+
+    def _required(self, names: list[str], schema: dict[str, Any]) -> Check:
+        wanted = frozenset(names)
+        return lambda value: not isinstance(value, dict) or value.keys() >= wanted
+
+    def _properties(self, properties: dict[str, Any], schema: dict[str, Any]) -> Check:
+        checks = {name: self.check(part) for name, part in properties.items()}
+
+        def check(value: Any) -> bool:
+            if not isinstance(value, dict):
+                return True
+            return all(name not in checks or checks[name](inner) for name, inner in value.items())
+
+        return check
+
+    def _additionalProperties(self, extra: Any, schema: dict[str, Any]) -> Check:  # noqa: N802
+        known, check_extra = frozenset(schema.get("properties", {})), self.check(extra)
+
+        def check(value: Any) -> bool:
+            if not isinstance(value, dict):
+                return True
+            return all(name in known or check_extra(inner) for name, inner in value.items())
+
+        return check
+
+    def _propertyNames(self, names: Any, schema: dict[str, Any]) -> Check:  # noqa: N802
+        check_name = self.check(names)
+        return lambda value: not isinstance(value, dict) or all(check_name(name) for name in value)
+
+    def _items(self, items: Any, schema: dict[str, Any]) -> Check:
+        if isinstance(items, list):
+            checks = [self.check(item) for item in items]
+            rest = self.check(schema.get("additionalItems", True))
+
+            def check_tuple(value: Any) -> bool:
+                if not isinstance(value, list):
+                    return True
+                first = all(check(entry) for check, entry in zip(checks, value, strict=False))
+                return first and all(rest(entry) for entry in value[len(checks) :])
+
+            return check_tuple
+        check_item = self.check(items)
+        return lambda value: not isinstance(value, list) or all(check_item(entry) for entry in value)
+
+    def _additionalItems(self, extra: Any, schema: dict[str, Any]) -> Check | None:  # noqa: N802
+        return None  # read by `_items`; without a list of items it says nothing
+
+    def _minItems(self, least: int, schema: dict[str, Any]) -> Check:  # noqa: N802
+        return lambda value: not isinstance(value, list) or len(value) >= least
+
+    def _contains(self, part: Any, schema: dict[str, Any]) -> Check:
+        check = self.check(part)
+        return lambda value: not isinstance(value, list) or any(check(entry) for entry in value)
