@@ -1,0 +1,302 @@
+"""What is checked and what follows from it, purely: documents, times and answers come in as values.
+
+The verdict is the first of these that applies (the same numbers stand at the code):
+ 1. invalid: a check failed that speaks against the document itself (its form, words, schema, key, signature, holder);
+ 2. unknown_issuer: nobody that we can ask knows the issuer, so its key cannot be found;
+ 3. could_not_check: the document, its key or its signature could not be checked, so nothing in it can be relied on;
+ 4. revoked, 5. suspended: it is genuine, and its issuer has taken it back (for good, or for now);
+ 6. expired, 7. not_yet_valid: it is genuine, and its time is over or has not come;
+ 8. could_not_check: it is genuine and in its time, but whether it was taken back could not be found out;
+ 9. valid: every check that applies has passed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+
+from laurel.credential.contexts import CREDENTIALS_V1, CREDENTIALS_V2, OPEN_BADGES_SCHEMA
+from laurel.credential.text import is_absolute_identifier, parse_timestamp, timestamp
+
+Step = Literal["format", "context", "schema", "issuer", "signature", "dates", "status", "recipient"]
+Outcome = Literal["passed", "failed", "not_checked", "not_applicable"]
+Verdict = Literal[
+    "valid", "invalid", "revoked", "suspended", "expired", "not_yet_valid", "unknown_issuer", "could_not_check"
+]
+
+STEPS: tuple[Step, ...] = ("format", "context", "schema", "issuer", "signature", "dates", "status", "recipient")
+MAX_PROOFS = 8  # a proof costs a key lookup and a canonicalisation
+MAX_STATUS_ENTRIES = 8  # an entry may cost a request to somebody else
+MAX_IDENTIFIER = 2048  # characters of an issuer's DID or URL
+_GENUINE: tuple[Step, ...] = ("format", "context", "schema", "issuer", "signature")
+# Failures that do not say that the document is wrong.
+_MILD = {"unknown_issuer", "revoked", "suspended", "expired", "not_yet_valid"}
+
+CLAUSES: Mapping[Step, str] = {
+    "format": "VC Data Model 2.0 §4",
+    "context": "VC Data Integrity 1.0 §4.6",
+    "schema": "Open Badges 3.0, CredentialSchema; VC Data Model 2.0 §4.11",
+    "issuer": "Controlled Identifiers 1.0 §3.3; VC Data Model 2.0 §4.7",
+    "signature": "VC Data Integrity 1.0 §4.3; VC DI EdDSA 1.0 §3",
+    "dates": "VC Data Model 2.0 §4.9",
+    "status": "Bitstring Status List 1.0 §3.2; VC Data Model 2.0 §4.10",
+    "recipient": "Open Badges 3.0, IdentityObject",
+}
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One step of a verification. detail: for a human: what was checked, against what. code: why not, for a program."""
+
+    step: Step
+    outcome: Outcome
+    detail: str
+    clause: str | None = None
+    code: str | None = None
+
+
+def passed(step: Step, detail: str) -> Check:
+    """The step found nothing wrong."""
+    return Check(step=step, outcome="passed", detail=detail, clause=CLAUSES[step])
+
+
+def failed(step: Step, code: str, detail: str) -> Check:
+    """The step found what `code` says."""
+    return Check(step=step, outcome="failed", code=code, detail=detail, clause=CLAUSES[step])
+
+
+def not_checked(step: Step, code: str, detail: str) -> Check:
+    """The step could not be taken."""
+    return Check(step=step, outcome="not_checked", code=code, detail=detail, clause=CLAUSES[step])
+
+
+def not_applicable(step: Step, detail: str) -> Check:
+    """There is nothing to check at this step."""
+    return Check(step=step, outcome="not_applicable", detail=detail, clause=CLAUSES[step])
+
+
+def complete(checks: Iterable[Check]) -> tuple[Check, ...]:
+    """The checks in the order of STEPS; a step that was not reached is said to be so."""
+    found = {check.step: check for check in checks}
+    skipped = "not reached: an earlier step failed"
+    return tuple(found.get(step) or not_checked(step, "not_reached", skipped) for step in STEPS)
+
+
+def decide(checks: Iterable[Check]) -> Verdict:
+    """The verdict, by the precedence that the module's docstring lists."""
+    found = {check.step: check for check in checks}
+    failures = {check.code for check in found.values() if check.outcome == "failed"}
+    if failures - _MILD:  # 1
+        return "invalid"
+    if "unknown_issuer" in failures:  # 2
+        return "unknown_issuer"
+    # 3 (a schema that we do not know takes nothing from a signature; the other four are what it rests on)
+    needed = (step for step in _GENUINE if step != "schema")
+    if any(step not in found or found[step].outcome != "passed" for step in needed):
+        return "could_not_check"
+    if "revoked" in failures:  # 4
+        return "revoked"
+    if "suspended" in failures:  # 5
+        return "suspended"
+    if "expired" in failures:  # 6
+        return "expired"
+    if "not_yet_valid" in failures:  # 7
+        return "not_yet_valid"
+    if any(step not in found or found[step].outcome == "not_checked" for step in ("dates", "status")):  # 8
+        return "could_not_check"
+    return "valid"  # 9
+
+
+# --- reading documents --------------------------------------------------------------------------------------
+
+
+def listed(value: Any) -> list[Any]:
+    """JSON-LD's "one or several" as a list; null is none."""
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+def objects(value: Any) -> list[dict[str, Any]]:
+    """The JSON objects among one or several."""
+    return [one for one in listed(value) if isinstance(one, dict)]
+
+
+def issuer_id(document: Mapping[str, Any]) -> str | None:
+    """The issuer's DID or URL."""
+    issuer = document.get("issuer")
+    found = issuer.get("id") if isinstance(issuer, dict) else issuer
+    return found if isinstance(found, str) else None
+
+
+def own_credential_id(document: Mapping[str, Any], base_url: str) -> str | None:
+    """The id in the index that the document claims: the last part of an address below our /c/."""
+    identifier = document.get("id")
+    prefix = f"{base_url}/c/"
+    if not isinstance(identifier, str) or not identifier.startswith(prefix):
+        return None
+    rest = identifier[len(prefix) :]
+    return rest if rest and len(rest) <= 64 and rest.replace("-", "").isalnum() and rest.isascii() else None
+
+
+def check_format(document: Any, size: int) -> Check:
+    """Step "format": what every verifiable credential has, in the types that it has them in."""
+    problem = next(_format_problems(document), None)
+    if problem is not None:
+        code, detail = problem
+        return failed("format", code, detail)
+    model = "2.0" if document["@context"][0] == CREDENTIALS_V2 else "1.1"
+    return passed("format", f"a verifiable credential of data model {model}, {size:,} bytes of well-formed JSON")
+
+
+def _format_problems(document: Any) -> Iterator[tuple[str, str]]:
+    if not isinstance(document, dict):
+        yield "not_an_object", "the credential is not a JSON object"
+        return
+    contexts = document.get("@context")
+    if not isinstance(contexts, list) or not contexts or contexts[0] not in (CREDENTIALS_V2, CREDENTIALS_V1):
+        yield "no_credential_context", f"@context is not a list that begins with {CREDENTIALS_V2}"
+        return
+    if not all(isinstance(one, str | dict) for one in contexts):
+        yield "bad_context", "@context holds something that is neither a URL nor an object"
+    types = listed(document.get("type"))
+    if "VerifiableCredential" not in types or not all(isinstance(one, str) for one in types):
+        yield "not_a_credential", "type does not hold VerifiableCredential"
+    for name in ("id", "credentialSubject", "issuer", "proof"):
+        if name in document and document[name] is None:
+            yield "null_member", f"{name} is null; leave it out"
+    identifier = document.get("id")
+    if identifier is not None and not (isinstance(identifier, str) and is_absolute_identifier(identifier)):
+        yield "bad_id", "id is not an absolute URL, URN or DID"
+    issuer = issuer_id(document)
+    if issuer is None or len(issuer) > MAX_IDENTIFIER or not is_absolute_identifier(issuer):
+        yield "bad_issuer", "issuer is neither an absolute URL or DID nor an object with such an id"
+    subjects = listed(document.get("credentialSubject"))
+    if not subjects or not all(isinstance(one, dict) and one for one in subjects):
+        yield "no_subject", "credentialSubject is missing, empty or no object: the credential says nothing"
+    for name in ("credentialStatus", "credentialSchema", "evidence", "termsOfUse", "refreshService"):
+        if name in document and not _typed_objects(document[name]):
+            yield "bad_member", f"{name} is not an object (or a list of objects) with a type"
+    if len(listed(document.get("credentialStatus"))) > MAX_STATUS_ENTRIES:
+        yield "too_many_statuses", f"more than {MAX_STATUS_ENTRIES} entries in credentialStatus"
+    for name in ("validFrom", "validUntil", "issuanceDate", "expirationDate"):
+        if name in document and parse_timestamp(document[name]) is None:
+            yield "bad_date", f"{name} is not a date and time with a time zone"
+    proofs = listed(document.get("proof"))
+    if not proofs:
+        yield "no_proof", "there is no proof: anybody could have written this"
+    if not all(isinstance(one, dict) for one in proofs):
+        yield "bad_proof", "proof is not an object or a list of objects"
+    if len(proofs) > MAX_PROOFS:
+        yield "too_many_proofs", f"{len(proofs)} proofs; at most {MAX_PROOFS} are checked"
+
+
+def _typed_objects(value: Any) -> bool:
+    entries = listed(value)
+    return bool(entries) and all(isinstance(one, dict) and listed(one.get("type")) for one in entries)
+
+
+def wants_open_badge_schema(document: Mapping[str, Any]) -> bool:
+    """Whether the credential says that it follows the Open Badges 3.0 schema that is bundled."""
+    return any(one.get("id") == OPEN_BADGES_SCHEMA for one in objects(document.get("credentialSchema")))
+
+
+# --- dates ----------------------------------------------------------------------------------------------------
+
+
+def check_dates(document: Mapping[str, Any], now: datetime) -> Check:
+    """Step "dates": validFrom ≤ now ≤ validUntil (in data model 1.1: issuanceDate and expirationDate)."""
+    start = parse_timestamp(document.get("validFrom", document.get("issuanceDate")))
+    end = parse_timestamp(document.get("validUntil", document.get("expirationDate")))
+    at = timestamp(now)
+    if start is not None and end is not None and end < start:
+        return failed(
+            "dates", "dates_reversed", f"it ends ({timestamp(end)}) before it begins ({timestamp(start)}): never valid"
+        )
+    if end is not None and now > end:
+        return failed("dates", "expired", f"it was valid until {timestamp(end)}; checked at {at}")
+    if start is not None and now < start:
+        return failed("dates", "not_yet_valid", f"it is valid from {timestamp(start)}; checked at {at}")
+    span = f"from {timestamp(start)}" if start is not None else "without a beginning"
+    span += f" until {timestamp(end)}" if end is not None else ", without an end"
+    return passed("dates", f"valid {span}; checked at {at}")
+
+
+# --- status -----------------------------------------------------------------------------------------------------
+
+
+def indexed_status(status: str, changed_at: datetime | None, now: datetime) -> Check:
+    """Step "status" of a credential of our own: what the index knows."""
+    at = timestamp(now)
+    if status == "active":
+        return passed("status", f"neither revoked nor suspended by its issuer; Laurel's index asked at {at}")
+    since = f" on {timestamp(changed_at)}" if changed_at is not None else ""
+    word = "taken back for good" if status == "revoked" else "suspended for the time being"
+    return failed("status", status, f"{word} by its issuer{since}; Laurel's index asked at {at}")
+
+
+def worst_status(checks: Iterable[Check]) -> Check:
+    """Of several entries: revoked before suspended before what could not be checked before what is fine."""
+    rank = {"revoked": 0, "suspended": 1}
+    return min(checks, key=lambda one: rank.get(one.code or "", 2 if one.outcome != "passed" else 3))
+
+
+# --- the holder ---------------------------------------------------------------------------------------------------
+
+
+def check_recipient(document: Mapping[str, Any], expected: str | None) -> Check:
+    """Step "recipient": whose it is, and whether that is `expected` (an e-mail address or a DID), if given."""
+    subjects = objects(document.get("credentialSubject"))
+    known = [one["id"] for one in subjects if isinstance(one.get("id"), str)]
+    identities = [one for subject in subjects for one in objects(subject.get("identifier"))]
+    if expected is None or not expected.strip():
+        return not_applicable("recipient", _described(known, identities) + "; nobody was named to compare with")
+    wanted = expected.strip()
+    if not known and not identities:
+        return failed("recipient", "no_recipient", "the credential does not say to whom it was awarded")
+    if any(_same_id(one, wanted) for one in known) or any(_identity_matches(one, wanted) for one in identities):
+        return passed("recipient", "the person that you named is the one it was awarded to")
+    if not any(_readable(one) for one in identities) and not known:
+        return not_checked("recipient", "unreadable_identity", "its recipient is hashed in a way not known here")
+    return failed("recipient", "recipient_mismatch", "it was awarded to somebody else than the person that you named")
+
+
+def _described(known: list[str], identities: list[dict[str, Any]]) -> str:
+    if known:
+        return f"awarded to {known[0][:200]}"
+    if any(one.get("hashed") is True for one in identities):
+        kind = {"emailAddress": "e-mail address"}.get(str(identities[0].get("identityType")), "identifier")
+        return f"awarded to the person whose {kind} has the hash that it holds; the address itself is not in it"
+    return "awarded to a named person" if identities else "it does not say to whom it was awarded"
+
+
+def _same_id(identifier: str, wanted: str) -> bool:
+    return identifier == wanted or ("@" in wanted and identifier.removeprefix("mailto:").lower() == wanted.lower())
+
+
+def _readable(identity: Mapping[str, Any]) -> bool:
+    value = identity.get("identityHash")
+    return isinstance(value, str) and (identity.get("hashed") is not True or value.startswith(("sha256$", "md5$")))
+
+
+def _identity_matches(identity: Mapping[str, Any], wanted: str) -> bool:
+    value, salt = identity.get("identityHash"), identity.get("salt", "")
+    if not isinstance(value, str) or not isinstance(salt, str):
+        return False
+    # The standard does not say how an address is written before it is hashed: as typed, or as backpacks do.
+    candidates = {wanted, wanted.lower(), unicodedata.normalize("NFC", wanted).lower()}
+    if identity.get("hashed") is not True:
+        return any(value == one or value.lower() == one for one in candidates)
+    algorithm, _, digest = value.partition("$")
+    if algorithm not in ("sha256", "md5"):
+        return False
+    return any(
+        hmac.compare_digest(hashlib.new(algorithm, (one + salt).encode("utf-8", "replace")).hexdigest(), digest.lower())
+        for one in candidates
+        if digest.isascii()
+    )

@@ -1,0 +1,112 @@
+"""What events lead to.
+
+| event                                  | effect                                                          |
+|----------------------------------------|-----------------------------------------------------------------|
+| credential.issued                      | one index row with the exact bytes                              |
+| credential.status_changed              | the row's status, if the event's version is newer               |
+| issuer_profile.published               | the issuer's DID document and profile, if newer                 |
+| api_key.created, api_key.revoked       | the replica of API keys (laurel.access)                         |
+
+The signature is not checked here: the issuer has checked its own before the event, and whoever asks gets it checked
+again. What is checked is that the event speaks of the document that it carries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from laurel.database import Transaction
+from laurel.envelope import Delivered
+from laurel.errors import Reject
+from laurel.events import CredentialIssued, CredentialStatusChanged, IssuerProfilePublished
+from laurel.service import Consumer, Saving
+from laurel.topics import CREDENTIAL, ISSUER
+from laurel_verifier import store
+
+
+def index_consumer() -> Consumer[Any]:
+    """Keeps the index of credentials."""
+    return Consumer(group="verifier.index", topics=(CREDENTIAL,), handler=Indexing())
+
+
+def issuers_consumer() -> Consumer[Any]:
+    """Keeps the issuers that we know of."""
+    return Consumer(group="verifier.issuers", topics=(ISSUER,), handler=Saving(_save_issuers))
+
+
+class _Head(msgspec.Struct):
+    """The two members of a credential that its event repeats."""
+
+    id: str
+    issuer: str | dict[str, Any]
+
+
+_head = msgspec.json.Decoder(_Head)
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    issued: list[tuple[Delivered, CredentialIssued]]
+    changed: list[tuple[Delivered, CredentialStatusChanged]]
+
+
+class Indexing:
+    """Issued credentials and their statuses. A status may stand in the batch of its issue: it comes behind it."""
+
+    async def prepare(self, events: Sequence[Delivered]) -> _Batch:
+        """Check that each event speaks of its document. Raises Reject."""
+        batch = _Batch([], [])
+        for delivered in events:
+            match delivered.event:
+                case CredentialIssued() as issued:
+                    _check_document(delivered, issued)
+                    batch.issued.append((delivered, issued))
+                case CredentialStatusChanged() as changed:
+                    batch.changed.append((delivered, changed))
+        return batch
+
+    async def save(self, tx: Transaction, prepared: _Batch) -> None:
+        """Rows first, then statuses. Raises Reject."""
+        if prepared.issued:
+            different = await store.index(tx, [issued for _, issued in prepared.issued])
+            if different:
+                delivered, issued = prepared.issued[different[0]]
+                detail = f"{issued.credential_id} is indexed with other bytes; a credential never changes"
+                raise Reject(delivered, "document_differs", detail)
+        if prepared.changed:
+            missing = await store.unindexed(tx, [change for _, change in prepared.changed])
+            for delivered, change in prepared.changed:
+                if change.credential_id in missing:
+                    detail = (
+                        f"no credential {change.credential_id} of this tenant is indexed; its issue comes before its "
+                        "status on the same key, so look for it among the dead letters"
+                    )
+                    raise Reject(delivered, "unknown_credential", detail)
+            await store.apply_statuses(tx, [change for _, change in prepared.changed])
+
+
+def _check_document(delivered: Delivered, issued: CredentialIssued) -> None:
+    try:
+        head = _head.decode(issued.document)
+    except msgspec.DecodeError as error:
+        raise Reject(delivered, "bad_document", f"the document of {issued.credential_id}: {error}") from error
+    issuer = head.issuer if isinstance(head.issuer, str) else head.issuer.get("id")
+    if not head.id.endswith(f"/c/{issued.credential_id}"):
+        raise Reject(
+            delivered, "id_mismatch", f"the event is about {issued.credential_id}, its document about {head.id[:200]}"
+        )
+    if issuer != issued.issuer:
+        raise Reject(delivered, "issuer_mismatch", f"the event names {issued.issuer}, its document {str(issuer)[:200]}")
+
+
+async def _save_issuers(tx: Transaction, events: Sequence[Delivered]) -> None:
+    for delivered in events:
+        if isinstance(delivered.event, IssuerProfilePublished):
+            published = delivered.event
+            if published.did_document.get("id") != published.did:
+                raise Reject(delivered, "did_mismatch", f"the DID document of {published.did} describes another DID")
+            await store.remember_issuer(tx, published)

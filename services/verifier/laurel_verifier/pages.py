@@ -1,0 +1,211 @@
+"""The public pages: a credential, the form that verifies any, the start page, and their assets.
+
+Everything is rendered here and works without JavaScript. Templates escape all text; the content security policy of
+`laurel.web` forbids inline scripts and styles, so that even a mistake here would run nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import segno
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from laurel.credential.text import is_web_url
+from laurel.database import Database
+from laurel.http import GuardedClient
+from laurel.web import Problem
+from laurel_verifier import store
+from laurel_verifier.api import PUBLIC, find_credential
+from laurel_verifier.assets import load_assets
+from laurel_verifier.forms import parse_form
+from laurel_verifier.negotiation import negotiate
+from laurel_verifier.presentation import badge, raster
+from laurel_verifier.resolution import Unresolvable, fetch_json
+from laurel_verifier.verification import MAX_DOCUMENT, Verification, Verifier
+from laurel_verifier.wording import SERVICES, STEPS, VERDICTS, day
+
+HTML = "text/html"
+CREDENTIAL_TYPES = ("application/vc+ld+json", "application/vc", "application/ld+json", "application/json")
+_ACCEPT = "application/vc+ld+json, application/vc, application/ld+json;q=0.9, application/json;q=0.8"
+_GET = ["GET", "HEAD"]
+
+
+def add_pages(app: FastAPI, *, database: Database, verifier: Verifier, client: GuardedClient, base_url: str) -> None:
+    """Add the pages' routes to the verifier's application."""
+    pages = Pages(database, verifier, client, base_url)
+    for path, methods, answer in (
+        ("/", _GET, pages.start),
+        ("/verify", _GET, pages.verify_form),
+        ("/verify", ["POST"], pages.verify),
+        ("/c/{credential_id}", _GET, pages.credential),
+        ("/c/{credential_id}", ["POST"], pages.check_recipient),
+        ("/c/{credential_id}/image", _GET, pages.image),
+        ("/assets/{name}", _GET, pages.asset),
+    ):
+        app.add_api_route(path, answer, methods=methods, include_in_schema=False, response_model=None)
+
+
+class Pages:
+    """The answers of the public paths."""
+
+    def __init__(self, database: Database, verifier: Verifier, client: GuardedClient, base_url: str) -> None:
+        self._database = database
+        self._verifier = verifier
+        self._client = client
+        self._base_url = base_url
+        self._assets = load_assets()
+        self._by_name = {asset.name: asset for asset in self._assets.values()}
+        self._templates = Environment(
+            loader=PackageLoader("laurel_verifier"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.globals |= {
+            "asset": lambda name: f"/assets/{self._assets[name].name}", "day": day, "steps": STEPS,
+            "base_url": base_url,
+        }  # fmt: skip
+
+    # --- a credential -------------------------------------------------------------------------------------
+
+    async def credential(self, request: Request, credential_id: str) -> Response:
+        """The page, or the exact bytes that were issued, by Accept; `?download=1` hands them over as a file."""
+        download = request.query_params.get("download", "") not in ("", "0")
+        chosen = negotiate(request.headers.get("accept"), (HTML, *CREDENTIAL_TYPES)) or HTML
+        try:
+            row = await find_credential(self._database, credential_id)
+        except Problem:
+            if chosen == HTML and not download:
+                return self._not_found()
+            raise
+        if not download and chosen == HTML:
+            return await self._credential_page(row, None)
+        headers = {"Cache-Control": "public, max-age=300", "Vary": "Accept", **PUBLIC}
+        if download:
+            headers["Content-Disposition"] = f'attachment; filename="credential-{row.credential_id}.json"'
+        media_type = CREDENTIAL_TYPES[0] if chosen == HTML else chosen
+        return Response(row.document, media_type=media_type, headers=headers)
+
+    async def check_recipient(self, request: Request, credential_id: str) -> Response:
+        """The page again, with the answer to "is it this person's?". Posted: the address is in no URL and no log."""
+        fields = parse_form(request.headers.get("content-type", ""), await request.body())
+        expected = _text(fields.get("recipient"), 320)
+        try:
+            row = await find_credential(self._database, credential_id)
+        except Problem:
+            return self._not_found()
+        return await self._credential_page(row, expected or None)
+
+    async def _credential_page(self, row: store.Indexed, expected: str | None) -> Response:
+        verification, document = await self._verifier.verify_indexed(row, expected)
+        url = f"{self._base_url}/c/{row.credential_id}"
+        shown = badge(document, self._base_url)
+        code = segno.make(url, error="m").svg_inline(omitsize=True, svgclass="qr-code", lineclass="qr-line", border=2)
+        picture = shown.image
+        if picture is not None and picture.startswith("data:"):
+            picture = f"{url}/image" if raster(picture) else None
+        return self._page(
+            "credential.html", badge=shown, words=VERDICTS[verification.verdict],
+            verification=verification, page_url=url, share_image=picture,
+            credential_id=row.credential_id, qr=Markup(code), asked=expected,  # noqa: S704 - made of our own URL
+            headers={
+                "Vary": "Accept",
+                "Cache-Control": "no-cache" if expected is None else "no-store",
+                "Link": f'<{url}>; rel="alternate"; type="{CREDENTIAL_TYPES[0]}"',
+            },
+        )  # fmt: skip
+
+    async def image(self, credential_id: str) -> Response:
+        """The badge's picture as a file, for link previews. Rasters only: an SVG could run as a document."""
+        row = await find_credential(self._database, credential_id)
+        document: dict[str, Any] = json.loads(row.document)
+        found = raster(badge(document, self._base_url).image or "")
+        if found is None:
+            raise Problem(404, "not_found", "this credential holds no PNG, JPEG, GIF or WebP picture")
+        media_type, content = found
+        headers = {"Cache-Control": "public, max-age=86400", "Content-Security-Policy": "default-src 'none'; sandbox"}
+        return Response(content, media_type=media_type, headers=headers)
+
+    # --- any credential -----------------------------------------------------------------------------------
+
+    async def verify_form(self, request: Request) -> Response:
+        """The form. `?url=` fills in an address; nothing is fetched before the form is sent."""
+        return self._page(
+            "verify.html", url=request.query_params.get("url", "")[:2000], pasted="", recipient="", problem=""
+        )
+
+    async def verify(self, request: Request) -> Response:
+        """The verdict on what was uploaded, named by its address, or pasted (the first of these that is there)."""
+        fields = parse_form(request.headers.get("content-type", ""), await request.body())
+        url, recipient = _text(fields.get("url"), 2000), _text(fields.get("recipient"), 320)
+        pasted = fields.get("credential", b"").strip()
+        body = fields.get("file", b"").strip() or (b"" if url else pasted)
+        verification: Verification
+        document: dict[str, Any] | None
+        if body:
+            verification, document = await self._verifier.verify_bytes(body, recipient or None)
+        elif url:
+            try:
+                document = await self._fetch(url)
+            except (Unresolvable, Problem) as error:
+                return self._form_again(error.detail, url=url, recipient=recipient)
+            verification = await self._verifier.verify(document, recipient or None)
+        else:
+            return self._form_again("Choose a file, give an address, or paste a credential.", recipient=recipient)
+        shown = None if document is None else badge(document, self._base_url)
+        return self._page(
+            "verdict.html", words=VERDICTS[verification.verdict], verification=verification,
+            badge=shown, asked=recipient or None,
+            headers={"Cache-Control": "no-store"},
+        )  # fmt: skip
+
+    async def _fetch(self, url: str) -> dict[str, Any]:
+        prefix = f"{self._base_url}/c/"
+        if url.startswith(prefix):  # our own: no need to ask ourselves over the network
+            row = await find_credential(self._database, url[len(prefix) :].partition("?")[0])
+            own: dict[str, Any] = json.loads(row.document)
+            return own
+        if not is_web_url(url):
+            raise Problem(422, "bad_url", "This is not a web address: it begins with https://.")
+        return await fetch_json(self._client, url, accept=_ACCEPT, max_bytes=MAX_DOCUMENT)
+
+    def _form_again(self, problem: str, *, url: str = "", recipient: str = "") -> Response:
+        return self._page("verify.html", status=422, url=url, pasted="", recipient=recipient, problem=problem)
+
+    # --- the rest -----------------------------------------------------------------------------------------
+
+    async def start(self) -> Response:
+        """What this is, and where to go."""
+        return self._page("start.html", services=SERVICES)
+
+    async def asset(self, name: str) -> Response:
+        """A style, script or picture of ours, by the name that holds its hash."""
+        found = self._by_name.get(name)
+        if found is None:
+            raise Problem(404, "not_found", "there is no such asset")
+        headers = {"Cache-Control": "public, max-age=31536000, immutable"}
+        return Response(found.content, media_type=found.media_type, headers=headers)
+
+    def _not_found(self) -> Response:
+        return self._page("not_found.html", status=404, headers={"Cache-Control": "no-store"})
+
+    def _page(
+        self, template: str, *, status: int = 200, headers: dict[str, str] | None = None, **values: Any
+    ) -> Response:
+        html = self._templates.get_template(template).render(**values)
+        return HTMLResponse(html, status, headers={"Cache-Control": "no-cache", **(headers or {})})
+
+
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
+
+
+def _text(value: bytes | None, most: int) -> str:
+    """A one-line field: UTF-8 (what is not is replaced), trimmed, without control characters, cut off at `most`."""
+    return _CONTROL.sub("", (value or b"").decode("utf-8", "replace")).strip()[:most]

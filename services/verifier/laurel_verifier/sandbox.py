@@ -1,0 +1,229 @@
+"""Canonicalisation, schema and signature of other people's documents, in processes that can be killed.
+
+A document that is a few kilobytes long can keep RDFC-1.0 busy for years (a poison graph), and no Python timeout stops
+native code. So a job goes to a process of its own, and a process that is not done in time is killed and replaced: the
+poison costs its own request and nobody else's. The processes see no settings, no secrets and no database.
+
+A frame on the pipes is its length (4 bytes, big-endian) and msgpack: one `Job` in, one `Findings` out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import resource
+import signal
+import struct
+import sys
+from datetime import UTC, datetime
+from typing import Any, BinaryIO
+
+import msgspec
+import structlog
+
+from laurel import telemetry
+from laurel.errors import LaurelError
+
+log = structlog.get_logger()
+
+_LENGTH = struct.Struct(">I")
+_MAX_FRAME = 8 << 20
+
+
+class Job(msgspec.Struct, frozen=True):
+    """document: UTF-8 JSON. keys: for each of its proofs the public Multikey that it must verify under; "" for none."""
+
+    document: bytes
+    keys: tuple[str, ...]
+    schema: bool
+    now: datetime
+
+
+class ProofFinding(msgspec.Struct, frozen=True):
+    """What became of one proof. reason, where not ok: a laurel.credential.proofs.ProofError code, or "no_key"."""
+
+    ok: bool
+    reason: str = ""
+    detail: str = ""
+
+
+class Findings(msgspec.Struct, frozen=True):
+    """context: "" or why the words of the document cannot be trusted; schema: "pointer: message" lines."""
+
+    context_code: str = ""
+    context_detail: str = ""
+    schema: tuple[str, ...] = ()
+    proofs: tuple[ProofFinding, ...] = ()
+
+
+class SandboxLimit(LaurelError):
+    """The document took more time or memory than one document may. Its process is gone."""
+
+
+class SandboxBusy(LaurelError):
+    """No process became free in time."""
+
+
+class Sandbox:
+    """`processes` workers, started when first needed. An async context manager; leaving it kills them.
+
+    seconds: how long one document may take. memory: address space of a worker in bytes.
+    """
+
+    def __init__(self, *, processes: int, seconds: float, memory: int) -> None:
+        self._seconds = seconds
+        self._memory = memory
+        self._free = asyncio.Semaphore(processes)
+        self._idle: list[asyncio.subprocess.Process] = []
+        self._all: set[asyncio.subprocess.Process] = set()
+
+    async def __aenter__(self) -> Sandbox:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for process in list(self._all):
+            await self._end(process)
+
+    async def examine(self, job: Job) -> Findings:
+        """Run one job. Raises SandboxLimit, SandboxBusy."""
+        try:
+            await asyncio.wait_for(self._free.acquire(), 2 * self._seconds)
+        except TimeoutError:
+            raise SandboxBusy("all checking processes are busy; try again in a moment") from None
+        try:
+            process = self._idle.pop() if self._idle else await self._start()
+            done = False
+            try:
+                findings = await self._exchange(process, job)
+                done = True
+                return findings
+            except TimeoutError:
+                telemetry.count("laurel_sandbox_killed_total", reason="time")
+                log.warning("a document took too long and its process was killed", seconds=self._seconds)
+                raise SandboxLimit(f"it took more than {self._seconds:g} s to canonicalise") from None
+            except (asyncio.IncompleteReadError, ConnectionError, BrokenPipeError):
+                telemetry.count("laurel_sandbox_killed_total", reason="died")
+                log.warning("a checking process died over a document")
+                raise SandboxLimit("its process died: it takes more memory than one document may") from None
+            finally:
+                # A process that still works on the last job (a timeout, a caller that gave up) cannot take another.
+                if done:
+                    self._idle.append(process)
+                else:
+                    await self._end(process)
+        finally:
+            self._free.release()
+
+    async def _exchange(self, process: asyncio.subprocess.Process, job: Job) -> Findings:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        frame = msgspec.msgpack.encode(job)
+        async with asyncio.timeout(self._seconds):
+            process.stdin.write(_LENGTH.pack(len(frame)) + frame)
+            await process.stdin.drain()
+            (length,) = _LENGTH.unpack(await process.stdout.readexactly(_LENGTH.size))
+            return msgspec.msgpack.decode(await process.stdout.readexactly(length), type=Findings)
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "laurel_verifier.sandbox", str(self._memory), str(self._seconds),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=_MAX_FRAME,
+            env={"PATH": os.environ.get("PATH", ""), "PYTHONPATH": os.environ.get("PYTHONPATH", "")},
+        )  # fmt: skip
+        self._all.add(process)
+        assert process.stdout is not None
+        try:
+            async with asyncio.timeout(30.0):  # importing is not the document's fault: it does not count
+                await process.stdout.readexactly(1)
+        except BaseException:
+            await self._end(process)
+            raise
+        return process
+
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        self._all.discard(process)
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        if process.stdin is not None:
+            process.stdin.close()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(process.wait()), 5.0)
+
+
+# --- inside the process -----------------------------------------------------------------------------------------
+
+
+def examine(job: Job) -> Findings:
+    """One document's words, schema and proofs. Slow or deadly for hostile documents: for `Sandbox` and for tests."""
+    from laurel.credential import contexts, jsonld, proofs
+
+    document: dict[str, Any] = json.loads(job.document)
+    code = detail = ""
+    try:
+        jsonld.to_nquads({name: value for name, value in document.items() if name != "proof"})
+    except contexts.UnknownContext as error:
+        code, detail = "unknown_context", str(error)
+    except jsonld.UnsafeDocument as error:
+        code, detail = "unsafe_document", str(error)
+    found = []
+    for proof, key in zip(proofs.proofs_of(document), job.keys, strict=True):
+        if not key:
+            found.append(_without_key(proof))
+            continue
+        result = proofs.verify_proof(document, proof, key, now=job.now)
+        found.append(ProofFinding(result.ok, result.reason or "", result.detail[:600]))
+    return Findings(code, detail[:600], _schema_findings(document) if job.schema else (), tuple(found))
+
+
+def _without_key(proof: object) -> ProofFinding:
+    from laurel.credential import proofs
+
+    try:
+        proofs.parse_proof(proof)
+    except proofs.ProofError as error:
+        return ProofFinding(False, error.code, error.detail[:600])
+    return ProofFinding(False, "no_key", "the key that it names was not found")
+
+
+def _schema_findings(document: dict[str, Any]) -> tuple[str, ...]:
+    from laurel.credential.schema import open_badge_findings
+
+    entries = document.get("credentialStatus")
+    if isinstance(entries, list) and entries:
+        # VC Data Model 2.0 §4.10 allows several entries; the schema of 1EdTech knows one.
+        document = {**document, "credentialStatus": entries[0]}
+    return tuple(f"{found.pointer or '/'}: {found.message}"[:400] for found in open_badge_findings(document))
+
+
+def _serve(source: BinaryIO, sink: BinaryIO, seconds: float) -> None:
+    decoder = msgspec.msgpack.Decoder(Job)
+    while header := source.read(_LENGTH.size):
+        (length,) = _LENGTH.unpack(header)
+        job = decoder.decode(source.read(length))
+        # Should the parent die over a poison graph, nobody would kill us: the kernel does.
+        signal.alarm(int(seconds) + 2)
+        frame = msgspec.msgpack.encode(examine(job))
+        signal.alarm(0)
+        sink.write(_LENGTH.pack(len(frame)) + frame)
+        sink.flush()
+
+
+def main() -> None:
+    """The worker process: argv is the address space in bytes and the seconds of one job."""
+    memory, seconds = int(sys.argv[1]), float(sys.argv[2])
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at a terminal is the parent's to answer
+    sys.setrecursionlimit(4000)
+    # Compiled before the first job, so that it is not the document's time.
+    examine(Job(b'{"@context": "https://www.w3.org/ns/credentials/v2", "id": "urn:x:y"}', (), True, datetime.now(UTC)))
+    sink = sys.stdout.buffer
+    sink.write(b"\0")
+    sink.flush()
+    _serve(sys.stdin.buffer, sink, seconds)
+
+
+if __name__ == "__main__":
+    main()

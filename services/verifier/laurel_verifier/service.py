@@ -1,0 +1,67 @@
+"""The verifier's parts, in the order in which they are made."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+
+from laurel.access import access_consumer
+from laurel.bus import Bus
+from laurel.database import Database
+from laurel.http import AddressPolicy, GuardedClient
+from laurel.outbox import Relay
+from laurel.service import Service
+from laurel_verifier.api import create_api
+from laurel_verifier.config import Settings
+from laurel_verifier.handlers import index_consumer, issuers_consumer
+from laurel_verifier.pages import add_pages
+from laurel_verifier.resolution import Issuers
+from laurel_verifier.sandbox import Sandbox
+from laurel_verifier.status_lists import MAX_LIST_DOCUMENT, StatusLists
+from laurel_verifier.verification import Verifier
+
+FETCH_SECONDS = 5.0
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@asynccontextmanager
+async def open_service(settings: Settings, bus: Bus, *, clock: Callable[[], datetime] = _now) -> AsyncIterator[Service]:
+    """Open the verifier. clock: what "now" is for the dates of credentials (aware)."""
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(
+            Database(settings.dsn("verifier"), schema="verifier", size=settings.database_pool)
+        )
+        worker_database = await stack.enter_async_context(
+            Database(settings.dsn("verifier", worker=True), schema="verifier", size=settings.database_pool)
+        )
+        client = await stack.enter_async_context(
+            GuardedClient(AddressPolicy(settings.networks), total_timeout=FETCH_SECONDS, max_bytes=MAX_LIST_DOCUMENT)
+        )
+        memory = settings.sandbox_memory_mb << 20
+        own = await stack.enter_async_context(Sandbox(processes=1, seconds=settings.sandbox_seconds, memory=memory))
+        foreign = await stack.enter_async_context(
+            Sandbox(processes=settings.sandbox_processes, seconds=settings.sandbox_seconds, memory=memory)
+        )
+        verifier = Verifier(
+            database=database,
+            issuers=Issuers(database, client, base_url=settings.base_url, allow_http=settings.allow_http_issuers),
+            lists=StatusLists(client),
+            own=own,
+            foreign=foreign,
+            base_url=settings.base_url,
+            clock=clock,
+        )
+        api = create_api(database, verifier)
+        add_pages(api, database=database, verifier=verifier, client=client, base_url=settings.base_url)
+        yield Service(
+            name="verifier",
+            api=api,
+            database=database,
+            worker_database=worker_database,
+            relay=Relay(worker_database, bus, service="verifier"),
+            consumers=(index_consumer(), issuers_consumer(), access_consumer("verifier")),
+        )

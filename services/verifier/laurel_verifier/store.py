@@ -1,0 +1,207 @@
+"""The index: what the verifier knows of credentials and issuers, and every SQL statement of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from laurel.database import Database, Transaction
+from laurel.events import CredentialIssued, CredentialStatusChanged, IssuerProfilePublished, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """One credential as the index holds it. `document` is its exact bytes."""
+
+    credential_id: str
+    tenant_id: str
+    issuer: str
+    document: bytes
+    status: Status
+    status_version: int
+    status_changed_at: datetime | None
+    issued_at: datetime
+    indexed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class KnownIssuer:
+    """An issuer of ours, as its last event described it."""
+
+    did: str
+    version: int
+    profile: dict[str, Any]
+    did_document: dict[str, Any]
+    published_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The verifier's numbers for `laurel reconcile`."""
+
+    indexed: int
+    active: int
+    suspended: int
+    revoked: int
+    dead_lettered: int
+
+
+# --- what events write ----------------------------------------------------------------------------------------
+
+
+async def index(tx: Transaction, issued: Sequence[CredentialIssued]) -> list[int]:
+    """One row for each credential; what is there stays. Returns the places in `issued` with other bytes than stored."""
+    columns = zip(
+        *(
+            (
+                event.credential_id, event.tenant_id, event.result_id, event.achievement_id, event.achievement_name,
+                event.profile_id, event.issuer, event.course_run, event.issued_at, event.valid_from, event.valid_until,
+                bytes(event.document),
+            )
+            for event in issued
+        ),
+        strict=True,
+    )  # fmt: skip
+    ids, tenants, *rest, documents = (list(column) for column in columns)
+    # In the order of the key, so that two batches that overlap (a group in the middle of a rebalance) cannot deadlock.
+    written = await tx.fetch(
+        """
+        INSERT INTO credentials (credential_id, tenant_id, result_id, achievement_id, achievement_name, profile_id,
+                                 issuer, course_run, issued_at, valid_from, valid_until, document)
+        SELECT DISTINCT ON (c) c, t, r, a, n, p, i, u, s, f, l, d
+        FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+                    $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::bytea[])
+             WITH ORDINALITY AS rows (c, t, r, a, n, p, i, u, s, f, l, d, place)
+        ORDER BY c, place
+        ON CONFLICT (credential_id) DO NOTHING
+        RETURNING credential_id
+        """,
+        ids, tenants, *rest, documents,
+    )  # fmt: skip
+    if len(written) == len(ids):
+        return []
+    different = await tx.fetch(
+        "SELECT place FROM credentials JOIN unnest($1::text[], $2::text[], $3::bytea[]) WITH ORDINALITY "
+        "AS rows (c, t, d, place) ON credential_id = c WHERE document <> d OR tenant_id <> t ORDER BY place",
+        ids, tenants, documents,
+    )  # fmt: skip
+    return [row["place"] - 1 for row in different]
+
+
+async def unindexed(tx: Transaction, changes: Sequence[CredentialStatusChanged]) -> set[str]:
+    """The credential ids of `changes` that have no row of the same tenant."""
+    missing = await tx.fetch(
+        "SELECT c FROM unnest($1::text[], $2::text[]) AS rows (c, t) WHERE NOT EXISTS "
+        "(SELECT FROM credentials WHERE credential_id = c AND tenant_id = t)",
+        [change.credential_id for change in changes], [change.tenant_id for change in changes],
+    )  # fmt: skip
+    return {row["c"] for row in missing}
+
+
+async def apply_statuses(tx: Transaction, changes: Sequence[CredentialStatusChanged]) -> None:
+    """Take over each credential's newest status, where it is newer than the row's."""
+    newest: dict[str, CredentialStatusChanged] = {}
+    for change in changes:
+        before = newest.get(change.credential_id)
+        if before is None or before.version < change.version:
+            newest[change.credential_id] = change
+    ordered = [newest[one] for one in sorted(newest)]
+    await tx.execute(
+        """
+        UPDATE credentials SET status = s, status_version = v, status_reason = r, status_changed_at = w
+        FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[]) AS rows (c, v, s, r, w)
+        WHERE credential_id = c AND status_version < v
+        """,
+        [one.credential_id for one in ordered], [one.version for one in ordered], [one.status for one in ordered],
+        [one.reason for one in ordered], [one.changed_at for one in ordered],
+    )  # fmt: skip
+
+
+async def remember_issuer(tx: Transaction, published: IssuerProfilePublished) -> None:
+    """Keep an issuer's newest profile and DID document; an older version changes nothing."""
+    await tx.execute(
+        """
+        INSERT INTO known_issuers (profile_id, tenant_id, did, slug, version, profile, did_document, published_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+        ON CONFLICT (profile_id) DO UPDATE SET
+            did = excluded.did, slug = excluded.slug, version = excluded.version, profile = excluded.profile,
+            did_document = excluded.did_document, published_at = excluded.published_at
+        WHERE known_issuers.version < excluded.version AND known_issuers.tenant_id = excluded.tenant_id
+        """,
+        published.profile_id, published.tenant_id, published.did, published.slug, published.version,
+        msgspec.json.encode(published.profile), msgspec.json.encode(published.did_document), published.published_at,
+    )  # fmt: skip
+
+
+# --- what the API reads ---------------------------------------------------------------------------------------
+
+
+async def public_credential(database: Database, credential_id: str) -> Indexed | None:
+    """The credential of this id, whoever's it is: its address is all that a reader needs to know."""
+    async with database.transaction(public_id=credential_id) as tx:
+        row = await tx.fetchrow(
+            "SELECT credential_id, tenant_id, issuer, document, status, status_version, status_changed_at, issued_at, "
+            "indexed_at FROM credentials WHERE credential_id = $1",
+            credential_id,
+        )
+    return None if row is None else Indexed(**row)
+
+
+async def known_issuer(database: Database, did: str) -> KnownIssuer | None:
+    """The issuer of ours that this DID names."""
+    async with database.transaction(public_id=did) as tx:
+        row = await tx.fetchrow(
+            "SELECT did, version, profile, did_document, published_at FROM known_issuers WHERE did = $1", did
+        )
+    if row is None:
+        return None
+    return KnownIssuer(
+        row["did"], row["version"], msgspec.json.decode(row["profile"]), msgspec.json.decode(row["did_document"]),
+        row["published_at"],
+    )  # fmt: skip
+
+
+async def counts(database: Database, tenant_id: str, course_run: str | None) -> Counts:
+    """How many credentials of a tenant (of one course run, or of all) are indexed, by status."""
+    async with database.transaction([tenant_id]) as tx:
+        row = await tx.fetchrow(
+            """
+            SELECT count(*) AS indexed,
+                   count(*) FILTER (WHERE status = 'active') AS active,
+                   count(*) FILTER (WHERE status = 'suspended') AS suspended,
+                   count(*) FILTER (WHERE status = 'revoked') AS revoked,
+                   (SELECT count(*) FROM dead_letters WHERE redriven_at IS NULL AND tenant_id = $1) AS dead_lettered
+            FROM credentials WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2)
+            """,
+            tenant_id, course_run,
+        )  # fmt: skip
+    assert row is not None  # an aggregate always has a row
+    return Counts(**row)
+
+
+async def credential_ids(
+    database: Database, tenant_id: str, course_run: str | None, *, after: str, limit: int
+) -> list[str]:
+    """The ids of a tenant's indexed credentials, in order, from the first one behind `after`."""
+    async with database.transaction([tenant_id]) as tx:
+        rows = await tx.fetch(
+            "SELECT credential_id FROM credentials WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2) "
+            "AND credential_id > $3 ORDER BY credential_id LIMIT $4",
+            tenant_id, course_run, after, limit,
+        )  # fmt: skip
+    return [row["credential_id"] for row in rows]
+
+
+async def dead_letters(database: Database, tenant_id: str, *, after: int, limit: int) -> list[dict[str, Any]]:
+    """A tenant's dead letters, oldest first, from the first one behind `after`; without their values."""
+    async with database.transaction([tenant_id]) as tx:
+        rows = await tx.fetch(
+            'SELECT id, consumer, topic, partition, "offset", event_type, code, detail, died_at, redriven_at '
+            "FROM dead_letters WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3",
+            tenant_id, after, limit,
+        )  # fmt: skip
+    return [dict(row) for row in rows]

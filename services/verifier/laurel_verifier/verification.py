@@ -1,0 +1,314 @@
+"""A credential, from bytes to a verdict. One code path for the API, the page and the form.
+
+ 1. Guard the bytes and look at the form.
+ 2. Is it one of ours? Then the index has its status.
+ 3. Find the issuer's keys, and among them those that the proofs name.
+ 4. In the sandbox: the meaning of every word, the schema, the signature of every proof.
+ 5. Dates, by the clock that was handed in.
+ 6. Status: from the index, or from the list that the credential names, which is a credential itself and is checked too.
+ 7. Whose credential it is, if the caller asks.
+ 8. The verdict (`domain.decide`).
+
+Nothing that a stranger sends makes this raise: whatever goes wrong becomes a check that says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from laurel import telemetry
+from laurel.credential import did
+from laurel.credential.proofs import proofs_of
+from laurel.credential.text import timestamp
+from laurel.database import Database
+from laurel.security import BadJson, guard_json
+from laurel_verifier import domain, store
+from laurel_verifier.domain import Check, Verdict, failed, not_applicable, not_checked, passed
+from laurel_verifier.resolution import Issuers, Resolved, Unresolvable
+from laurel_verifier.sandbox import Findings, Job, Sandbox, SandboxBusy, SandboxLimit
+from laurel_verifier.status_lists import StatusLists
+
+MAX_DOCUMENT = 1 << 20  # bytes of one credential
+
+# What a proof may be without being wrong: we cannot read it, which is another thing.
+_UNREADABLE = {"unknown_context", "unknown_proof_type", "unknown_cryptosuite", "unsupported_key", "no_key"}
+_KEY_UNREADABLE = {"unsupported_key", "malformed_document", "wrong_document"}
+
+
+class Verification(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was found. credential_id: the id in Laurel's index, where it has one; id: the document's own."""
+
+    verdict: Verdict
+    checks: tuple[Check, ...]
+    checked_at: str
+    credential_id: str | None = None
+    id: str | None = None
+    issuer: str | None = None
+    issuer_name: str | None = None
+
+
+@dataclass
+class _Keys:
+    """Step 3: the check, and for each proof the Multikey ("": there is none) and whether it is the issuer's."""
+
+    check: Check
+    keys: list[str] = field(default_factory=list)
+    by_issuer: list[bool] = field(default_factory=list)
+    resolved: Resolved | None = None
+
+
+class Verifier:
+    """Verifies credentials. `own` is the sandbox for what we issued ourselves: strangers cannot hold it up."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        issuers: Issuers,
+        lists: StatusLists,
+        own: Sandbox,
+        foreign: Sandbox,
+        base_url: str,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._database = database
+        self._issuers = issuers
+        self._lists = lists
+        self._own = own
+        self._foreign = foreign
+        self._base_url = base_url
+        self._clock = clock
+
+    async def verify_bytes(
+        self, body: bytes, expected_recipient: str | None = None
+    ) -> tuple[Verification, dict[str, Any] | None]:
+        """Any bytes at all; the document too, where it can be read."""
+        try:
+            document = guard_json(body, max_bytes=MAX_DOCUMENT)  # 1
+        except BadJson as error:
+            return self._conclude([failed("format", error.code, error.detail)]), None
+        verification = await self.verify(document, expected_recipient, size=len(body))
+        return verification, document if isinstance(document, dict) else None
+
+    async def verify(self, document: Any, expected_recipient: str | None = None, *, size: int = 0) -> Verification:
+        """A document that has passed the guard. size: its bytes, where it came as bytes of its own."""
+        raw = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+        form = domain.check_format(document, size or len(raw))  # 1
+        if len(raw) > MAX_DOCUMENT:
+            form = failed("format", "too_large", f"{len(raw):,} bytes; credentials of {MAX_DOCUMENT:,} are checked")
+        if form.outcome != "passed":
+            return self._conclude([form], document=document)
+        row = await self._row(document)  # 2
+        return await self._verify(document, raw, form, row, self._foreign, expected_recipient)
+
+    async def verify_indexed(
+        self, row: store.Indexed, expected_recipient: str | None = None
+    ) -> tuple[Verification, dict[str, Any]]:
+        """A credential of the index: the same steps, on the bytes that are stored."""
+        document: dict[str, Any] = json.loads(row.document)
+        form = domain.check_format(document, len(row.document))
+        if form.outcome != "passed":
+            return self._conclude([form], document=document, row=row), document
+        return await self._verify(document, row.document, form, row, self._own, expected_recipient), document
+
+    async def _row(self, document: dict[str, Any]) -> store.Indexed | None:
+        credential_id = domain.own_credential_id(document, self._base_url)
+        if credential_id is None:
+            return None
+        row = await store.public_credential(self._database, credential_id)
+        # Anybody can write our address into a document of theirs: our word is only about what our issuer signed.
+        return row if row is not None and row.issuer == domain.issuer_id(document) else None
+
+    async def _verify(
+        self,
+        document: dict[str, Any],
+        raw: bytes,
+        form: Check,
+        row: store.Indexed | None,
+        sandbox: Sandbox,
+        expected_recipient: str | None,
+    ) -> Verification:
+        now = self._clock()
+        checks, keys = await self._genuine(document, raw, form, sandbox, now)  # 3, 4
+        checks.append(domain.check_dates(document, now))  # 5
+        signed = checks[-2].outcome == "passed" and keys.check.outcome == "passed"
+        checks.append(await self._status(document, row, signed, now))  # 6
+        checks.append(domain.check_recipient(document, expected_recipient))  # 7
+        return self._conclude(checks, document=document, row=row, resolved=keys.resolved)
+
+    async def _genuine(
+        self, document: dict[str, Any], raw: bytes, form: Check, sandbox: Sandbox, now: datetime
+    ) -> tuple[list[Check], _Keys]:
+        """Steps 3 and 4: format, context, schema, issuer, signature (in this order)."""
+        keys = await self._keys(document)
+        schema = domain.wants_open_badge_schema(document)
+        try:
+            findings = await sandbox.examine(Job(raw, tuple(keys.keys), schema, now))
+        except SandboxLimit as error:
+            return [form, failed("context", "limit_exceeded", str(error)), keys.check, _unreached()], keys
+        except SandboxBusy as error:
+            return [form, not_checked("context", "busy", str(error)), keys.check, _unreached()], keys
+        checks = [
+            form,
+            _context_check(document, findings),
+            _schema_check(document, findings, schema),
+            keys.check,
+            _signature_check(document, findings, keys),
+        ]
+        return checks, keys
+
+    async def _keys(self, document: dict[str, Any]) -> _Keys:
+        issuer = domain.issuer_id(document)
+        assert issuer is not None  # check_format saw to it
+        methods = [_verification_method(proof) for proof in proofs_of(document)]
+        by_issuer = [method is not None and method.partition("#")[0] == issuer for method in methods]
+        keys = ["" if mine else _self_describing(method) for method, mine in zip(methods, by_issuer, strict=True)]
+        found = _Keys(passed("issuer", ""), keys, by_issuer)
+        if not any(by_issuer):
+            detail = f"no proof names a key of the issuer, {_short(issuer)}: it was signed by somebody else"
+            found.check = failed("issuer", "not_the_issuers_key", detail)
+            return found
+        try:
+            resolved = found.resolved = await self._issuers.resolve(issuer)
+        except Unresolvable as error:
+            make = failed if error.unknown else not_checked
+            found.check = make("issuer", "unknown_issuer" if error.unknown else error.code, error.detail)
+            return found
+        problem: did.DidError | None = None
+        for place, (method, mine) in enumerate(zip(methods, by_issuer, strict=True)):
+            if mine and method is not None:
+                try:
+                    keys[place] = did.find_verification_method(resolved.document, method)
+                except did.DidError as error:
+                    problem = error
+        if problem is not None:
+            make = not_checked if problem.code in _KEY_UNREADABLE else failed
+            found.check = make("issuer", problem.code, f"{problem.detail} (looked up in {resolved.source})")
+            return found
+        name = f"{resolved.name} ({_short(issuer)})" if resolved.name else _short(issuer)
+        detail = f"the key belongs to {name} and may sign credentials; looked up in {resolved.source}"
+        found.check = passed("issuer", detail)
+        return found
+
+    async def _status(self, document: dict[str, Any], row: store.Indexed | None, signed: bool, now: datetime) -> Check:
+        if row is not None:
+            return domain.indexed_status(row.status, row.status_changed_at, now)
+        entries = domain.objects(document.get("credentialStatus"))
+        if not entries:
+            return not_applicable("status", "its issuer has not said where it would be revoked")
+        if not signed:
+            # Its list is somebody's address: we ask nobody in the name of a document that nobody has signed.
+            return not_checked("status", "not_reached", "not looked up, because the signature could not be confirmed")
+        issuer = domain.issuer_id(document)
+        assert issuer is not None
+        return domain.worst_status(
+            [await self._lists.check(entry, issuer, now, self._genuine_list) for entry in entries]
+        )
+
+    async def _genuine_list(self, document: dict[str, Any], now: datetime) -> str | None:
+        """Why a status list credential cannot be relied on; None where it can."""
+        raw = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+        form = domain.check_format(document, len(raw))
+        if form.outcome != "passed":
+            return form.detail
+        checks, _ = await self._genuine(document, raw, form, self._foreign, now)
+        checks.append(domain.check_dates(document, now))
+        wrong = [one for one in checks if one.outcome in ("failed", "not_checked") and one.step != "schema"]
+        return f"{wrong[0].step}: {wrong[0].detail}" if wrong else None
+
+    def _conclude(
+        self,
+        checks: Sequence[Check],
+        *,
+        document: Any = None,
+        row: store.Indexed | None = None,
+        resolved: Resolved | None = None,
+    ) -> Verification:
+        verdict = domain.decide(checks)  # 8
+        telemetry.count("laurel_verifications_total", verdict=verdict)
+        found = document if isinstance(document, dict) else {}
+        identifier = found.get("id")
+        return Verification(
+            verdict=verdict,
+            checks=domain.complete(checks),
+            checked_at=timestamp(self._clock()),
+            credential_id=row.credential_id if row is not None else None,
+            id=identifier if isinstance(identifier, str) else None,
+            issuer=domain.issuer_id(found),
+            issuer_name=_issuer_name(found, resolved),
+        )
+
+
+def _issuer_name(document: dict[str, Any], resolved: Resolved | None) -> str | None:
+    if resolved is not None and resolved.name:
+        return resolved.name
+    issuer = document.get("issuer")
+    name = issuer.get("name") if isinstance(issuer, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def _verification_method(proof: Any) -> str | None:
+    method = proof.get("verificationMethod") if isinstance(proof, dict) else None
+    return method if isinstance(method, str) and len(method) <= 2048 else None
+
+
+def _self_describing(method: str | None) -> str:
+    """The key of a did:key; of other signers than the issuer nobody is asked."""
+    if method is None or not method.startswith("did:key:"):
+        return ""
+    try:
+        return did.find_verification_method(did.resolve_did_key(method.partition("#")[0]), method)
+    except did.DidError:
+        return ""
+
+
+def _context_check(document: dict[str, Any], findings: Findings) -> Check:
+    if not findings.context_code:
+        count = len(document["@context"])
+        return passed("context", f"every word is defined by its {count} contexts, of which Laurel has pinned copies")
+    if findings.context_code == "unknown_context":
+        return not_checked("context", "unknown_context", findings.context_detail)
+    return failed("context", findings.context_code, findings.context_detail)
+
+
+def _schema_check(document: dict[str, Any], findings: Findings, wanted: bool) -> Check:
+    if findings.schema:
+        more = f" (and {len(findings.schema) - 1} more)" if len(findings.schema) > 1 else ""
+        return failed("schema", "schema_violated", findings.schema[0] + more)
+    if wanted:
+        return passed("schema", "it follows the Open Badges 3.0 JSON schema of 1EdTech")
+    named = [one.get("id") for one in domain.objects(document.get("credentialSchema"))]
+    if not named:
+        return not_applicable("schema", "it names no schema")
+    return not_checked("schema", "unknown_schema", f"Laurel has no copy of the schema {_short(str(named[0]))}")
+
+
+def _signature_check(document: dict[str, Any], findings: Findings, keys: _Keys) -> Check:
+    results = list(zip(findings.proofs, keys.by_issuer, proofs_of(document), strict=True))
+    for result, _, _ in results:
+        if not result.ok and result.reason not in _UNREADABLE:
+            return failed("signature", result.reason, result.detail)
+    good = [proof for result, _, proof in results if result.ok]
+    mine = [proof for result, by_issuer, proof in results if result.ok and by_issuer]
+    if mine or (good and not any(keys.by_issuer)):
+        proof = (mine or good)[0]
+        created = f", made {proof['created']}" if "created" in proof else ""
+        others = f"; {len(results) - len(good)} further proof not checked" if len(good) < len(results) else ""
+        whose = "" if mine else ", but the key is not the issuer's"
+        return passed("signature", f"{proof['cryptosuite']}{created}: not a character was changed since{whose}{others}")
+    problem = next((one for one, by_issuer, _ in results if by_issuer), findings.proofs[0])
+    return not_checked("signature", problem.reason, problem.detail or "there was no key to check it with")
+
+
+def _unreached() -> Check:
+    return not_checked("signature", "not_reached", "not reached: the document could not be examined")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 200 else text[:160] + "…" + text[-30:]
