@@ -8,7 +8,7 @@ ARGS ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check kafka kafka-stop clean
+.PHONY: help install demo test check docs lock kafka kafka-stop clean
 # pip's and venv's own words go to stderr: stdout belongs to the command that is run.
 
 help: ## List the targets
@@ -27,6 +27,13 @@ check: $(VENV)/.installed-dev ## Lint, formatting, types, architecture, generate
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_architecture.py tests/test_docs.py
+
+docs: $(VENV)/.installed-dev ## Write the generated pages of docs/
+	$(BIN)/python docs/generate.py
+
+lock: ## Resolve pyproject.toml into requirements.lock and requirements-dev.lock (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml -o requirements.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --group dev pyproject.toml -c requirements.lock -o requirements-dev.lock
 
 kafka: ## Start Apache Kafka 4.3 on 127.0.0.1 (needs Java 17+ and Maven)
 	@deploy/kafka/kafka.sh start
