@@ -37,6 +37,8 @@ _ESCAPES |= {8: "\\b", 9: "\\t", 10: "\\n", 12: "\\f", 13: "\\r", 0x22: '\\"', 0
 _NEEDS_ESCAPE = re.compile('[\x00-\x1f\x7f"\\\\]').search
 _IRI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\x00-\x20<>\"{}|^`\\\ud800-\udfff]*").fullmatch
 _DECIMAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII).fullmatch
+_HAS_AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://").match  # "scheme://…" is absolute before any prefix
+_KEYWORDS = frozenset(pyld.KEYWORDS)
 _LANGUAGE = re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*").fullmatch
 
 
@@ -159,10 +161,14 @@ class _SafeProcessor(pyld.JsonLdProcessor):  # type: ignore[misc]
         local_ctx: Any = None,
         defined: Any = None,
     ) -> Any:
-        if vocab and local_ctx is None and type(value) is str:  # the common case, without PyLD's regular expressions
-            mapping = active_ctx["mappings"].get(value)
+        if value is None:
+            return None
+        if local_ctx is None and type(value) is str:  # the common cases, without PyLD's regular expressions
+            mapping = active_ctx["mappings"].get(value) if vocab else None
             if mapping is not None:
                 return mapping["@id"]
+            if value in _KEYWORDS or _HAS_AUTHORITY(value):
+                return value
         expanded = super()._expand_iri(active_ctx, value, base, vocab, local_ctx, defined)
         if base is not None:
             if expanded is None:
