@@ -174,8 +174,8 @@ def settings_page() -> str:
     lines += ["", "## Every service", "", *_settings_table(shared)]
     lines += [
         "",
-        "`LAUREL_<SERVICE>_DATABASE_URL` gives one service a database of its own. `OTEL_EXPORTER_OTLP_ENDPOINT` switches",
-        "traces on; `LAUREL_TRACE_RATIO` (default 1.0) samples new ones.",
+        "`LAUREL_<SERVICE>_DATABASE_URL` gives one service a database of its own. `OTEL_EXPORTER_OTLP_ENDPOINT`",
+        "switches traces on; `LAUREL_TRACE_RATIO` (default 1.0) samples new ones.",
     ]
     for service in SERVICES:
         fields: dict[str, FieldInfo] = importlib.import_module(f"laurel_{service}.config").Settings.model_fields
@@ -191,7 +191,9 @@ def settings_page() -> str:
 def _settings_table(fields: Mapping[str, FieldInfo]) -> list[str]:
     rows = ["| variable | default | meaning |", "|---|---|---|"]
     for name, field in fields.items():
-        default = "required" if field.is_required() else f"`{field.default}`"
+        default = "required" if field.is_required() else f"`{field.default}`" if field.default else "none"
+        if field.default_factory is not None:
+            default = "by machine"
         rows.append(f"| `LAUREL_{name.upper()}` | {default} | {field.description or ''} |")
     return rows
 
