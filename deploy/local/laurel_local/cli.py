@@ -196,6 +196,58 @@ def print_secrets(as_json: Json = False) -> None:
         sys.stdout.writelines(f"{name}={value}\n" for name, value in values.items())
 
 
+# --- work with one that runs ---------------------------------------------------------------------------------
+
+
+@issue.command()
+def bulk(
+    file: Annotated[Path, typer.Argument(help="Results as CSV (header first) or NDJSON (.ndjson, .jsonl).")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check every row; send nothing.")] = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+    achievement: Annotated[str | None, typer.Option(help="For rows that name none: its id or URL.")] = None,
+    course_run: Annotated[str | None, typer.Option("--course-run", help="For rows that name none.")] = None,
+    state: StateFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Send a file of results. Run again after an interruption: nothing is doubled. Refused rows: FILE.rejected.csv."""
+    from laurel_local.bulk import run as run_bulk
+    from laurel_local.client import connection
+
+    async def work() -> Exit:
+        where = ("http://localhost", "") if dry_run and not url else connection(_state(state), url, api_key)
+        return await run_bulk(
+            file, url=where[0], api_key=where[1], achievement=achievement, course_run=course_run, dry_run=dry_run,
+            output=Output(as_json=as_json),
+        )  # fmt: skip
+
+    _run(work())
+
+
+@app.command()
+def reconcile(
+    course_run: CourseRun = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    state: StateFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Compare what is owed, issued and indexed, id by id. Exit code 1 when something is unaccounted for."""
+    from laurel_local.client import Client, connection
+    from laurel_local.reconcile import run as run_reconcile
+
+    async def work() -> Exit:
+        return await run_reconcile(
+            Client(*connection(_state(state), url, api_key)), course_run, Output(as_json=as_json)
+        )
+
+    _run(work())
+
+
+def _state(folder: Path | None) -> State:
+    return State(folder or default_folder())
+
+
 def _usage(message: str, fix: str) -> NoReturn:
     report_failure(Failure(message, fix=fix, code=Exit.USAGE), as_json="--json" in sys.argv)
     raise typer.Exit(int(Exit.USAGE))
@@ -203,7 +255,10 @@ def _usage(message: str, fix: str) -> NoReturn:
 
 def main() -> None:
     """The entry point that pyproject.toml names."""
-    app()
+    try:
+        app()
+    except Exception as error:  # noqa: BLE001 - the edge of the program
+        sys.exit(int(_fail(error, as_json="--json" in sys.argv)))
 
 
 if __name__ == "__main__":

@@ -78,7 +78,8 @@ async def latency(client: Client, course_run: str) -> Latency:
 
 async def _results(client: Client, course_run: str) -> AsyncIterator[dict[str, Any]]:
     """All results of a small course run; of a large one 40 short runs of them, evenly spread over the time it took."""
-    path, params = "/assessment/v1/results", {"course_run": course_run, "limit": 1000}
+    path = "/assessment/v1/results"
+    params: dict[str, str | int | None] = {"course_run": course_run, "limit": 1000}
     first = await client.call("GET", path, params=params)
     for one in first["items"]:
         yield one
