@@ -1,0 +1,248 @@
+"""Achievements: what an author may write, what is wrong with it, and the Open Badges 3.0 object it becomes. Pure."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from laurel.credential.text import is_web_url
+from laurel_assessment.domain import Finding, Policy, ResultDescription
+from laurel_assessment.images import BadImage, Image, from_data_uri
+
+# Open Badges 3.0 §B.1.1 (AchievementType enumeration); an extension begins with "ext:".
+ACHIEVEMENT_TYPES = (
+    "Achievement", "ApprenticeshipCertificate", "Assessment", "Assignment", "AssociateDegree", "Award", "Badge",
+    "BachelorDegree", "Certificate", "CertificateOfCompletion", "Certification", "CommunityService", "Competency",
+    "Course", "CoCurricular", "Degree", "Diploma", "DoctoralDegree", "Fieldwork", "GeneralEducationDevelopment",
+    "JourneymanCertificate", "LearningProgram", "License", "Membership", "ProfessionalDoctorate",
+    "QualityAssuranceCredential", "MasterCertificate", "MasterDegree", "MicroCredential", "ResearchDoctorate",
+    "SecondarySchoolDiploma",
+)  # fmt: skip
+TARGET_TYPES = (
+    "ceasn:Competency", "ceterms:Credential", "CFItem", "CFRubric", "CFRubricCriterion", "CFRubricCriterionLevel",
+    "CTDL",
+)  # fmt: skip
+RESULT_TYPES = (
+    "GradePointAverage", "LetterGrade", "Percent", "PerformanceLevel", "PredictedScore", "RawScore", "Result",
+    "RubricCriterion", "RubricCriterionLevel", "RubricScore", "ScaledScore", "Status",
+)  # fmt: skip
+
+CONTEXTS = ("https://www.w3.org/ns/credentials/v2", "https://purl.imsglobal.org/spec/ob/v3p0/context-3.0.3.json")
+
+Line = Annotated[str, Field(min_length=1, max_length=255)]
+Url = Annotated[str, Field(min_length=1, max_length=2000)]
+Text = Annotated[str, Field(min_length=1, max_length=10_000)]
+Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e12, le=1e12)]
+
+
+class _Input(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class CriteriaInput(_Input):
+    """How it is earned: in words (Markdown), or at a URL, or both."""
+
+    narrative: Text | None = None
+    id: Url | None = Field(default=None, description="URL of a page that says how it is earned.")
+
+
+class AlignmentInput(_Input):
+    """A skill, competency or credential elsewhere (CTDL, ESCO, CASE, …) that this achievement stands for."""
+
+    targetName: Line  # noqa: N815 - the standard's name
+    targetUrl: Url  # noqa: N815
+    targetDescription: Text | None = None  # noqa: N815
+    targetFramework: Line | None = Field(default=None, examples=["ESCO"])  # noqa: N815
+    targetCode: Line | None = None  # noqa: N815
+    targetType: Line | None = Field(default=None, examples=["ceasn:Competency", "CFItem"])  # noqa: N815
+
+
+class ResultDescriptionInput(_Input):
+    """A kind of result that credentials show: the score, or a part. What none describes stays private."""
+
+    name: Line
+    resultType: Line = Field(default="Percent", examples=["Percent"])  # noqa: N815
+    part: Line | None = Field(default=None, description="The part of a result whose points this shows.")
+    valueMin: Line | None = None  # noqa: N815
+    valueMax: Line | None = None  # noqa: N815
+    requiredValue: Line | None = None  # noqa: N815
+
+
+class PolicyInput(_Input):
+    """When a result is a pass. Nothing said: every result passes."""
+
+    minimum_score: Number | None = None
+    required_parts: dict[str, Number] = Field(default_factory=dict, max_length=100)
+    max_attempts: Annotated[int, Field(ge=1, le=1000)] | None = None
+
+
+class AchievementInput(_Input):
+    """What an author says of an achievement."""
+
+    profile_id: Line | None = Field(default=None, description="The issuer profile that awards it.")
+    name: Line
+    description: Text
+    criteria: CriteriaInput
+    image: Annotated[str, Field(max_length=900_000)] | None = Field(
+        default=None, description="data:image/png;base64,… or data:image/svg+xml;base64,…, at most 512 kB."
+    )
+    image_caption: Line | None = Field(default=None, description="What the image shows, for those who do not see it.")
+    tags: Annotated[list[Line], Field(max_length=50)] = []
+    alignment: Annotated[list[AlignmentInput], Field(max_length=100)] = []
+    achievement_type: Line | None = Field(default=None, examples=["MicroCredential"])
+    result_descriptions: Annotated[list[ResultDescriptionInput], Field(max_length=50)] = []
+    language: Annotated[str, Field(max_length=20)] | None = Field(default=None, examples=["en", "pt-BR"])
+    validity_days: Annotated[int, Field(ge=1, le=36_525)] | None = None
+    status_purposes: Annotated[list[Literal["revocation", "suspension"]], Field(min_length=1, max_length=2)] = [
+        "revocation"
+    ]
+    repeatable: bool = False
+    policy: PolicyInput = PolicyInput()
+
+
+# --- lint ---------------------------------------------------------------------------------------------------
+
+# The schema's pattern for inLanguage.
+_LANGUAGE = re.compile(r"[a-z]{2,4}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?").fullmatch
+_EXTENSION = re.compile(r"ext:[A-Za-z0-9._-]+").fullmatch
+_MARKUP = re.compile(r"</?[A-Za-z][A-Za-z0-9-]*(\s[^<>]*)?/?>|<!--|<!\[CDATA\[|<\?")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_LEFT_BY_PROGRAMS = frozenset({"undefined", "null", "none", "nan", "[object object]", "todo", "n/a"})
+
+
+def lint(given: AchievementInput) -> tuple[list[Finding], Image | None]:
+    """Everything that would make a poor or invalid credential, and the image if it is a good one."""
+    findings: list[Finding] = []
+    content = given.model_dump(exclude_none=True, exclude={"image"})
+    for place, text in _texts(content, ""):
+        findings += _text_findings(place, text)
+    if given.criteria.narrative is None and given.criteria.id is None:
+        detail = "say how it is earned: criteria.narrative, or criteria.id (a URL), or both"
+        findings.append(Finding("/criteria", "missing", detail))
+    urls = [("/criteria/id", given.criteria.id)]
+    urls += [(f"/alignment/{n}/targetUrl", one.targetUrl) for n, one in enumerate(given.alignment)]
+    for place, url in urls:
+        if url is not None and not is_web_url(url):
+            findings.append(Finding(place, "not_a_url", f"{url[:80]!r} is not an absolute http(s) URL"))
+    if given.language is not None and _LANGUAGE(given.language) is None:
+        findings.append(Finding("/language", "not_a_language", "send a language tag such as en, pt-BR or zh-Hant"))
+    findings += _term("/achievement_type", given.achievement_type, ACHIEVEMENT_TYPES)
+    for n, alignment in enumerate(given.alignment):
+        findings += _term(f"/alignment/{n}/targetType", alignment.targetType, TARGET_TYPES)
+    shown: set[str | None] = set()
+    for n, described in enumerate(given.result_descriptions):
+        findings += _term(f"/result_descriptions/{n}/resultType", described.resultType, RESULT_TYPES)
+        if described.part in shown:
+            what = "the score" if described.part is None else f"the part {described.part!r}"
+            findings.append(Finding(f"/result_descriptions/{n}/part", "duplicate", f"{what} is described twice"))
+        shown.add(described.part)
+    if len(set(given.status_purposes)) != len(given.status_purposes) or "revocation" not in given.status_purposes:
+        detail = 'send ["revocation"] or ["revocation", "suspension"]'
+        findings.append(Finding("/status_purposes", "bad_purposes", detail))
+    if len({tag.casefold() for tag in given.tags}) != len(given.tags):
+        findings.append(Finding("/tags", "duplicate", "a tag stands twice"))
+    image = None
+    if given.image is not None:
+        try:
+            image = from_data_uri(given.image)
+        except BadImage as error:
+            findings.append(Finding("/image", error.code, error.detail))
+    elif given.image_caption is not None:
+        findings.append(Finding("/image_caption", "no_image", "there is a caption and no image"))
+    return findings, image
+
+
+def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, Mapping):
+        for name, one in value.items():
+            step = str(name).replace("~", "~0").replace("/", "~1")
+            yield f"{place}/{step}", str(name)
+            yield from _texts(one, f"{place}/{step}")
+    elif isinstance(value, list):
+        for n, one in enumerate(value):
+            yield from _texts(one, f"{place}/{n}")
+
+
+def _text_findings(place: str, text: str) -> Iterator[Finding]:
+    if not text.strip():
+        yield Finding(place, "blank", "there is nothing but blanks")
+    elif text != text.strip():
+        yield Finding(place, "outer_blanks", "take away the blanks around it")
+    if not unicodedata.is_normalized("NFC", text):
+        yield Finding(
+            place, "not_nfc", "write it in Unicode normalization form C, so that equal texts have equal bytes"
+        )
+    if _CONTROL.search(text):
+        yield Finding(place, "bad_string", "control characters and lone surrogates are not allowed")
+    if text.strip().lower() in _LEFT_BY_PROGRAMS or "[object Object]" in text:
+        yield Finding(place, "placeholder", f"{text[:40]!r} looks like what a program leaves where it had no value")
+    markup = _MARKUP.search(text)
+    if markup is not None:
+        yield Finding(place, "markup", f"HTML is shown as it stands, not run: take away {markup[0][:40]!r}")
+
+
+def _term(place: str, term: str | None, known: tuple[str, ...]) -> list[Finding]:
+    if term is None or term in known or _EXTENSION(term):
+        return []
+    detail = f"{term[:40]!r} is no such term; known are {', '.join(known)}, or your own as ext:<name>"
+    return [Finding(place, "unknown_term", detail)]
+
+
+# --- what it becomes ----------------------------------------------------------------------------------------
+
+
+def document_of(given: AchievementInput, *, url: str, version: int, image: Image | None) -> dict[str, Any]:
+    """The Open Badges 3.0 Achievement object (§B.1.1) as it stands in credentials. url: its id."""
+    document: dict[str, Any] = {
+        "id": url,
+        "type": ["Achievement"],
+        "name": given.name,
+        "description": given.description,
+    }
+    document["criteria"] = given.criteria.model_dump(exclude_none=True)
+    if given.achievement_type is not None:
+        document["achievementType"] = given.achievement_type
+    if image is not None:
+        # A version of the achievement keeps its own image for ever: the digest is part of the address.
+        document["image"] = {"id": f"{url}/image?v={image.digest}", "type": "Image"}
+        if given.image_caption is not None:
+            document["image"]["caption"] = given.image_caption
+    if given.tags:
+        document["tag"] = list(given.tags)
+    if given.alignment:
+        document["alignment"] = [
+            {"type": ["Alignment"], **one.model_dump(exclude_none=True)} for one in given.alignment
+        ]
+    if given.result_descriptions:
+        document["resultDescription"] = [
+            {
+                "id": _description_id(url, n), "type": ["ResultDescription"],
+                **one.model_dump(exclude_none=True, exclude={"part"}),
+            }
+            for n, one in enumerate(given.result_descriptions, 1)
+        ]  # fmt: skip
+    if given.language is not None:
+        document["inLanguage"] = given.language
+    document["version"] = str(version)
+    return document
+
+
+def _description_id(url: str, n: int) -> str:
+    return f"{url}#result-{n}"
+
+
+def descriptions_of(definition: Mapping[str, Any], *, url: str) -> tuple[ResultDescription, ...]:
+    """Which value goes where in credentials. definition: AchievementInput as it was stored."""
+    given = definition.get("result_descriptions", [])
+    return tuple(ResultDescription(_description_id(url, n), one.get("part")) for n, one in enumerate(given, 1))
+
+
+def policy_of(given: PolicyInput, version: int) -> Policy:
+    """The policy as a rule."""
+    return Policy(version, given.minimum_score, dict(given.required_parts), given.max_attempts)

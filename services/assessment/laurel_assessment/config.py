@@ -1,0 +1,21 @@
+"""What the assessment service can be told beyond what every service knows."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+import laurel.settings
+
+
+class Settings(laurel.settings.Settings):
+    """Settings of the assessment service."""
+
+    import_max_bytes: int = Field(
+        default=4 << 30, gt=0, description="Largest body of a bulk upload of results, in bytes."
+    )
+    import_idle_s: float = Field(
+        default=60.0, gt=0, description="Seconds without a byte after which a bulk upload counts as broken off."
+    )
+    import_workers: int = Field(
+        default=2, ge=1, le=16, description="Chunks of imports that one worker process handles at once."
+    )

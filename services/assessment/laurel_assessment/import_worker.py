@@ -1,0 +1,192 @@
+"""Settling imports: takes spooled chunks, one transaction each, until none is owed (steps 4 and 5 of imports.py)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import asyncpg
+import structlog
+
+from laurel import telemetry
+from laurel.database import Database, Transaction, is_unavailable
+from laurel.errors import Stuck
+from laurel_assessment import import_store, store
+from laurel_assessment.domain import Finding
+from laurel_assessment.import_store import Form, Work
+from laurel_assessment.intake import SLICE, Arrival, Keys, take_in
+from laurel_assessment.records import PROBLEMS, Record
+from laurel_assessment.rows import Defaults, check, read_csv, read_json
+
+log = structlog.get_logger()
+
+SILENT_S = 300.0  # an upload of which nothing was heard for so long has lost its process
+SWEEP_S = 30.0
+KEEP_ANSWERS_DAYS = 30
+MAX_UNEXPLAINED = 20
+_SHOWN = 2000  # characters kept of a rejected row
+
+
+def _begin_again(error: BaseException) -> bool:
+    """The database is away, or another transaction decided one of our attempts first: next time we see it."""
+    return is_unavailable(error) or isinstance(error, asyncpg.UniqueViolationError)
+
+
+class ImportWorker:
+    """Settles spooled imports, several at once. `database` is the worker's. Any number of processes may run one."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        keys: Keys,
+        at_once: int = 2,
+        poll_s: float = 0.25,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._database = database
+        self._keys = keys
+        self._at_once = at_once
+        self._poll_s = poll_s
+        self._clock = clock
+        self._troubled: set[str] = set()
+        self._unexplained = 0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Settle until `stop`. Raises Stuck when row after row fails for a reason nobody knows."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._sweep(stop))
+            for _ in range(self._at_once):
+                group.create_task(self._settle(stop))
+
+    async def _settle(self, stop: asyncio.Event) -> None:
+        pause = self._poll_s
+        while not stop.is_set():
+            try:
+                busy = await self.step()
+                pause = self._poll_s
+            except Exception as error:
+                if not _begin_again(error):
+                    raise
+                log.info("chunk begins again", reason=f"{type(error).__name__}: {error}")
+                busy, pause = False, min(pause * 2, 5.0)
+            if not busy:
+                await _wait(stop, pause)
+
+    async def _sweep(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            try:
+                async with self._database.transaction() as tx:
+                    for import_id in await import_store.fail_abandoned(tx, silent_s=SILENT_S):
+                        log.warning("upload abandoned", import_id=import_id)
+                    await import_store.forget_answers(tx, days=KEEP_ANSWERS_DAYS)
+            except Exception as error:
+                if not is_unavailable(error):
+                    raise
+                log.warning("sweep waits", reason=f"{type(error).__name__}: {error}")
+            await _wait(stop, SWEEP_S)
+
+    async def step(self) -> bool:
+        """Settle one chunk. False when none is owed."""
+        work: Work | None = None
+        try:
+            async with self._database.transaction() as tx:
+                work = await import_store.next_chunk(tx)  # 4
+                if work is None:
+                    return False
+                with telemetry.span("settle results", parent=work.traceparent):
+                    await self._settle_chunk(tx, work)
+        except Exception as error:
+            if work is None or work.import_id in self._troubled or _begin_again(error):
+                raise
+            # Something in these rows is more than we can take: settle them one by one, so that the others get through.
+            log.exception("chunk failed; its rows are taken one by one", import_id=work.import_id, chunk=work.seq)
+            self._troubled.add(work.import_id)
+        return True
+
+    async def _settle_chunk(self, tx: Transaction, work: Work) -> None:
+        arrivals = await read_chunk(work, self._keys.base_url)
+        now = self._clock()
+        if work.import_id in self._troubled:
+            recorded = [await self._alone(tx, work, arrival, now) for arrival in arrivals]
+        else:
+            recorded = await take_in(
+                tx, work.tenant_id, arrivals, keys=self._keys, received_at=work.created_at, now=now,
+                import_id=work.import_id,
+            )  # fmt: skip
+        outcomes = Counter(one.outcome for one in recorded)
+        if await import_store.chunk_settled(tx, work, outcomes, now=now):  # 5
+            log.info("import done", import_id=work.import_id)
+            self._troubled.discard(work.import_id)
+        for outcome, number in outcomes.items():
+            telemetry.count("laurel_results_total", number, outcome=outcome)
+
+    async def _alone(self, tx: Transaction, work: Work, arrival: Arrival, now: datetime) -> store.Recorded:
+        async def take(one: Arrival) -> store.Recorded:
+            async with tx.transaction():
+                taken = await take_in(
+                    tx, work.tenant_id, [one], keys=self._keys, received_at=work.created_at, now=now,
+                    import_id=work.import_id,
+                )  # fmt: skip
+            return taken[0]
+
+        try:
+            taken = await take(arrival)
+            self._unexplained = 0
+            return taken
+        except Exception as error:
+            if _begin_again(error):
+                raise
+            self._unexplained += 1
+            log.exception("row failed", import_id=work.import_id, line=arrival.line)
+            if self._unexplained > MAX_UNEXPLAINED:
+                raise Stuck(
+                    f"{self._unexplained} rows in a row failed with {type(error).__name__}; look at the log"
+                ) from error
+            detail = "we could not take in this row; the fault is ours and is logged"
+            return await take(arrival._replace(attempt=None, findings=(Finding("", "internal_error", detail),)))
+
+
+async def _wait(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(stop.wait(), seconds)
+    except TimeoutError:
+        return
+
+
+async def read_chunk(work: Work, base_url: str) -> list[Arrival]:
+    """The rows of a chunk, read and checked; the loop gets its turn between slices."""
+    defaults = Defaults(base_url, work.achievement_id, work.course_run)
+    arrivals: list[Arrival] = []
+    for place, record in enumerate(work.records, 1):
+        if place % SLICE == 0:
+            await asyncio.sleep(0)
+        arrivals.append(read_record(record, work.form, defaults, work.created_at))
+    return arrivals
+
+
+def read_record(record: Record, form: Form, defaults: Defaults, received_at: datetime) -> Arrival:
+    """One record as it arrives at intake."""
+    findings: list[Finding]
+    if record.problem:
+        findings = [Finding("", record.problem, PROBLEMS[record.problem])]
+    else:
+        row = read_json(record.raw) if form.csv is None else read_csv(record.raw, form.csv)
+        checked = row if isinstance(row, list) else check(row, defaults, received_at=received_at)
+        if not isinstance(checked, list):
+            shown = record.raw.decode("utf-8", "replace")
+            return Arrival(record.line, checked, shown=shown[:_SHOWN])
+        findings = checked
+    names = [one if form.csv is None else _column(one) for one in findings]
+    shown = record.raw.decode("utf-8", "replace").replace("\x00", "\ufffd")[:_SHOWN]
+    return Arrival(record.line, None, tuple(names), shown, defaults.course_run)
+
+
+def _column(finding: Finding) -> Finding:
+    """A column's name instead of a JSON pointer."""
+    name = finding.field.removeprefix("/")
+    if name.startswith("parts/"):
+        name = "part:" + name.removeprefix("parts/").replace("~1", "/").replace("~0", "~")
+    return Finding(name, finding.code, finding.detail)

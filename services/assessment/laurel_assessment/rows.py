@@ -1,0 +1,430 @@
+"""A row of results, from a stranger's bytes to a checked attempt: NDJSON lines, CSV records, the single POST's body.
+
+All three end in the same `Row` and the same `check`, so a field means the same wherever it comes from. Pure.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from laurel.credential.text import is_did, is_web_url, parse_timestamp
+from laurel.security import BadJson, guard_json
+from laurel_assessment.domain import Attempt, Finding
+
+MAX_ROW = 64 * 1024  # bytes of one record
+MAX_TEXT = 255
+MAX_ATTEMPT = 32_767
+MAX_PARTS = 100
+MAX_EVIDENCE = 10
+MAX_NUMBER = 1e12
+CLOCK_SKEW = timedelta(days=1)  # a platform's clock and time zone may be wrong by this much
+
+
+class Row(msgspec.Struct, forbid_unknown_fields=True):
+    """A result as it is sent. null and absent mean the same."""
+
+    achievement: str | UnsetType | None = UNSET
+    learner: str | UnsetType | None = UNSET
+    email: str | UnsetType | None = UNSET
+    did: str | UnsetType | None = UNSET
+    name: str | UnsetType | None = UNSET
+    score: float | UnsetType | None = UNSET
+    parts: dict[str, float] | UnsetType | None = UNSET
+    attempt: int | UnsetType | None = UNSET
+    completed_at: str | UnsetType | None = UNSET
+    course_run: str | UnsetType | None = UNSET
+    result_id: str | UnsetType | None = UNSET
+    evidence: list[str] | UnsetType | None = UNSET
+    locale: str | UnsetType | None = UNSET
+
+
+FIELDS: tuple[str, ...] = Row.__struct_fields__
+_TEXTS = frozenset(FIELDS) - {"score", "parts", "attempt", "evidence"}
+_decoder = msgspec.json.Decoder(Row)
+
+# What a row becomes: the row, or what is wrong with it.
+Read = Row | list[Finding]
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What holds where a row says nothing, and what we call ourselves (an achievement may be named by its URL)."""
+
+    base_url: str
+    achievement_id: str | None = None
+    course_run: str | None = None
+
+
+# --- JSON ---------------------------------------------------------------------------------------------------
+
+
+def read_json(raw: bytes) -> Read:
+    """Read one JSON object. Whatever the typed decoder does not like is read again slowly, to say what and where."""
+    try:
+        row = _decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _read_slowly(raw)
+    if b'\\"' in raw or b"\\u0000" in raw or raw.count(b'"') != _quotes(row):
+        return _read_slowly(raw)
+    return row
+
+
+def _quotes(row: Row) -> int:
+    """How many quotation marks this row's JSON has if no key stands twice (RFC 8259 §4): the decoder would not say."""
+    quotes = 0
+    for name in FIELDS:
+        value = getattr(row, name)
+        if value is UNSET:
+            continue
+        quotes += 2
+        if isinstance(value, str):
+            quotes += 2
+        elif isinstance(value, list | dict):
+            quotes += 2 * len(value)
+    return quotes
+
+
+def _read_slowly(raw: bytes) -> Read:
+    try:
+        value = guard_json(raw, max_bytes=MAX_ROW)
+    except BadJson as error:
+        return [Finding("", error.code, error.detail)]
+    if not isinstance(value, dict):
+        return [Finding("", "not_an_object", f"a result is a JSON object, not {_kind(value)}")]
+    return from_mapping(value)
+
+
+def from_mapping(value: Mapping[str, Any]) -> Read:
+    """The row of a JSON object that passed the guard."""
+    findings: list[Finding] = []
+    for name, given in value.items():
+        if name not in FIELDS:
+            known = ", ".join(FIELDS)
+            findings.append(Finding(f"/{_step(name)}", "unknown_field", f"a result has no such field; it has {known}"))
+        elif given is not None:
+            findings += _type_findings(name, given)
+    if findings:
+        return findings
+    row = Row(**value)
+    if isinstance(row.score, int):
+        row.score = float(row.score)
+    if isinstance(row.attempt, float):
+        row.attempt = int(row.attempt)
+    if isinstance(row.parts, dict):
+        row.parts = {part: float(points) for part, points in row.parts.items()}
+    return row
+
+
+def _type_findings(name: str, given: Any) -> list[Finding]:
+    place = f"/{name}"
+    if name in _TEXTS:
+        return [] if isinstance(given, str) else [_wrong_type(place, "a string", given)]
+    if name == "score":
+        return [] if _is_number(given) else [_wrong_type(place, "a number", given)]
+    if name == "attempt":
+        whole = _is_number(given) and float(given).is_integer()
+        return [] if whole else [_wrong_type(place, "a whole number", given)]
+    if name == "evidence":
+        if not isinstance(given, list):
+            return [_wrong_type(place, "an array of URLs", given)]
+        return [_wrong_type(f"{place}/{n}", "a string", one) for n, one in enumerate(given) if not isinstance(one, str)]
+    if not isinstance(given, dict):
+        return [_wrong_type(place, 'an object such as {"essay": 12}', given)]
+    return [
+        _wrong_type(f"{place}/{_step(part)}", "a number", points)
+        for part, points in given.items()
+        if not _is_number(points)
+    ]
+
+
+def _wrong_type(place: str, expected: str, given: Any) -> Finding:
+    return Finding(place, "wrong_type", f"send {expected}, not {_kind(given)}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "an array", str: "a string", bool: "true or false", int: "a number"}
+    return names.get(type(value), "a number" if isinstance(value, float) else "null")
+
+
+def _step(name: str) -> str:
+    return name[:80].replace("~", "~0").replace("/", "~1")  # RFC 6901 §3
+
+
+# --- CSV ----------------------------------------------------------------------------------------------------
+
+_PART = "part:"
+_DELIMITERS = ",;\t"
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+").fullmatch
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII).fullmatch
+_WHOLE = re.compile(r"\d{1,9}(\.0+)?", re.ASCII).fullmatch
+
+
+class CsvForm(msgspec.Struct, frozen=True):
+    """How a CSV file is written: its delimiter and its columns, in order."""
+
+    delimiter: str
+    columns: tuple[str, ...]
+
+
+def read_header(line: bytes, defaults: Defaults) -> CsvForm | list[Finding]:
+    """The form of a CSV file by its first line; or what is wrong with that line."""
+    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return [Finding("header", "not_utf8", "this is UTF-16; save the file as UTF-8 CSV")]
+    try:
+        text = line.removeprefix(b"\xef\xbb\xbf").decode("utf-8")
+    except UnicodeDecodeError as error:
+        return [Finding("header", "not_utf8", f"byte {error.start} is not UTF-8; save the file as UTF-8 CSV")]
+    text = text.rstrip("\r\n")
+    if "\r" in text:
+        return [Finding("header", "bad_line_ends", "lines end with CR alone; save the file with CRLF or LF")]
+    if "\x00" in text:
+        return [Finding("header", "bad_string", "the header holds NUL; this is not a text file")]
+    # The delimiter is the one that cuts the line into most columns that we know.
+    best = max(_DELIMITERS, key=lambda delimiter: _known(_split_header(text, delimiter)))
+    columns = _split_header(text, best)
+    findings = _header_findings(columns, defaults)
+    return findings or CsvForm(best, tuple(columns))
+
+
+def _split_header(text: str, delimiter: str) -> list[str]:
+    try:
+        names = next(csv.reader([text], delimiter=delimiter, strict=True), [])
+    except csv.Error:
+        names = text.split(delimiter)
+    names = [unicodedata.normalize("NFC", name.strip()) for name in names]
+    while names and not names[-1]:
+        names.pop()
+    columns = []
+    for name in names:
+        if name.lower().startswith(_PART):
+            columns.append(_PART + name[len(_PART) :].strip())
+        else:
+            columns.append(name.lower().replace(" ", "_"))
+    return columns
+
+
+def _known(columns: Sequence[str]) -> int:
+    return sum(column in FIELDS or column.startswith(_PART) for column in columns)
+
+
+def _header_findings(columns: Sequence[str], defaults: Defaults) -> list[Finding]:
+    findings: list[Finding] = []
+    allowed = ", ".join(name for name in FIELDS if name != "parts")
+    for place, column in enumerate(columns, 1):
+        if column == "parts" or not (column in FIELDS or (column.startswith(_PART) and len(column) > len(_PART))):
+            detail = f"column {place} is called {column[:80]!r}; known are {allowed} and part:<name>"
+            findings.append(Finding(column[:80] or f"column {place}", "unknown_column", detail))
+        elif columns.index(column) != place - 1:
+            findings.append(Finding(column, "duplicate_column", f"column {place} has the same name as an earlier one"))
+    if not _known(columns):
+        detail = f"the first line must name the columns, such as learner,email,score; known are {allowed}"
+        return [Finding("header", "no_header", detail)]
+    if "learner" not in columns:
+        findings.append(Finding("learner", "missing_column", "add the column `learner`: who took the assessment"))
+    if "email" not in columns and "did" not in columns:
+        findings.append(
+            Finding("email", "missing_column", "add a column `email` or `did`: a credential needs a recipient")
+        )
+    if "achievement" not in columns and defaults.achievement_id is None:
+        detail = "add a column `achievement`, or name one for all rows by ?achievement="
+        findings.append(Finding("achievement", "missing_column", detail))
+    return findings
+
+
+def read_csv(raw: bytes, form: CsvForm) -> Read:
+    """Read one CSV record (RFC 4180); an empty field is an absent one."""
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return [Finding("", "not_utf8", f"byte {error.start} of this record is not UTF-8")]
+    if "\x00" in text:
+        return [Finding("", "bad_string", "the record holds NUL")]
+    if '"' in text:
+        try:
+            cells = next(csv.reader([text], delimiter=form.delimiter, strict=True))
+        except (csv.Error, StopIteration) as error:
+            detail = f'not CSV ({error}); put fields with quotes in quotes and double them: "5"" screen"'
+            return [Finding("", "bad_csv", detail)]
+    else:
+        cells = text.split(form.delimiter)
+    if len(cells) > len(form.columns) and not any(cell.strip() for cell in cells[len(form.columns) :]):
+        cells = cells[: len(form.columns)]
+    if len(cells) != len(form.columns):
+        detail = f"this record has {len(cells)} fields and the header names {len(form.columns)} columns"
+        return [Finding("", "wrong_column_count", detail)]
+    return _from_cells(cells, form)
+
+
+def _from_cells(cells: Sequence[str], form: CsvForm) -> Read:
+    row = Row()
+    findings: list[Finding] = []
+    for column, cell in zip(form.columns, cells, strict=True):
+        value = cell.strip()
+        if not value:
+            continue
+        if column in _TEXTS:
+            setattr(row, column, value)
+        elif column == "evidence":
+            row.evidence = value.replace("|", " ").split()
+        elif column == "attempt":
+            if _WHOLE(value) is None:
+                findings.append(Finding(column, "wrong_type", f"{value[:40]!r} is not a whole number"))
+            else:
+                row.attempt = int(float(value))
+        else:
+            number = _number(value, form.delimiter)
+            if isinstance(number, str):
+                findings.append(Finding(column, "wrong_type", number))
+            elif column == "score":
+                row.score = number
+            else:
+                row.parts = {**(row.parts or {}), column[len(_PART) :]: number}
+    return findings or row
+
+
+def _number(text: str, delimiter: str) -> float | str:
+    """The number, or what is wrong. A decimal comma is read where commas separate no fields and it is unmistakable."""
+    if delimiter != "," and _DECIMAL_COMMA(text):
+        if len(text.rpartition(",")[2]) == 3:
+            return f"{text[:40]!r} may be a decimal or a thousand; write a decimal point"
+        text = text.replace(",", ".")
+    if _NUMBER(text) is None:
+        return f"{text[:40]!r} is not a number; write it like 87.5"
+    return float(text)
+
+
+# --- checking -----------------------------------------------------------------------------------------------
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
+_EMAIL = re.compile(r"[^@\s()<>\[\],;:\"\\]+@[^@\s()<>\[\],;:\"\\.]+(\.[^@\s()<>\[\],;:\"\\.]+)+").fullmatch
+_LOCALE = re.compile(r"[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*", re.ASCII).fullmatch
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]").search
+
+
+def as_uuid(text: str) -> str | None:
+    """The canonical form of a UUID; None for anything else."""
+    lowered = text.strip().lower()
+    return lowered if _UUID(lowered) else None
+
+
+def achievement_id(text: str, base_url: str) -> str | None:
+    """The id of an achievement that is named by its id or by its URL."""
+    return as_uuid(text.strip().removeprefix(f"{base_url}/achievements/"))
+
+
+def check(row: Row, defaults: Defaults, *, received_at: datetime) -> Attempt | list[Finding]:
+    """The attempt that a row describes, or everything that is wrong with it."""
+    findings: list[Finding] = []
+    learner = _text(row.learner, "learner", findings)
+    if learner is None and not findings:
+        findings.append(
+            Finding("/learner", "missing", "say who took the assessment: the platform's own id of the learner")
+        )
+    email = _text(row.email, "email", findings, most=254)
+    if email is not None and _EMAIL(email) is None:
+        findings.append(Finding("/email", "not_an_email", f"{email[:80]!r} is not an e-mail address"))
+    did = _text(row.did, "did", findings)
+    if did is not None and not (is_did(did) and not set(did) & set("/?#")):
+        findings.append(Finding("/did", "not_a_did", f"{did[:80]!r} is not a DID (DID Core §3.1)"))
+    if not email and not did and not any(one.field in ("/email", "/did") for one in findings):
+        findings.append(Finding("/email", "no_recipient", "send `email` or `did`: a credential needs a recipient"))
+    named = _text(row.achievement, "achievement", findings, most=2000)
+    achievement = achievement_id(named, defaults.base_url) if named else defaults.achievement_id
+    if achievement is None and not any(one.field == "/achievement" for one in findings):
+        code = "unknown_achievement" if named else "missing"
+        findings.append(Finding("/achievement", code, "name an achievement of yours by its id or its URL"))
+    evidence = row.evidence or ()
+    if len(evidence) > MAX_EVIDENCE:
+        findings.append(Finding("/evidence", "too_many", f"at most {MAX_EVIDENCE} URLs"))
+    for place, url in enumerate(evidence[:MAX_EVIDENCE]):
+        if len(url) > 2000 or not is_web_url(url):
+            findings.append(Finding(f"/evidence/{place}", "not_a_url", f"{url[:80]!r} is not an absolute http(s) URL"))
+    locale = _text(row.locale, "locale", findings, most=35)
+    if locale is not None and _LOCALE(locale) is None:
+        findings.append(Finding("/locale", "not_a_locale", f"{locale!r} is not a language tag such as fr or pt-BR"))
+    attempt = 1 if row.attempt is None or row.attempt is UNSET else row.attempt
+    if not 1 <= attempt <= MAX_ATTEMPT:
+        findings.append(Finding("/attempt", "out_of_range", f"send a whole number from 1 to {MAX_ATTEMPT}"))
+    score = None if row.score is None or row.score is UNSET else row.score
+    if score is not None and not _in_range(score):
+        findings.append(Finding("/score", "out_of_range", f"send a finite number between ±{MAX_NUMBER:g}"))
+    name = _text(row.name, "name", findings)
+    course_run = _text(row.course_run, "course_run", findings) or defaults.course_run
+    external_id = _text(row.result_id, "result_id", findings)
+    parts = _parts(row, findings)
+    completed_at = _completed_at(row, findings, received_at)
+    if findings or learner is None or achievement is None:
+        return findings
+    return Attempt(
+        achievement, learner, attempt, email, did, name, score, parts, completed_at, course_run, external_id,
+        tuple(evidence), locale.replace("_", "-") if locale else None,
+    )  # fmt: skip
+
+
+def _in_range(number: float) -> bool:
+    return math.isfinite(number) and abs(number) <= MAX_NUMBER
+
+
+def _parts(row: Row, findings: list[Finding]) -> dict[str, float]:
+    if not row.parts:
+        return {}
+    if len(row.parts) > MAX_PARTS:
+        findings.append(Finding("/parts", "too_many", f"at most {MAX_PARTS} parts"))
+        return {}
+    parts: dict[str, float] = {}
+    for given, points in row.parts.items():
+        place = f"/parts/{_step(given)}"
+        part = unicodedata.normalize("NFC", given.strip())
+        if not part or len(part) > 100 or _CONTROL(part):
+            findings.append(Finding(place, "bad_name", "a part's name has 1 to 100 printable characters"))
+        elif part in parts:
+            findings.append(Finding(place, "duplicate_key", "two parts have the same name"))
+        elif not _in_range(points):
+            findings.append(Finding(place, "out_of_range", f"send a finite number between ±{MAX_NUMBER:g}"))
+        parts[part] = points
+    return parts
+
+
+def _completed_at(row: Row, findings: list[Finding], received_at: datetime) -> datetime | None:
+    text = row.completed_at
+    if not text:
+        return None
+    moment = parse_timestamp(text.strip())
+    if moment is None:
+        detail = f"{text[:40]!r} is not an RFC 3339 time with an offset, such as 2026-05-31T17:00:00Z"
+        findings.append(Finding("/completed_at", "not_a_timestamp", detail))
+    elif moment > received_at + CLOCK_SKEW:
+        findings.append(Finding("/completed_at", "in_the_future", f"{text[:40]} lies more than a day in the future"))
+    elif moment.year < 1970:
+        findings.append(Finding("/completed_at", "out_of_range", f"{text[:40]} lies before 1970"))
+    else:
+        return moment
+    return None
+
+
+def _text(value: str | UnsetType | None, name: str, findings: list[Finding], *, most: int = MAX_TEXT) -> str | None:
+    """The text in Unicode NFC without outer blanks; None where there is none."""
+    if not value:  # UNSET, None and "" alike
+        return None
+    text = value.strip()
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text)
+    if len(text) > most:
+        findings.append(Finding(f"/{name}", "too_long", f"at most {most} characters"))
+    elif not text.isprintable() and _CONTROL(text):
+        findings.append(Finding(f"/{name}", "bad_string", "control characters and lone surrogates are not allowed"))
+    return text or None

@@ -1,0 +1,41 @@
+"""The assessment service, as a list of its parts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+from laurel.bus import Bus
+from laurel.database import Database
+from laurel.outbox import Relay
+from laurel.service import Service, Worker
+from laurel_assessment.api import Parts, make_api
+from laurel_assessment.config import Settings
+from laurel_assessment.handlers import consumers
+from laurel_assessment.import_worker import ImportWorker
+from laurel_assessment.intake import Keys
+
+NAME = "assessment"
+
+
+@asynccontextmanager
+async def open_service(
+    settings: Settings, bus: Bus, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> AsyncIterator[Service]:
+    """Open the databases and hand over the parts; nothing runs yet."""
+    keys = Keys(settings.id_key.get_secret_value(), settings.contact_key.get_secret_value(), settings.base_url)
+    async with (
+        Database(settings.dsn(NAME), schema=NAME, size=settings.database_pool) as database,
+        Database(settings.dsn(NAME, worker=True), schema=NAME, size=settings.database_pool) as worker_database,
+    ):
+        importing = ImportWorker(worker_database, keys=keys, at_once=settings.import_workers, clock=clock)
+        yield Service(
+            name=NAME,
+            api=make_api(Parts(database, settings, keys, clock)),
+            database=database,
+            worker_database=worker_database,
+            relay=Relay(worker_database, bus, service=NAME),
+            consumers=consumers(),
+            workers=(Worker("imports", importing.run),),
+        )
