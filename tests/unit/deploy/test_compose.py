@@ -264,7 +264,7 @@ def test_every_process_gets_settings_that_its_service_accepts(
     for variable in [variable for variable in os.environ if variable.startswith("LAUREL_")]:
         monkeypatch.delenv(variable)
     for variable, value in CONTAINERS[name]["environment"].items():
-        if variable.startswith("LAUREL_"):
+        if variable.startswith("LAUREL_") and value is not None:
             filled = VARIABLE.sub(lambda m: made.get(m["name"], m["rest"] if m["operator"] == ":-" else ""), value)
             monkeypatch.setenv(variable, filled)
     service, role = name.split("-")
