@@ -182,7 +182,7 @@ async def chunk_settled(tx: Transaction, work: Work, outcomes: Mapping[str, int]
                 duplicate = duplicate + $5, rejected = rejected + $6, chunks_processed = chunks_processed + 1,
                 worked_at = clock_timestamp(),
                 status = CASE WHEN chunks_processed + 1 = chunks THEN 'done' ELSE status END,
-                finished_at = CASE WHEN chunks_processed + 1 = chunks THEN $7 END
+                finished_at = CASE WHEN chunks_processed + 1 = chunks THEN $7::timestamptz END
             WHERE import_id = $1 RETURNING status = 'done'
             """,
             work.import_id,
