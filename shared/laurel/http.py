@@ -331,7 +331,9 @@ class _failures:  # noqa: N801 - reads as a verb at the call: `with _failures(ur
 
 
 def _short(error: BaseException) -> str:
-    return (str(error) or type(error).__name__)[:200]
+    # May quote what a stranger's server sent: nothing in it may reach a terminal or a text column as a control.
+    text = (str(error) or type(error).__name__)[:200]
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def _seconds(retry_after: str | None) -> float | None:

@@ -1,0 +1,137 @@
+"""What an issued credential and its status changes lead to: messages, their deliveries, an e-mail. No HTTP here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from laurel import telemetry
+from laurel.database import Transaction
+from laurel.envelope import Delivered
+from laurel.errors import NotNow, Reject
+from laurel.events import CredentialIssued, CredentialStatusChanged
+from laurel.security import CannotUnseal, unseal
+from laurel.service import Consumer
+from laurel.topics import CREDENTIAL
+from laurel_notifier import domain, store
+from laurel_notifier.domain import Contact, Message
+from laurel_notifier.store import Email
+
+GROUP = "notifier.deliveries"
+# So many sealed contacts in one batch, none of which can be opened, mean that our key is wrong and not the events.
+_SUSPICIOUS = 10
+
+_contact = msgspec.json.Decoder(Contact)
+
+
+@dataclass
+class Owed:
+    """What a batch of events leads to."""
+
+    messages: list[Message] = field(default_factory=list)
+    emails: list[Email] = field(default_factory=list)
+
+
+class Notify:
+    """Writes what is owed to partners and learners; workers send it.
+
+    mail: whether this installation sends mail; without it e-mails are kept as `held`.
+
+    A contact that cannot be opened is rejected whole, webhook included: as a dead letter it can be redriven with the
+    right key, and neither the learner's e-mail nor the partner's `learner` is lost silently.
+    """
+
+    def __init__(self, *, contact_key: bytes, base_url: str, mail: bool) -> None:
+        self._contact_key = contact_key
+        self._base_url = base_url
+        self._email_state = "pending" if mail else "held"
+
+    async def prepare(self, events: Sequence[Delivered]) -> Owed:
+        """Build the messages. Raises Reject for a contact that cannot be opened, NotNow if none of many can."""
+        owed = Owed()
+        unopened: list[Reject] = []
+        opened = 0
+        for delivered in events:
+            match delivered.event:
+                case CredentialIssued() as issued:
+                    try:
+                        contact = self._open(delivered, issued.contact)
+                    except Reject as error:
+                        unopened.append(error)
+                        continue
+                    opened += contact is not None
+                    learner = None if contact is None else contact.learner
+                    owed.messages.append(
+                        domain.issued_message(
+                            issued, learner, base_url=self._base_url, traceparent=delivered.traceparent
+                        )
+                    )
+                    if contact is not None and contact.email:
+                        owed.emails.append(_email(delivered, issued, contact))
+                case CredentialStatusChanged() as changed:
+                    owed.messages.append(
+                        domain.status_message(changed, base_url=self._base_url, traceparent=delivered.traceparent)
+                    )
+        if len(unopened) >= _SUSPICIOUS and not opened:
+            raise NotNow(
+                f"none of {len(unopened)} sealed contacts can be opened: is LAUREL_CONTACT_KEY the one that "
+                "assessment has?"
+            )
+        if unopened:
+            raise unopened[0]  # the engine takes this one out and comes back with the rest
+        return owed
+
+    async def save(self, tx: Transaction, prepared: Owed) -> None:
+        """One message an event that anybody wants, one delivery an endpoint, one e-mail a credential."""
+        wanted = await store.subscribed_types(tx, sorted({one.tenant_id for one in prepared.messages}))
+        # What nobody subscribes to is not kept: its body names a learner.
+        messages = [one for one in prepared.messages if one.event_type in wanted.get(one.tenant_id, ())]
+        made = await store.write_messages(tx, _once(messages))
+        await store.write_emails(tx, prepared.emails, state=self._email_state)
+        telemetry.count("laurel_deliveries_owed_total", made)
+
+    def _open(self, delivered: Delivered, sealed: str | None) -> Contact | None:
+        if sealed is None:
+            return None
+        try:
+            return _contact.decode(unseal(self._contact_key, sealed, purpose="contact"))
+        except CannotUnseal:
+            raise Reject(
+                delivered, "contact_unsealable", "the contact was sealed with another LAUREL_CONTACT_KEY or is damaged"
+            ) from None
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise Reject(
+                delivered, "contact_malformed", "the sealed contact is not {learner, email, name, locale}"
+            ) from None
+
+
+def _email(delivered: Delivered, issued: CredentialIssued, contact: Contact) -> Email:
+    assert issued.contact is not None
+    assert contact.email is not None
+    error = None if domain.mailable(contact.email) else "the address cannot be written to: it is not name@domain"
+    return Email(
+        credential_id=issued.credential_id,
+        tenant_id=issued.tenant_id,
+        course_run=issued.course_run,
+        contact=issued.contact,
+        achievement_id=issued.achievement_id,
+        achievement_name=issued.achievement_name,
+        issuer_name=domain.issuer_name(issued),
+        locale=contact.locale or issued.locale,
+        valid_until=issued.valid_until,
+        issued_at=issued.issued_at,
+        traceparent=delivered.traceparent,
+        error=error,
+    )
+
+
+def _once(messages: Sequence[Message]) -> list[Message]:
+    """One statement cannot insert the same message twice, and one batch may hold an event twice."""
+    return list({one.message_id: one for one in messages}.values())
+
+
+def deliveries_consumer(notify: Notify) -> Consumer[Owed]:
+    """The consumer that writes what is owed."""
+    return Consumer(group=GROUP, topics=(CREDENTIAL,), handler=notify)

@@ -1,0 +1,344 @@
+"""Endpoints, what events lead to, and the lists and reports of the API. The workers' SQL: queue.py and mailbox.py."""
+
+# ruff: noqa: S608 - the column lists put into statements are the constants of this file
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from laurel.database import Transaction
+from laurel_notifier.domain import Message, message_prefix
+
+Record = asyncpg.Record
+
+DELIVERIES_CHANNEL = "notifier_deliveries"
+EMAILS_CHANNEL = "notifier_emails"
+
+
+# --- what events lead to ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Email:
+    """An e-mail that is owed to a learner. contact: still sealed. error: why it can never be sent, if so."""
+
+    credential_id: str
+    tenant_id: str
+    course_run: str | None
+    contact: str
+    achievement_id: str
+    achievement_name: str
+    issuer_name: str
+    locale: str | None
+    valid_until: datetime | None
+    issued_at: datetime
+    traceparent: str | None
+    error: str | None = None
+
+
+async def subscribed_types(tx: Transaction, tenants: Sequence[str]) -> dict[str, set[str]]:
+    """tenant → event types that some enabled endpoint of it wants.
+
+    The endpoints stay as they are until the transaction ends: nobody can disable one between this look and the
+    deliveries that are written for it.
+    """
+    rows = await tx.fetch(
+        "SELECT tenant_id, event_types FROM endpoints WHERE tenant_id = ANY ($1::text[]) AND enabled "
+        "AND deleted_at IS NULL ORDER BY endpoint_id FOR SHARE",
+        tenants,
+    )
+    wanted: dict[str, set[str]] = {}
+    for row in rows:
+        wanted.setdefault(row["tenant_id"], set()).update(row["event_types"])
+    return wanted
+
+
+async def write_messages(tx: Transaction, messages: Sequence[Message]) -> int:
+    """Store each message once and one delivery for each endpoint that is subscribed now; returns the deliveries made.
+
+    A message that is there already (a redelivered event) gets no further deliveries.
+    """
+    if not messages:
+        return 0
+    made = await tx.fetchval(
+        """
+        WITH fresh AS (
+            INSERT INTO messages (message_id, tenant_id, event_type, credential_id, course_run, traceparent, body)
+            SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[])
+            ON CONFLICT (message_id) DO NOTHING
+            RETURNING message_no, tenant_id, event_type
+        ), owed AS (
+            INSERT INTO deliveries (tenant_id, endpoint_id, message_no)
+            SELECT f.tenant_id, e.endpoint_id, f.message_no
+            FROM fresh f JOIN endpoints e ON e.tenant_id = f.tenant_id AND e.enabled AND e.deleted_at IS NULL
+                                         AND f.event_type = ANY (e.event_types)
+            ORDER BY f.message_no
+            ON CONFLICT (message_no, endpoint_id) DO NOTHING
+            RETURNING 1
+        )
+        SELECT count(*) FROM owed
+        """,
+        [one.message_id for one in messages], [one.tenant_id for one in messages],
+        [one.event_type for one in messages], [one.credential_id for one in messages],
+        [one.course_run for one in messages], [one.traceparent for one in messages], [one.body for one in messages],
+    )  # fmt: skip
+    if made:
+        await tx.execute("SELECT pg_notify($1, '')", DELIVERIES_CHANNEL)
+    return int(made)
+
+
+async def write_emails(tx: Transaction, emails: Sequence[Email], *, state: str) -> None:
+    """Owe each learner at most one e-mail a credential; a redelivered event changes nothing. state: pending or held."""
+    if not emails:
+        return
+    await tx.execute(
+        """
+        INSERT INTO emails (credential_id, tenant_id, course_run, contact, achievement_id, achievement_name,
+                            issuer_name, locale, valid_until, issued_at, traceparent, last_error, state)
+        SELECT c, t, r, s, a, n, i, l, v, d, p, e, CASE WHEN e IS NULL THEN $13 ELSE 'failed' END
+        FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+                    $9::timestamptz[], $10::timestamptz[], $11::text[], $12::text[])
+             AS rows (c, t, r, s, a, n, i, l, v, d, p, e)
+        ON CONFLICT (credential_id) DO NOTHING
+        """,
+        [one.credential_id for one in emails], [one.tenant_id for one in emails], [one.course_run for one in emails],
+        [one.contact for one in emails], [one.achievement_id for one in emails],
+        [one.achievement_name for one in emails], [one.issuer_name for one in emails],
+        [one.locale for one in emails], [one.valid_until for one in emails], [one.issued_at for one in emails],
+        [one.traceparent for one in emails], [one.error for one in emails], state,
+    )  # fmt: skip
+    await tx.execute("SELECT pg_notify($1, '')", EMAILS_CHANNEL)
+
+
+# --- endpoints ----------------------------------------------------------------------------------------------
+
+_ENDPOINT = (
+    "endpoint_id, url, description, event_types, enabled, disabled_reason, secret, previous_secret_until, "
+    "created_at, updated_at"
+)
+
+
+async def count_endpoints(tx: Transaction, tenant_id: str) -> int:
+    """How many a tenant has. Counts of one tenant wait for each other: two creations cannot both pass a limit."""
+    await tx.execute("SELECT pg_advisory_xact_lock(hashtextextended('endpoints:' || $1, 0))", tenant_id)
+    counted = await tx.fetchval("SELECT count(*) FROM endpoints WHERE tenant_id = $1 AND deleted_at IS NULL", tenant_id)
+    return int(counted)
+
+
+async def create_endpoint(
+    tx: Transaction,
+    *,
+    endpoint_id: str,
+    tenant_id: str,
+    url: str,
+    description: str,
+    event_types: Sequence[str],
+    secret: str,
+) -> Record:
+    """A new endpoint; `secret` is sealed."""
+    row = await tx.fetchrow(
+        "INSERT INTO endpoints (endpoint_id, tenant_id, url, description, event_types, secret) "
+        f"VALUES ($1, $2, $3, $4, $5, $6) RETURNING {_ENDPOINT}",
+        endpoint_id, tenant_id, url, description, list(event_types), secret,
+    )  # fmt: skip
+    assert row is not None
+    return row
+
+
+async def list_endpoints(tx: Transaction, tenant_id: str, *, after: UUID | None, limit: int) -> list[Record]:
+    """In the order of their creation."""
+    return await tx.fetch(
+        f"SELECT {_ENDPOINT} FROM endpoints WHERE tenant_id = $1 AND deleted_at IS NULL "
+        "AND ($2::uuid IS NULL OR endpoint_id > $2) ORDER BY endpoint_id LIMIT $3",
+        tenant_id, after, limit,
+    )  # fmt: skip
+
+
+async def find_endpoint(
+    tx: Transaction, tenant_id: str, endpoint_id: UUID, *, for_update: bool = False
+) -> Record | None:
+    """One endpoint of the tenant."""
+    return await tx.fetchrow(
+        f"SELECT {_ENDPOINT} FROM endpoints WHERE endpoint_id = $1 AND tenant_id = $2 "
+        "AND deleted_at IS NULL" + (" FOR UPDATE" if for_update else ""),
+        endpoint_id, tenant_id,
+    )  # fmt: skip
+
+
+async def change_endpoint(
+    tx: Transaction,
+    tenant_id: str,
+    endpoint_id: UUID,
+    *,
+    url: str | None,
+    description: str | None,
+    event_types: Sequence[str] | None,
+    enabled: bool | None,
+) -> Record | None:
+    """Change what is not None. Disabling holds the deliveries that wait; enabling lets them go again."""
+    row = await tx.fetchrow(
+        "UPDATE endpoints SET url = coalesce($3, url), description = coalesce($4, description), "
+        "event_types = coalesce($5, event_types), enabled = coalesce($6, enabled), "
+        "disabled_reason = CASE WHEN $6 THEN NULL WHEN NOT $6 AND enabled THEN 'by request' ELSE disabled_reason END, "
+        "updated_at = now() WHERE endpoint_id = $1 AND tenant_id = $2 AND deleted_at IS NULL "
+        f"RETURNING {_ENDPOINT}",
+        endpoint_id, tenant_id, url, description, None if event_types is None else list(event_types), enabled,
+    )  # fmt: skip
+    if row is not None and enabled is True:
+        await tx.execute(
+            "UPDATE deliveries SET state = 'pending', next_attempt_at = now(), retrying_since = NULL "
+            "WHERE endpoint_id = $1 AND state = 'held'",
+            endpoint_id,
+        )
+        await tx.execute("SELECT pg_notify($1, '')", DELIVERIES_CHANNEL)
+    elif row is not None and enabled is False:
+        await tx.execute(
+            "UPDATE deliveries SET state = 'held' WHERE endpoint_id = $1 AND state = 'pending'", endpoint_id
+        )
+    return row
+
+
+async def delete_endpoint(tx: Transaction, tenant_id: str, endpoint_id: UUID) -> bool:
+    """Take an endpoint out; what still waits for it is cancelled, what was delivered stays on record."""
+    row = await tx.fetchrow(
+        "UPDATE endpoints SET deleted_at = now(), enabled = false, disabled_reason = 'deleted', updated_at = now() "
+        "WHERE endpoint_id = $1 AND tenant_id = $2 AND deleted_at IS NULL RETURNING 1",
+        endpoint_id, tenant_id,
+    )  # fmt: skip
+    if row is None:
+        return False
+    await tx.execute(
+        "UPDATE deliveries SET state = 'cancelled', last_error = 'the endpoint was deleted', settled_at = now() "
+        "WHERE endpoint_id = $1 AND state IN ('pending', 'held')",
+        endpoint_id,
+    )
+    return True
+
+
+async def rotate_secret(
+    tx: Transaction, tenant_id: str, endpoint_id: UUID, *, secret: str, previous_until: datetime
+) -> Record | None:
+    """Sign with a new secret from now on, and with the one before until `previous_until` as well."""
+    return await tx.fetchrow(
+        "UPDATE endpoints SET previous_secret = secret, previous_secret_until = $4, secret = $3, updated_at = now() "
+        "WHERE endpoint_id = $1 AND tenant_id = $2 AND deleted_at IS NULL "
+        f"RETURNING {_ENDPOINT}",
+        endpoint_id, tenant_id, secret, previous_until,
+    )  # fmt: skip
+
+
+async def write_test(tx: Transaction, endpoint_id: UUID, message: Message) -> UUID:
+    """One message to one endpoint. Returns the delivery's id."""
+    message_no = await tx.fetchval(
+        "INSERT INTO messages (message_id, tenant_id, event_type, traceparent, body) VALUES ($1, $2, $3, $4, $5) "
+        "RETURNING message_no",
+        message.message_id, message.tenant_id, message.event_type, message.traceparent, message.body,
+    )  # fmt: skip
+    made: UUID = await tx.fetchval(
+        "INSERT INTO deliveries (tenant_id, endpoint_id, message_no) VALUES ($1, $2, $3) RETURNING delivery_id",
+        message.tenant_id, endpoint_id, message_no,
+    )  # fmt: skip
+    await tx.execute("SELECT pg_notify($1, '')", DELIVERIES_CHANNEL)
+    return made
+
+
+# --- deliveries, as the API shows them ----------------------------------------------------------------------
+
+_DELIVERY = (
+    "d.delivery_id, d.endpoint_id, d.state, d.attempt_count, d.next_attempt_at, d.last_status, d.last_error, "
+    "d.attempts, d.created_at, d.settled_at, m.message_id, m.event_type, m.credential_id, m.course_run"
+)
+
+
+async def list_deliveries(
+    tx: Transaction,
+    tenant_id: str,
+    *,
+    endpoint_id: UUID | None,
+    state: str | None,
+    credential_id: str | None,
+    after: UUID | None,
+    limit: int,
+) -> list[Record]:
+    """The newest first."""
+    # The message ids of one credential share a prefix, which the unique index serves: no second index to keep.
+    low = None if credential_id is None else message_prefix(credential_id)
+    high = None if low is None else low[:-1] + chr(ord(low[-1]) + 1)
+    of_credential = "" if low is None else "AND m.message_id >= $6 AND m.message_id < $7"
+    return await tx.fetch(
+        f"SELECT {_DELIVERY} FROM deliveries d JOIN messages m USING (message_no) "
+        "WHERE d.tenant_id = $1 AND ($2::uuid IS NULL OR d.endpoint_id = $2) AND ($3::text IS NULL OR d.state = $3) "
+        f"AND ($4::uuid IS NULL OR d.delivery_id < $4) {of_credential} ORDER BY d.delivery_id DESC LIMIT $5",
+        tenant_id, endpoint_id, state, after, limit, *(() if low is None else (low, high)),
+    )  # fmt: skip
+
+
+async def find_delivery(tx: Transaction, tenant_id: str, delivery_id: UUID) -> Record | None:
+    """One delivery of the tenant."""
+    return await tx.fetchrow(
+        f"SELECT {_DELIVERY} FROM deliveries d JOIN messages m USING (message_no) "
+        "WHERE d.delivery_id = $1 AND d.tenant_id = $2",
+        delivery_id, tenant_id,
+    )  # fmt: skip
+
+
+async def retry_delivery(tx: Transaction, delivery_id: UUID) -> None:
+    """Make it due now, with the full schedule before it. One that a worker holds at this moment is left alone."""
+    await tx.execute(
+        "UPDATE deliveries SET state = 'pending', next_attempt_at = now(), retrying_since = NULL, settled_at = NULL, "
+        "lease = NULL, lease_until = NULL WHERE delivery_id = $1 AND coalesce(lease_until < now(), true)",
+        delivery_id,
+    )
+    await tx.execute("SELECT pg_notify($1, '')", DELIVERIES_CHANNEL)
+
+
+# --- reports ------------------------------------------------------------------------------------------------
+
+
+async def counts(tx: Transaction, tenant_id: str, course_run: str | None) -> dict[str, int]:
+    """How many messages, deliveries and e-mails there are, and in which state."""
+    rows = await tx.fetch(
+        """
+        SELECT 'messages' AS name, count(*) AS n FROM messages
+        WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2) AND credential_id IS NOT NULL
+        UNION ALL
+        SELECT 'deliveries_' || d.state, count(*) FROM deliveries d JOIN messages m USING (message_no)
+        WHERE d.tenant_id = $1 AND ($2::text IS NULL OR m.course_run = $2) AND m.credential_id IS NOT NULL
+        GROUP BY d.state
+        UNION ALL
+        SELECT 'emails_' || state, count(*) FROM emails
+        WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2) GROUP BY state
+        UNION ALL
+        SELECT 'dead_lettered', count(*) FROM dead_letters WHERE tenant_id = $1 AND redriven_at IS NULL
+        """,
+        tenant_id, course_run,
+    )  # fmt: skip
+    return {row["name"]: row["n"] for row in rows}
+
+
+async def report_deliveries(
+    tx: Transaction, tenant_id: str, *, course_run: str | None, event_type: str, after: UUID | None, limit: int
+) -> list[Record]:
+    """delivery_id, credential_id, endpoint_id, state; the oldest first."""
+    return await tx.fetch(
+        "SELECT d.delivery_id, m.credential_id, d.endpoint_id, d.state FROM deliveries d JOIN messages m "
+        "USING (message_no) WHERE d.tenant_id = $1 AND m.event_type = $2 AND ($3::text IS NULL OR m.course_run = $3) "
+        "AND ($4::uuid IS NULL OR d.delivery_id > $4) ORDER BY d.delivery_id LIMIT $5",
+        tenant_id, event_type, course_run, after, limit,
+    )  # fmt: skip
+
+
+async def list_dead_letters(tx: Transaction, tenant_id: str, *, after: int | None, limit: int) -> list[dict[str, Any]]:
+    """The newest first, without the records' bytes."""
+    rows = await tx.fetch(
+        'SELECT id, consumer, topic, partition, "offset", event_type, code, detail, died_at, redriven_at '
+        "FROM dead_letters WHERE tenant_id = $1 AND ($2::bigint IS NULL OR id < $2) ORDER BY id DESC LIMIT $3",
+        tenant_id, after, limit,
+    )  # fmt: skip
+    return [dict(row) for row in rows]
