@@ -7,10 +7,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 PYTEST_ARGS ?=
 
+# What pip says goes to stderr: stdout belongs to the command that is run.
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check docs lock kafka kafka-stop clean
-# pip's and venv's own words go to stderr: stdout belongs to the command that is run.
-
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -51,6 +50,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "laurel: this Python cannot make virtual environments: install its venv package (Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
 	@echo "laurel: building $(VENV) from requirements.lock (once)" >&2
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) >&2
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >&2
 	@$(PIP) install --require-hashes -r requirements.lock >&2
 	@$(PIP) install --no-deps --no-build-isolation -e . >&2
 	@touch $@
