@@ -9,6 +9,8 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -208,4 +210,32 @@ async def test_several_may_make_the_schema_at_once(postgres_dsn: str) -> None:
     await asyncio.gather(*(bus.ensure_topics([TopicSpec("t"), TopicSpec("u")]) for bus in buses))
     assert len(await buses[0].lag("g", ["t", "u"])) == 12
     for bus in buses:
+        await bus.close()
+
+
+# -- Kafka -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.kafka
+async def test_retention_follows_the_declaration_and_leaves_an_operators_settings(kafka_url: str) -> None:
+    name = f"topic-{uuid4().hex[:12]}"
+    bus = connect(kafka_url, request_timeout=15)
+    await bus.ensure_topics([TopicSpec(name, partitions=1, retention_ms=3_600_000)])
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_url.removeprefix("kafka://"))
+    await admin.start()
+    try:
+        resource = ConfigResource(ConfigResourceType.TOPIC, name)
+        own = {"retention.ms": "3600000", "cleanup.policy": "delete", "segment.bytes": "10485760"}
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, own)])
+        await bus.ensure_topics([TopicSpec(name, partitions=1, compacted=True)])
+        wanted = {"retention.ms": "-1", "cleanup.policy": "compact", "segment.bytes": "10485760"}
+        async with asyncio.timeout(20):
+            while True:
+                (response,) = await admin.describe_configs([resource])
+                entries = {entry[0]: entry[1] for entry in response.resources[0][4]}
+                if {key: entries[key] for key in wanted} == wanted:
+                    break
+                await asyncio.sleep(0.1)
+    finally:
+        await admin.close()
         await bus.close()

@@ -29,7 +29,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaConnectionError, TopicAlreadyExistsError, for_code
 
 from laurel.bus import BusError, BusUnavailable, Record, TopicPartition, TopicSpec, partition_for
 from laurel.bus.kafka_consumer import KafkaConsumer
@@ -322,25 +322,35 @@ class KafkaProducer(SharingProducer):
             raise
 
     async def _started(self) -> AIOKafkaProducer:
-        if self._producer is None:
-            producer = AIOKafkaProducer(
-                **self._address.client,
-                client_id=self._client_id,
-                acks="all",
-                enable_idempotence=True,
-                compression_type=self._address.compression,
-                max_batch_size=_BATCH_BYTES,
-                metadata_max_age_ms=60_000,
-                # One request; the deadline of the whole is ours. Shorter, so that a retry fits in.
-                request_timeout_ms=max(1_000, int(self._timeout * 400)),
-            )
+        """The producer; dials until the caller's deadline, so that a broker's restart costs a moment, not an error."""
+        pause = 0.1
+        while self._producer is None:
+            producer = self._make()
             try:
                 await producer.start()
+            except KafkaConnectionError:
+                await _cut(producer)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 1.0)
             except BaseException:
                 await _cut(producer)
                 raise
-            self._producer = producer
+            else:
+                self._producer = producer
         return self._producer
+
+    def _make(self) -> AIOKafkaProducer:
+        return AIOKafkaProducer(
+            **self._address.client,
+            client_id=self._client_id,
+            acks="all",
+            enable_idempotence=True,
+            compression_type=self._address.compression,
+            max_batch_size=_BATCH_BYTES,
+            metadata_max_age_ms=60_000,
+            # One request; the deadline of the whole is ours. Shorter, so that a retry fits in.
+            request_timeout_ms=max(1_000, int(self._timeout * 400)),
+        )
 
     async def _abandon(self) -> None:
         producer, self._producer = self._producer, None
