@@ -108,7 +108,7 @@ class KafkaBroker:
             "LAUREL_KAFKA_PORT": str(self.port),
             "LAUREL_KAFKA_CONTROLLER_PORT": str(self.controller_port),
         }
-        fetched = (ROOT / ".kafka" / "libs" / ".pom.xml").exists()
+        fetched = os.access(ROOT / ".kafka" / "libs" / ".pom.xml", os.R_OK)
         if not fetched and not os.access(ROOT, os.W_OK):
             environment.setdefault("LAUREL_KAFKA_LIBS", str(self.folder / "libs"))
         subprocess.run([str(KAFKA_SH), verb], env=environment, check=True, capture_output=True, text=True, timeout=170)

@@ -64,6 +64,7 @@ fetch_libs() {
     }
     cp "$here/pom.xml" "$fresh/.pom.xml"
     rm -rf "$libs"
+    chmod 755 "$fresh"
     mv "$fresh" "$libs" # whole or not at all
 }
 
