@@ -2,8 +2,8 @@
 
 1. Expansion by PyLD, against bundled contexts only, with a watch on every value: an undefined term or type, a relative
    IRI, a null, a free-floating value, a base direction or an index is an `UnsafeDocument`.
-2. Expanded form → N-Quads, by ourselves (JSON-LD 1.1 API §8.1, §8.2), correctly escaped.
-3. RDFC-1.0 by pyoxigraph; lines sorted by code point.
+2. Expanded form → N-Quads, by ourselves, correctly escaped (`rdf.QuadWriter`).
+3. RDFC-1.0 by pyoxigraph; lines sorted by code point (`rdf.canonicalize`).
 
 PyLD spends most of its time on processing the same scoped contexts again. Documents whose contexts are all bundled URLs
 share processed contexts; documents with inline contexts get a processor of their own, so that they can poison nothing.
@@ -12,82 +12,21 @@ share processed contexts; documents with inline contexts get a processor of thei
 from __future__ import annotations
 
 import functools
-import math
 import re
 from typing import Any, NoReturn
 
-import pyoxigraph
 from pyld import jsonld as pyld
 
-from laurel.credential import contexts, jcs
+from laurel.credential import contexts
+from laurel.credential.rdf import RELATIVE, QuadWriter, Unsafe, UnsafeDocument, canonicalize
 from laurel.errors import LaurelError
 
-# Every relative reference resolves into this scheme (JSON-LD would silently take the document's address as the base).
-_RELATIVE = "x-laurel-relative:"
-_BASE = "x-laurel-relative://document/"
+__all__ = ["UnsafeDocument", "canonical_nquads", "canonicalize", "expand", "to_nquads"]
 
-_RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-_XSD = "http://www.w3.org/2001/XMLSchema#"
-_JSON_SAFE_INTEGER = 2**53  # RFC 7493 §2.2: JavaScript verifiers can not read larger integers exactly
+_BASE = RELATIVE + "//document/"
 _MAX_PROCESSED = 4096
-
-# Canonical N-Quads, RDF 1.2 N-Quads §5: short escapes, \u for the other controls and DEL, everything else as it is.
-_ESCAPES = {code: f"\\u{code:04X}" for code in [*range(0x20), 0x7F]}
-_ESCAPES |= {8: "\\b", 9: "\\t", 10: "\\n", 12: "\\f", 13: "\\r", 0x22: '\\"', 0x5C: "\\\\"}
-_NEEDS_ESCAPE = re.compile('[\x00-\x1f\x7f"\\\\]').search
-_IRI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\x00-\x20<>\"{}|^`\\\ud800-\udfff]*").fullmatch
-_DECIMAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII).fullmatch
 _HAS_AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://").match  # "scheme://…" is absolute before any prefix
 _KEYWORDS = frozenset(pyld.KEYWORDS)
-_LANGUAGE = re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*").fullmatch
-
-
-class UnsafeDocument(LaurelError):
-    """Something in the document would not be covered by a signature. `pointer` is a JSON Pointer (RFC 6901) to it.
-
-    Where the place is not known exactly, the pointer names the nearest enclosing value.
-    """
-
-    def __init__(self, pointer: str, reason: str) -> None:
-        super().__init__(f"{pointer or '/'}: {reason}")
-        self.pointer = pointer
-        self.reason = reason
-
-    def __reduce__(self) -> tuple[type[UnsafeDocument], tuple[str, str]]:
-        return type(self), (self.pointer, self.reason)
-
-
-class _Unsafe(Exception):
-    def __init__(self, reason: str, culprit: object = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.path: list[str | int] = []
-        self.below: object = culprit
-
-    def climb(self, element: object) -> None:
-        """Extend the path by the step from `element` to the value below it."""
-        if self.below is element:
-            return
-        steps: list[tuple[str | int, object]] = []
-        if isinstance(element, dict):
-            steps = list(element.items())
-        elif isinstance(element, list):
-            steps = list(enumerate(element))
-        for step, value in steps:
-            if value is self.below or (isinstance(value, str) and value == self.below):
-                self.path.insert(0, step)
-                break
-            if isinstance(value, list) and isinstance(self.below, str) and self.below in value:
-                self.path[0:0] = [step, value.index(self.below)]
-                break
-            if step == self.below and not self.path:  # an undefined term is its own key
-                self.path.insert(0, step)
-                break
-        self.below = element
-
-    def public(self) -> UnsafeDocument:
-        parts = (str(step).replace("~", "~0").replace("/", "~1") for step in self.path)
-        return UnsafeDocument("".join("/" + part for part in parts), self.reason)
 
 
 def _load(url: str, options: object) -> dict[str, Any]:
@@ -130,8 +69,8 @@ class _SafeProcessor(pyld.JsonLdProcessor):  # type: ignore[misc]
     @staticmethod
     def _refuse_term(expanded: str | None) -> NoReturn:
         if expanded is None:
-            raise _Unsafe("a property that looks like a keyword, or that the context maps to null, would be dropped")
-        raise _Unsafe(f"the term {expanded!r} is not defined by the document's contexts", expanded)
+            raise Unsafe("a property that looks like a keyword, or that the context maps to null, would be dropped")
+        raise Unsafe(f"the term {expanded!r} is not defined by the document's contexts", expanded)
 
     def _expand(
         self, active_ctx: Any, active_property: Any, element: Any, options: Any, *args: Any, **kwargs: Any
@@ -140,8 +79,8 @@ class _SafeProcessor(pyld.JsonLdProcessor):  # type: ignore[misc]
             expanded = super()._expand(active_ctx, active_property, element, options, *args, **kwargs)
             if expanded is None:
                 reason = "null values" if element is None else "values that describe nothing"
-                raise _Unsafe(f"{reason} are dropped by JSON-LD and not signed; leave them out", element)
-        except _Unsafe as unsafe:
+                raise Unsafe(f"{reason} are dropped by JSON-LD and not signed; leave them out", element)
+        except Unsafe as unsafe:
             unsafe.climb(element)
             raise
         return expanded
@@ -149,7 +88,7 @@ class _SafeProcessor(pyld.JsonLdProcessor):  # type: ignore[misc]
     def _expand_language_map(self, active_ctx: Any, language_map: Any, direction: Any) -> Any:
         for value in language_map.values():
             if value is None or (isinstance(value, list) and None in value):
-                raise _Unsafe("null values are dropped by JSON-LD and not signed; leave them out")
+                raise Unsafe("null values are dropped by JSON-LD and not signed; leave them out")
         return super()._expand_language_map(active_ctx, language_map, direction)
 
     def _expand_iri(
@@ -172,10 +111,10 @@ class _SafeProcessor(pyld.JsonLdProcessor):  # type: ignore[misc]
         expanded = super()._expand_iri(active_ctx, value, base, vocab, local_ctx, defined)
         if base is not None:
             if expanded is None:
-                raise _Unsafe(f"{value!r} looks like a keyword and would be dropped", value)
-            if isinstance(expanded, str) and expanded.startswith(_RELATIVE):
+                raise Unsafe(f"{value!r} looks like a keyword and would be dropped", value)
+            if isinstance(expanded, str) and expanded.startswith(RELATIVE):
                 what = "is not a type or value that the document's contexts define" if vocab else "is a relative IRI"
-                raise _Unsafe(f"{value!r} {what}", value)
+                raise Unsafe(f"{value!r} {what}", value)
         return expanded
 
     def _process_context(
@@ -243,7 +182,7 @@ def expand(document: dict[str, Any]) -> list[Any]:
     try:
         processor = _shared_processor() if _only_bundled(document) else _SafeProcessor(share=False)
         return processor.safe_expand(document)
-    except _Unsafe as unsafe:
+    except Unsafe as unsafe:
         raise unsafe.public() from None
     except pyld.JsonLdError as error:
         raise _translated(error) from error
@@ -259,7 +198,7 @@ def _translated(error: BaseException) -> LaurelError:
     cause: BaseException | None = error
     message = str(error.args[0]) if error.args else "invalid"
     while cause is not None:
-        if isinstance(cause, _Unsafe):
+        if isinstance(cause, Unsafe):
             return cause.public()
         if isinstance(cause, contexts.UnknownContext | contexts.ChangedResource):
             return cause
@@ -271,191 +210,15 @@ def _translated(error: BaseException) -> LaurelError:
 
 def to_nquads(document: dict[str, Any]) -> str:
     """The document's RDF dataset as N-Quads: one statement a line, not canonical. Raises as `expand`."""
-    writer = _QuadWriter()
+    writer = QuadWriter()
     try:
         for node in expand(document):
             writer.node(node, "")
-    except _Unsafe as unsafe:
+    except Unsafe as unsafe:
         raise unsafe.public() from None
     except RecursionError:
         raise UnsafeDocument("", "nested too deeply") from None
     return "".join(writer.lines)
-
-
-class _QuadWriter:
-    """Expanded JSON-LD → N-Quads lines (JSON-LD 1.1 API §8.1 Deserialize, §8.2 Object and §8.3 List to RDF)."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self._labels: dict[str, str] = {}
-        self._blank_nodes = 0
-
-    def _fresh(self) -> str:
-        self._blank_nodes += 1
-        return f"_:b{self._blank_nodes}"
-
-    def _resource(self, identifier: object) -> str:
-        if not isinstance(identifier, str):
-            raise _Unsafe(f"{identifier!r} is not an IRI", identifier)
-        if identifier.startswith("_:"):
-            label = self._labels.get(identifier)
-            if label is None:
-                label = self._labels[identifier] = self._fresh()
-            return label
-        if identifier.startswith(_RELATIVE) or not _IRI(identifier):
-            raise _Unsafe(f"{identifier!r} is not an absolute IRI", identifier)
-        return f"<{identifier}>"
-
-    def node(self, node: Any, graph: str) -> str:
-        """Write everything that `node` says into `graph` ("" or " <name>") and return its term."""
-        if not isinstance(node, dict):
-            raise _Unsafe("a value outside of any node is dropped by JSON-LD", node)
-        subject = self._resource(node["@id"]) if "@id" in node else self._fresh()
-        for key, values in node.items():
-            if key == "@id":
-                continue
-            if key == "@type":
-                for type_ in values:
-                    self.lines.append(f"{subject} <{_RDF}type> {self._resource(type_)}{graph} .\n")
-            elif key == "@graph":
-                for member in values:
-                    self.node(member, f" {subject}")
-            elif key == "@included":
-                for member in values:
-                    self.node(member, graph)
-            elif key == "@reverse":
-                for predicate, members in values.items():
-                    for member in members:
-                        self.lines.append(
-                            f"{self.node(member, graph)} {self._predicate(predicate)} {subject}{graph} .\n"
-                        )
-            elif key.startswith("@"):
-                raise _Unsafe(f"{key} is not part of the RDF dataset and would not be signed")
-            else:
-                predicate = self._predicate(key)
-                for value in values:
-                    self.lines.append(f"{subject} {predicate} {self._object(value, graph)}{graph} .\n")
-        return subject
-
-    def _predicate(self, key: str) -> str:
-        if key.startswith("_:"):
-            raise _Unsafe(f"the blank node {key!r} as a property is dropped by JSON-LD")
-        return self._resource(key)
-
-    def _object(self, value: Any, graph: str) -> str:
-        if "@value" in value:
-            return self._literal(value)
-        if "@list" in value:
-            return self._list(value, graph)
-        return self.node(value, graph)
-
-    def _list(self, value: dict[str, Any], graph: str) -> str:
-        if set(value) != {"@list"}:
-            raise _Unsafe("an index on a list is not part of the RDF dataset and would not be signed")
-        members = value["@list"]
-        cells = [self._fresh() for _ in members]
-        cells.append(f"<{_RDF}nil>")
-        for position, member in enumerate(members):
-            cell = cells[position]
-            self.lines.append(f"{cell} <{_RDF}first> {self._object(member, graph)}{graph} .\n")
-            self.lines.append(f"{cell} <{_RDF}rest> {cells[position + 1]}{graph} .\n")
-        return cells[0]
-
-    def _literal(self, node: dict[str, Any]) -> str:
-        for key in node:
-            if key not in ("@value", "@type", "@language"):
-                raise _Unsafe(f"{key} on a value is not part of the RDF dataset and would not be signed")
-        value, datatype, language = node["@value"], node.get("@type"), node.get("@language")
-        if datatype == "@json":
-            try:
-                text = jcs.canonical(value).decode()
-            except jcs.NotCanonicalizable as error:
-                raise _Unsafe(f"a JSON literal without a canonical form: {error}") from error
-            return f'"{_escaped(text)}"^^<{_RDF}JSON>'
-        if isinstance(value, str):
-            if language is not None:
-                if not isinstance(language, str) or not _LANGUAGE(language):
-                    raise _Unsafe(f"{language!r} is not a language tag")
-                return f'"{_escaped(value)}"@{language}'
-            if datatype is None or datatype == _XSD + "string":
-                return f'"{_escaped(value)}"'
-            if datatype == _XSD + "double":
-                value = _double_from_text(value)
-            return f'"{_escaped(value)}"^^{self._datatype(datatype)}'
-        text, natural = _number(value, datatype)
-        return f'"{text}"^^{self._datatype(datatype or natural)}'
-
-    def _datatype(self, datatype: object) -> str:
-        if not isinstance(datatype, str) or datatype.startswith("_:"):
-            raise _Unsafe(f"{datatype!r} is not a datatype IRI")
-        return self._resource(datatype)
-
-
-def _escaped(text: str) -> str:
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise _Unsafe("text with a lone surrogate", text) from None
-    return text.translate(_ESCAPES) if _NEEDS_ESCAPE(text) else text
-
-
-def _number(value: Any, datatype: str | None) -> tuple[str, str]:
-    """Lexical form and default datatype of a JSON boolean or number (JSON-LD 1.1 API §8.2.2 steps 6–10)."""
-    if isinstance(value, bool):
-        return ("true" if value else "false"), _XSD + "boolean"
-    if not isinstance(value, int | float) or (isinstance(value, float) and not math.isfinite(value)):
-        raise _Unsafe(f"{value!r} is not a JSON scalar")
-    if isinstance(value, int) and abs(value) > _JSON_SAFE_INTEGER:
-        raise _Unsafe(f"the integer {value} is beyond 2^53; other verifiers would read another number")
-    fractional = isinstance(value, float) and not value.is_integer()
-    if fractional or abs(value) >= 1e21 or datatype == _XSD + "double":
-        return _canonical_double(float(value)), _XSD + "double"
-    return str(int(value)), _XSD + "integer"
-
-
-def _double_from_text(text: str) -> str:
-    """jsonld.js and PyLD write a string typed xsd:double in canonical form too; other text stays as it is."""
-    if not _DECIMAL(text):
-        return text
-    number = float(text)
-    return _canonical_double(number) if math.isfinite(number) else text
-
-
-def _canonical_double(value: float) -> str:
-    """XSD canonical double with 15 fraction digits, for example 5.3E0 (JSON-LD 1.1 API §8.6 Data Round Tripping)."""
-    mantissa, _, exponent = f"{value:.15E}".partition("E")
-    whole, _, fraction = mantissa.partition(".")
-    return f"{whole}.{fraction.rstrip('0') or '0'}E{int(exponent)}"
-
-
-def canonicalize(nquads: str | bytes, *, max_blank_nodes: int = 10_000, sha384: bool = False) -> bytes:
-    """RDFC-1.0 canonical N-Quads (UTF-8, sorted by code point) of an N-Quads text, hashing by SHA-256 (or SHA-384).
-
-    Poison graphs can take time that is exponential in their blank nodes: the caller runs documents of others in a
-    process with a hard time limit. `max_blank_nodes` is only a cheap first guard. Raises UnsafeDocument for text that
-    is not N-Quads and for too many blank nodes.
-    """
-    content = nquads.encode("utf-8", "surrogatepass") if isinstance(nquads, str) else nquads
-    try:
-        dataset = pyoxigraph.Dataset(pyoxigraph.parse(content, format=pyoxigraph.RdfFormat.N_QUADS))
-    except (SyntaxError, ValueError) as error:
-        raise UnsafeDocument("", f"not RDF: {error}") from error
-    if content.count(b"_:") > max_blank_nodes:  # only then it is worth counting exactly
-        blank = {
-            term
-            for quad in dataset
-            for term in (quad.subject, quad.object, quad.graph_name)
-            if isinstance(term, pyoxigraph.BlankNode)
-        }
-        if len(blank) > max_blank_nodes:
-            raise UnsafeDocument("", f"{len(blank)} blank nodes; at most {max_blank_nodes} are canonicalised")
-    algorithms = pyoxigraph.CanonicalizationAlgorithm
-    dataset.canonicalize(algorithms.RDFC_1_0_SHA_384 if sha384 else algorithms.RDFC_1_0_SHA_256)
-    serialized = pyoxigraph.serialize(dataset, format=pyoxigraph.RdfFormat.N_QUADS)
-    lines = (serialized or b"").splitlines(keepends=True)
-    lines.sort()  # UTF-8 bytes sort as code points do; JavaScript's UTF-16 order differs beyond U+FFFF
-    return b"".join(lines)
 
 
 def canonical_nquads(document: dict[str, Any], *, max_blank_nodes: int = 10_000) -> bytes:

@@ -1,7 +1,7 @@
 """The lint: a document is checked against the standards and against common sense before anything is signed.
 
 `lint` hands out the `Linted` token, and `proofs.sign` takes nothing else: what did not pass can not be signed. Rules
-stand in `lint_rules`, one function each; a rule yields findings and never raises.
+stand in `lint_rules` and `lint_open_badge`, one function each; a rule yields findings and never raises.
 """
 
 from __future__ import annotations
@@ -10,12 +10,26 @@ import functools
 import json
 from typing import Any, Literal
 
-from laurel.credential.lint_rules import PROFILES, Finding, Subject, plain_json_findings
+from laurel.credential import lint_open_badge as badge
+from laurel.credential import lint_rules as common
+from laurel.credential.lint_rules import Finding, Rule, Subject, plain_json_findings
 from laurel.errors import LaurelError
 
 Profile = Literal["openbadge", "statuslist"]
 
 __all__ = ["Finding", "LintError", "Linted", "lint", "rules"]
+
+_COMMON: tuple[Rule, ...] = (
+    common.size, common.no_proof, common.context_order, common.safe_expansion, common.absolute_ids, common.issuer_key,
+    common.dates, common.clean_text, common.no_empty_values, common.status_entries,
+)  # fmt: skip
+_PROFILES: dict[Profile, tuple[Rule, ...]] = {
+    "openbadge": (
+        *_COMMON, badge.open_badge_type, badge.open_badge_schema, badge.credential_schema, badge.achievement_complete,
+        badge.recipient, badge.images, badge.alignments, badge.languages, badge.results,
+    ),
+    "statuslist": (*_COMMON, common.status_list),
+}  # fmt: skip
 
 _TOKEN = object()
 
@@ -87,7 +101,7 @@ def lint(document: dict[str, Any], *, profile: Profile = "openbadge", issuer: st
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
     copy: dict[str, Any] = json.loads(text)
     subject = Subject(copy, issuer, len(text.encode("utf-8")))
-    findings = tuple(finding for rule in PROFILES[profile] for finding in rule(subject))
+    findings = tuple(finding for rule in _PROFILES[profile] for finding in rule(subject))
     if any(finding.level == "error" for finding in findings):
         raise LintError(findings)
     assert subject.canonical is not None
@@ -96,4 +110,4 @@ def lint(document: dict[str, Any], *, profile: Profile = "openbadge", issuer: st
 
 def rules(profile: Profile = "openbadge") -> tuple[str, ...]:
     """The names of the profile's rules, in the order in which they run."""
-    return ("plain-json", *(rule.__name__.replace("_", "-") for rule in PROFILES[profile]))
+    return ("plain-json", *(rule.__name__.replace("_", "-") for rule in _PROFILES[profile]))

@@ -5,8 +5,6 @@ Each finding cites the clause it comes from; "Laurel" marks our own rules, learn
 
 from __future__ import annotations
 
-import base64
-import binascii
 import functools
 import math
 import re
@@ -14,7 +12,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
-from laurel.credential import contexts, jsonld, schema, status
+from laurel.credential import contexts, jsonld, status
 from laurel.credential.text import is_absolute_identifier, is_did, is_web_url, parse_timestamp, pointer
 
 Path = tuple[str | int, ...]
@@ -29,12 +27,9 @@ _FREE_TEXT = frozenset(
     | {"audience", "humanCode", "fieldOfStudy", "role", "term", "licenseNumber", "tag", "specialization"}
 )
 _MARKUP = re.compile(r"<\s*[A-Za-z!/?][^<>]*>").search
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff\u202a-\u202e\u2066-\u2069]").search
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff\u202a-\u202e]").search
 _TEMPLATE = re.compile(r"\{\{.*?\}\}|\$\{.*?\}|%\([a-z_]+\)s").search
-_IDENTITY_HASH = re.compile(r"(sha256\$[0-9a-fA-F]{64}|md5\$[0-9a-fA-F]{32})").fullmatch
 _INDEX = re.compile(r"0|[1-9][0-9]{0,15}").fullmatch
-_DATA_IMAGE = re.compile(r"data:image/(png|svg\+xml)(?:;charset=utf-8)?;base64,([A-Za-z0-9+/]+={0,2})").fullmatch
-_LANGUAGE = re.compile(r"[a-z]{2,4}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?").fullmatch
 _OPEN_BADGES_CONTEXT = re.compile(r"https://purl\.imsglobal\.org/spec/ob/v3p0/context(-3\.\d\.\d)*\.json").fullmatch
 
 
@@ -83,19 +78,19 @@ class Subject:
         return identifier if isinstance(identifier, str) else ""
 
     def subjects(self) -> Iterator[tuple[Path, dict[str, Any]]]:
-        yield from _objects(self.document, "credentialSubject", ())
+        yield from objects_at(self.document, "credentialSubject", ())
 
     def achievements(self) -> Iterator[tuple[Path, dict[str, Any], dict[str, Any]]]:
         """(path of the achievement, the achievement, its credentialSubject)."""
         for path, subject in self.subjects():
-            for inner, achievement in _objects(subject, "achievement", path):
+            for inner, achievement in objects_at(subject, "achievement", path):
                 yield inner, achievement, subject
 
 
 Rule = Callable[[Subject], Iterator[Finding]]
 
 
-def _objects(parent: dict[str, Any], key: str, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+def objects_at(parent: dict[str, Any], key: str, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     value = parent.get(key)
     if isinstance(value, dict):
         yield (*path, key), value
@@ -105,11 +100,11 @@ def _objects(parent: dict[str, Any], key: str, path: Path) -> Iterator[tuple[Pat
                 yield (*path, key, index), entry
 
 
-def _error(rule: str, path: Path, message: str, clause: str) -> Finding:
+def error(rule: str, path: Path, message: str, clause: str) -> Finding:
     return Finding(rule, "error", pointer(path), message, clause)
 
 
-def _warning(rule: str, path: Path, message: str, clause: str) -> Finding:
+def warning(rule: str, path: Path, message: str, clause: str) -> Finding:
     return Finding(rule, "warning", pointer(path), message, clause)
 
 
@@ -117,30 +112,30 @@ def plain_json_findings(document: object) -> Iterator[Finding]:
     """Rule "plain-json": string keys, finite numbers, no lone surrogates, bounded depth."""
     rule, clause = "plain-json", "RFC 7493 §2"
     if not isinstance(document, dict):
-        yield _error(rule, (), "the document is not a JSON object", clause)
+        yield error(rule, (), "the document is not a JSON object", clause)
         return
     stack: list[tuple[Path, Any]] = [((), document)]
     while stack:
         path, value = stack.pop()
         if len(path) > MAX_DEPTH:
-            yield _error(rule, path, f"nested more than {MAX_DEPTH} levels deep", clause)
+            yield error(rule, path, f"nested more than {MAX_DEPTH} levels deep", clause)
             return
         if isinstance(value, dict):
             for key, inner in value.items():
                 if not isinstance(key, str):
-                    yield _error(rule, path, f"the key {key!r} is not a string", clause)
+                    yield error(rule, path, f"the key {key!r} is not a string", clause)
                 else:
                     stack.append(((*path, key), inner))
         elif isinstance(value, list):
             stack.extend(((*path, index), inner) for index, inner in enumerate(value))
         elif isinstance(value, str):
             if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-                yield _error(rule, path, "the text holds a lone surrogate", clause)
+                yield error(rule, path, "the text holds a lone surrogate", clause)
         elif isinstance(value, float):
             if not math.isfinite(value):
-                yield _error(rule, path, f"{value!r} is not a JSON number", clause)
+                yield error(rule, path, f"{value!r} is not a JSON number", clause)
         elif value is not None and not isinstance(value, bool | int):
-            yield _error(rule, path, f"{type(value).__name__} is not a JSON value", clause)
+            yield error(rule, path, f"{type(value).__name__} is not a JSON value", clause)
 
 
 def size(subject: Subject) -> Iterator[Finding]:
@@ -148,13 +143,13 @@ def size(subject: Subject) -> Iterator[Finding]:
         message = (
             f"the document has {subject.size} bytes, at most {MAX_BYTES} are issued; link images instead of embedding"
         )
-        yield _error("size", (), message, "Laurel")
+        yield error("size", (), message, "Laurel")
 
 
 def no_proof(subject: Subject) -> Iterator[Finding]:
     if "proof" in subject.document:
         message = "the document already has a proof; lint and sign the document without it"
-        yield _error("no-proof", ("proof",), message, 'VC Data Integrity 1.0 §4.2 "Add Proof"')
+        yield error("no-proof", ("proof",), message, 'VC Data Integrity 1.0 §4.2 "Add Proof"')
 
 
 def context_order(subject: Subject) -> Iterator[Finding]:
@@ -162,49 +157,24 @@ def context_order(subject: Subject) -> Iterator[Finding]:
     clause = 'VC Data Model 2.0 §4.3 "Contexts"; Open Badges 3.0, AchievementCredential @context'
     listed = subject.document.get("@context")
     if not isinstance(listed, list) or not all(isinstance(url, str) for url in listed):
-        yield _error("context-order", ("@context",), "@context is not a list of URLs", clause)
+        yield error("context-order", ("@context",), "@context is not a list of URLs", clause)
         return
     if listed[:1] != [contexts.CREDENTIALS_V2]:
-        yield _error("context-order", ("@context", 0), f"the first context is not {contexts.CREDENTIALS_V2}", clause)
-    if "OpenBadgeCredential" in _types(subject.document) and not (len(listed) > 1 and _OPEN_BADGES_CONTEXT(listed[1])):
-        yield _error("context-order", ("@context", 1), "the second context is not that of Open Badges 3.0", clause)
+        yield error("context-order", ("@context", 0), f"the first context is not {contexts.CREDENTIALS_V2}", clause)
+    if "OpenBadgeCredential" in types_of(subject.document) and not (
+        len(listed) > 1 and _OPEN_BADGES_CONTEXT(listed[1])
+    ):
+        yield error("context-order", ("@context", 1), "the second context is not that of Open Badges 3.0", clause)
     for index, url in enumerate(listed):
         if url not in contexts.manifest():
-            yield _error("context-order", ("@context", index), f"{url} is not bundled with Laurel", clause)
+            yield error("context-order", ("@context", index), f"{url} is not bundled with Laurel", clause)
         if url in listed[:index]:
-            yield _error("context-order", ("@context", index), f"{url} is listed twice", clause)
+            yield error("context-order", ("@context", index), f"{url} is listed twice", clause)
 
 
-def _types(node: dict[str, Any]) -> list[Any]:
+def types_of(node: dict[str, Any]) -> list[Any]:
     value = node.get("type")
     return value if isinstance(value, list) else [value]
-
-
-def open_badge_type(subject: Subject) -> Iterator[Finding]:
-    types = _types(subject.document)
-    for wanted in ("VerifiableCredential", "OpenBadgeCredential"):
-        if wanted not in types:
-            yield _error(
-                "open-badge-type", ("type",), f"{wanted} is missing", "Open Badges 3.0, AchievementCredential type"
-            )
-
-
-def open_badge_schema(subject: Subject) -> Iterator[Finding]:
-    clause = "Open Badges 3.0, JSON Schema (ob_v3p0_achievementcredential_schema.json)"
-    document = subject.document
-    entries = document.get("credentialStatus")
-    if isinstance(entries, list) and entries:
-        # VC Data Model 2.0 §4.10 allows several entries; the schema of 1EdTech knows one. `status_entry` checks each.
-        document = {**document, "credentialStatus": entries[0]}
-    for found in schema.open_badge_findings(document):
-        yield Finding("open-badge-schema", "error", found.pointer, found.message, clause)
-
-
-def credential_schema(subject: Subject) -> Iterator[Finding]:
-    entries = [entry for _, entry in _objects(subject.document, "credentialSchema", ())]
-    if {"id": contexts.OPEN_BADGES_SCHEMA, "type": "1EdTechJsonSchemaValidator2019"} not in entries:
-        message = "no credentialSchema names the Open Badges schema with the type 1EdTechJsonSchemaValidator2019"
-        yield _error("credential-schema", ("credentialSchema",), message, "Open Badges 3.0, CredentialSchema")
 
 
 def safe_expansion(subject: Subject) -> Iterator[Finding]:
@@ -212,27 +182,27 @@ def safe_expansion(subject: Subject) -> Iterator[Finding]:
     clause = 'VC Data Integrity 1.0 §4.6 "Context Validation"; JSON-LD 1.1 §5.1'
     try:
         subject.canonical = jsonld.canonical_nquads(subject.document)
-    except jsonld.UnsafeDocument as error:
-        yield Finding("safe-expansion", "error", error.pointer, error.reason, clause)
-    except contexts.UnknownContext as error:
-        yield Finding("safe-expansion", "error", "/@context", str(error), clause)
+    except jsonld.UnsafeDocument as caught:
+        yield Finding("safe-expansion", "error", caught.pointer, caught.reason, clause)
+    except contexts.UnknownContext as caught:
+        yield Finding("safe-expansion", "error", "/@context", str(caught), clause)
     for path, name, _value in subject.values:
         if ":" in name and path and path[-1] == name:
             message = f"{name!r} is an IRI or prefixed name; use the term of a context"
-            yield _error("safe-expansion", path, message, clause)
+            yield error("safe-expansion", path, message, clause)
 
 
 def absolute_ids(subject: Subject) -> Iterator[Finding]:
     """Every id is an absolute URL, URN or DID; the credential's and the issuer's are there."""
     clause = 'VC Data Model 2.0 §4.4 "Identifiers"'
     if not isinstance(subject.document.get("id"), str):
-        yield _error("absolute-ids", ("id",), "the credential has no id", clause)
+        yield error("absolute-ids", ("id",), "the credential has no id", clause)
     if not subject.issuer_id:
-        yield _error("absolute-ids", ("issuer",), "the issuer has no id", clause)
+        yield error("absolute-ids", ("issuer",), "the issuer has no id", clause)
     for path, name, value in subject.strings:
         is_identifier = (name == "id" and path[-1] == "id") or path == ("issuer",)
         if is_identifier and not value.startswith("data:") and not is_absolute_identifier(value):
-            yield _error("absolute-ids", path, f"{value!r} is not an absolute URL, URN or DID", clause)
+            yield error("absolute-ids", path, f"{value!r} is not an absolute URL, URN or DID", clause)
 
 
 def issuer_key(subject: Subject) -> Iterator[Finding]:
@@ -240,109 +210,44 @@ def issuer_key(subject: Subject) -> Iterator[Finding]:
     clause = 'VC Data Model 2.0 §4.7 "Issuer"; Controlled Identifiers 1.0 §3.3'
     if subject.expected_issuer is not None and subject.issuer_id != subject.expected_issuer:
         message = f"the issuer is {subject.issuer_id!r}, but the key belongs to {subject.expected_issuer!r}"
-        yield _error("issuer-key", ("issuer",), message, clause)
+        yield error("issuer-key", ("issuer",), message, clause)
 
 
 def dates(subject: Subject) -> Iterator[Finding]:
     clause = 'VC Data Model 2.0 §4.9 "Validity Period" (dateTimeStamp); Open Badges 3.0, DateTimeZ'
     if "validFrom" not in subject.document:
-        yield _error("dates", ("validFrom",), "validFrom is missing", clause)
+        yield error("dates", ("validFrom",), "validFrom is missing", clause)
     for path, name, value in subject.values:
         if name in _TIME_KEYS and parse_timestamp(value) is None:
-            yield _error("dates", path, f"{value!r} is not a date and time with a time zone", clause)
+            yield error("dates", path, f"{value!r} is not a date and time with a time zone", clause)
     nodes: list[tuple[Path, dict[str, Any], str, str]] = [((), subject.document, "validFrom", "validUntil")]
     nodes += [(path, node, "activityStartDate", "activityEndDate") for path, node in subject.subjects()]
     for path, node, first, last in nodes:
         start, end = parse_timestamp(node.get(first)), parse_timestamp(node.get(last))
         if start is not None and end is not None and end < start:
-            yield _error("dates", (*path, last), f"{last} is before {first}", clause)
-
-
-def achievement_complete(subject: Subject) -> Iterator[Finding]:
-    clause = "Open Badges 3.0, Achievement and Criteria"
-    found = False
-    for path, achievement, _ in subject.achievements():
-        found = True
-        for name in ("name", "description"):
-            if not isinstance(achievement.get(name), str) or not achievement[name].strip():
-                yield _error("achievement-complete", (*path, name), f"the achievement has no {name}", clause)
-        criteria = achievement.get("criteria")
-        if not isinstance(criteria, dict) or not (criteria.get("id") or criteria.get("narrative")):
-            message = "the criteria have neither a narrative nor an id; nobody can see what was asked of the learner"
-            yield _error("achievement-complete", (*path, "criteria"), message, clause)
-    if not found:
-        yield _error("achievement-complete", ("credentialSubject",), "there is no achievement", clause)
-    if not isinstance(subject.document.get("name"), str):
-        yield _warning("achievement-complete", ("name",), "the credential has no name; wallets show one", clause)
-
-
-def recipient(subject: Subject) -> Iterator[Finding]:
-    """Who earned it is said, in a form that verifiers can check, and without a readable address."""
-    clause = "Open Badges 3.0, AchievementSubject and IdentityObject (IdentityHash)"
-    for path, node in subject.subjects():
-        identities = list(_objects(node, "identifier", path))
-        if not node.get("id") and not identities:
-            yield _error("recipient", path, "the learner has neither an id nor an identifier", clause)
-        for inner, identity in identities:
-            value = identity.get("identityHash")
-            if identity.get("hashed") is not True:
-                message = "the identifier is not hashed; it would publish who the learner is"
-                yield _error("recipient", (*inner, "hashed"), message, clause)
-            elif not isinstance(value, str) or not _IDENTITY_HASH(value):
-                message = "identityHash is not 'sha256$' and 64 (or 'md5$' and 32) hexadecimal digits"
-                yield _error("recipient", (*inner, "identityHash"), message, clause)
-            elif value.startswith("md5"):
-                yield _warning("recipient", (*inner, "identityHash"), "MD5 is easily reversed; use sha256", clause)
-            if not identity.get("salt"):
-                yield _warning("recipient", inner, "no salt; the address can be guessed from its hash", clause)
-
-
-def images(subject: Subject) -> Iterator[Finding]:
-    clause = "Open Badges 3.0, Image (PNG or SVG; URL or data URI)"
-    for path, name, value in subject.values:
-        if name != "image" or isinstance(value, list):
-            continue
-        url = value.get("id") if isinstance(value, dict) else value
-        where = (*path, "id") if isinstance(value, dict) else path
-        if not isinstance(url, str) or not (is_web_url(url) or url.startswith("data:")):
-            yield _error("images", where, "the image is neither an http(s) URL nor a data URI", clause)
-        elif url.startswith("data:") and not _is_data_image(url):
-            yield _error("images", where, "the data URI is not a base64 PNG or SVG image", clause)
-
-
-def _is_data_image(url: str) -> bool:
-    match = _DATA_IMAGE(url)
-    if match is None:
-        return False
-    try:
-        content = base64.b64decode(match[2], validate=True)
-    except binascii.Error:
-        return False
-    return content.startswith(b"\x89PNG\r\n\x1a\n") if match[1] == "png" else b"<svg" in content[:4096]
+            yield error("dates", (*path, last), f"{last} is before {first}", clause)
 
 
 def clean_text(subject: Subject) -> Iterator[Finding]:
     """Text as people will read it: NFC, no control characters, no leftovers of a program, no markup."""
     for path, name, value in subject.strings:
         if not value.isascii() and not unicodedata.is_normalized("NFC", value):
-            yield _error("clean-text", path, "the text is not in Unicode NFC", "Unicode UAX #15")
+            yield error("clean-text", path, "the text is not in Unicode NFC", "Unicode UAX #15")
         if _CONTROL(value):
-            yield _error("clean-text", path, "the text holds control or bidirectional override characters", "Laurel")
+            yield error("clean-text", path, "the text holds control or bidirectional override characters", "Laurel")
         if name not in _FREE_TEXT:
             continue
         if value.strip().casefold() in _LEFTOVERS or _TEMPLATE(value):
-            yield _error("clean-text", path, f"{value.strip()[:40]!r} looks like a program's leftover", "Laurel")
+            yield error("clean-text", path, f"{value.strip()[:40]!r} looks like a program's leftover", "Laurel")
         if _MARKUP(value):
             message = "the text holds HTML or XML markup; Open Badges text is plain or Markdown"
-            yield _error("clean-text", path, message, "Open Badges 3.0, Markdown")
+            yield error("clean-text", path, message, "Open Badges 3.0, Markdown")
 
 
 def no_empty_values(subject: Subject) -> Iterator[Finding]:
     for path, _name, value in subject.values:
         if value is None or value in ("", [], {}) or (isinstance(value, str) and not value.strip()):
-            yield _error(
-                "no-empty-values", path, "the value is empty; leave the property out", "Laurel; JSON-LD 1.1 §9"
-            )
+            yield error("no-empty-values", path, "the value is empty; leave the property out", "Laurel; JSON-LD 1.1 §9")
 
 
 def status_entries(subject: Subject) -> Iterator[Finding]:
@@ -350,102 +255,48 @@ def status_entries(subject: Subject) -> Iterator[Finding]:
     seen: set[str] = set()
     value = subject.document.get("credentialStatus")
     if value is not None and not isinstance(value, dict | list):
-        yield _error(
-            "status-entries", ("credentialStatus",), "credentialStatus is neither an object nor a list", clause
-        )
-    for path, entry in _objects(subject.document, "credentialStatus", ()):
+        yield error("status-entries", ("credentialStatus",), "credentialStatus is neither an object nor a list", clause)
+    for path, entry in objects_at(subject.document, "credentialStatus", ()):
         if entry.get("type") != "BitstringStatusListEntry":
-            yield _error("status-entries", (*path, "type"), "the entry is not a BitstringStatusListEntry", clause)
+            yield error("status-entries", (*path, "type"), "the entry is not a BitstringStatusListEntry", clause)
         index, url = entry.get("statusListIndex"), entry.get("statusListCredential")
         if not isinstance(index, str) or not _INDEX(index):
             message = "statusListIndex is not a string with a whole number"
-            yield _error("status-entries", (*path, "statusListIndex"), message, clause)
+            yield error("status-entries", (*path, "statusListIndex"), message, clause)
         if not isinstance(url, str) or not is_web_url(url):
             message = "statusListCredential is not an absolute http(s) URL"
-            yield _error("status-entries", (*path, "statusListCredential"), message, clause)
+            yield error("status-entries", (*path, "statusListCredential"), message, clause)
         elif entry.get("id") == url:
-            yield _error("status-entries", (*path, "id"), "the entry's id is the URL of the list", clause)
+            yield error("status-entries", (*path, "id"), "the entry's id is the URL of the list", clause)
         if not isinstance(entry.get("statusPurpose"), str):
-            yield _error("status-entries", (*path, "statusPurpose"), "statusPurpose is missing", clause)
+            yield error("status-entries", (*path, "statusPurpose"), "statusPurpose is missing", clause)
         for key in ((url, index), ("purpose", entry.get("statusPurpose"))):
             if repr(key) in seen:
-                yield _error("status-entries", path, "two entries share a list index or a purpose", clause)
+                yield error("status-entries", path, "two entries share a list index or a purpose", clause)
             seen.add(repr(key))
-
-
-def alignments(subject: Subject) -> Iterator[Finding]:
-    for path, name, value in subject.strings:
-        if name == "targetUrl" and not is_web_url(value):
-            message = f"{value!r} is not an absolute http(s) URL"
-            yield _error("alignments", path, message, "Open Badges 3.0, Alignment targetUrl")
-
-
-def languages(subject: Subject) -> Iterator[Finding]:
-    for path, name, value in subject.strings:
-        if name == "inLanguage" and not _LANGUAGE(value):
-            message = f"{value!r} is not a language tag like 'en', 'pt-BR' or 'zh-Hant-TW'"
-            yield _error("languages", path, message, "Open Badges 3.0, LanguageCode; BCP 47")
-
-
-def results(subject: Subject) -> Iterator[Finding]:
-    """A result refers to a description of its own achievement and keeps to its range."""
-    clause = "Open Badges 3.0, Result and ResultDescription"
-    for path, achievement, node in subject.achievements():
-        described = {str(item.get("id")): item for _, item in _objects(achievement, "resultDescription", path)}
-        for inner, result in _objects(node, "result", path[:-1]):
-            reference, value = result.get("resultDescription"), result.get("value")
-            if reference is None:
-                continue
-            if str(reference) not in described:
-                message = f"{reference!r} is not a resultDescription of the achievement"
-                yield _error("results", (*inner, "resultDescription"), message, clause)
-                continue
-            yield from _value_in_range(described[str(reference)], value, (*inner, "value"), clause)
-
-
-def _value_in_range(description: dict[str, Any], value: Any, path: Path, clause: str) -> Iterator[Finding]:
-    allowed = description.get("allowedValue")
-    if isinstance(allowed, list) and value is not None and value not in allowed:
-        yield _error("results", path, f"{value!r} is not among the allowed values", clause)
-    number = _number(value)
-    if number is None:
-        return
-    lowest, highest = _number(description.get("valueMin")), _number(description.get("valueMax"))
-    if lowest is not None and number < lowest:
-        yield _error("results", path, f"{value!r} is below valueMin {description['valueMin']!r}", clause)
-    if highest is not None and number > highest:
-        yield _error("results", path, f"{value!r} is above valueMax {description['valueMax']!r}", clause)
-
-
-def _number(value: Any) -> float | None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
 
 
 def status_list(subject: Subject) -> Iterator[Finding]:
     """A BitstringStatusListCredential that verifiers can use."""
     clause = 'Bitstring Status List 1.0 §2.2 "BitstringStatusListCredential"'
     for wanted in ("VerifiableCredential", "BitstringStatusListCredential"):
-        if wanted not in _types(subject.document):
-            yield _error("status-list", ("type",), f"{wanted} is missing", clause)
+        if wanted not in types_of(subject.document):
+            yield error("status-list", ("type",), f"{wanted} is missing", clause)
     if not is_web_url(str(subject.document.get("id"))):
-        yield _error("status-list", ("id",), "the id is not the list's http(s) URL", clause)
+        yield error("status-list", ("id",), "the id is not the list's http(s) URL", clause)
     if not is_did(subject.issuer_id) and not is_web_url(subject.issuer_id):
-        yield _error("status-list", ("issuer",), "the issuer is neither a DID nor a URL", clause)
+        yield error("status-list", ("issuer",), "the issuer is neither a DID nor a URL", clause)
     nodes = list(subject.subjects())
     if len(nodes) != 1:
-        yield _error("status-list", ("credentialSubject",), "there is not exactly one credentialSubject", clause)
+        yield error("status-list", ("credentialSubject",), "there is not exactly one credentialSubject", clause)
     for path, node in nodes:
         if node.get("type") != "BitstringStatusList":
-            yield _error("status-list", (*path, "type"), "the subject is not a BitstringStatusList", clause)
+            yield error("status-list", (*path, "type"), "the subject is not a BitstringStatusList", clause)
         if not isinstance(node.get("statusPurpose"), str):
-            yield _error("status-list", (*path, "statusPurpose"), "statusPurpose is missing", clause)
+            yield error("status-list", (*path, "statusPurpose"), "statusPurpose is missing", clause)
         ttl = node.get("ttl")
         if ttl is not None and (not isinstance(ttl, int) or isinstance(ttl, bool) or ttl <= 0):
-            yield _error("status-list", (*path, "ttl"), "ttl is not a positive number of milliseconds", clause)
+            yield error("status-list", (*path, "ttl"), "ttl is not a positive number of milliseconds", clause)
         try:
             if not str(node.get("encodedList")).startswith("u"):
                 raise status.StatusError("malformed_list", "encodedList does not start with the multibase prefix 'u'")
@@ -454,18 +305,5 @@ def status_list(subject: Subject) -> Iterator[Finding]:
                 raise status.StatusError(
                     "range", f"{entries} entries; at least {status.MINIMUM_ENTRIES} protect privacy"
                 )
-        except status.StatusError as error:
-            yield _error("status-list", (*path, "encodedList"), str(error), clause)
-
-
-_COMMON: tuple[Rule, ...] = (
-    size, no_proof, context_order, safe_expansion, absolute_ids, issuer_key, dates, clean_text, no_empty_values,
-    status_entries,
-)  # fmt: skip
-PROFILES: dict[str, tuple[Rule, ...]] = {
-    "openbadge": (
-        *_COMMON, open_badge_type, open_badge_schema, credential_schema, achievement_complete, recipient, images,
-        alignments, languages, results,
-    ),
-    "statuslist": (*_COMMON, status_list),
-}  # fmt: skip
+        except status.StatusError as caught:
+            yield error("status-list", (*path, "encodedList"), str(caught), clause)
