@@ -177,16 +177,7 @@ def read_record(record: Record, form: Form, defaults: Defaults, received_at: dat
         checked = row if isinstance(row, list) else check(row, defaults, received_at=received_at)
         if not isinstance(checked, list):
             shown = record.raw.decode("utf-8", "replace")
-            return Arrival(record.line, checked, shown=shown[:_SHOWN])
+            return Arrival(record.line, checked, shown=shown[:_SHOWN], csv=form.csv is not None)
         findings = checked
-    names = [one if form.csv is None else _column(one) for one in findings]
     shown = record.raw.decode("utf-8", "replace").replace("\x00", "\ufffd")[:_SHOWN]
-    return Arrival(record.line, None, tuple(names), shown, defaults.course_run)
-
-
-def _column(finding: Finding) -> Finding:
-    """A column's name instead of a JSON pointer."""
-    name = finding.field.removeprefix("/")
-    if name.startswith("parts/"):
-        name = "part:" + name.removeprefix("parts/").replace("~1", "/").replace("~0", "~")
-    return Finding(name, finding.code, finding.detail)
+    return Arrival(record.line, None, tuple(findings), shown, defaults.course_run, csv=form.csv is not None)

@@ -23,6 +23,7 @@ from laurel.ids import credential_id, learner_key, uuid7
 from laurel.security import seal
 from laurel_assessment import store
 from laurel_assessment.domain import Attempt, Finding, History, Rules, Settlement, Stored, content_of, salt_of, settle
+from laurel_assessment.rows import column_of
 
 SLICE = 100  # rows that are worked on before the loop may turn to something else
 
@@ -44,6 +45,7 @@ class Arrival(NamedTuple):
     findings: tuple[Finding, ...] = ()
     shown: str = ""
     course_run: str | None = None
+    csv: bool = False
 
 
 class _Keyed(NamedTuple):
@@ -116,6 +118,8 @@ _UNKNOWN = Finding(
 
 def _rejected(arrival: Arrival, findings: Sequence[Finding], key: bytes | None = None) -> store.Recorded:
     attempt = arrival.attempt
+    if arrival.csv:
+        findings = [column_of(one) for one in findings]
     return store.Recorded(
         result_id=uuid7(), outcome="rejected", reasons=tuple(f"{one.code}: {one.detail}" for one in findings),
         line=arrival.line, learner=attempt.learner if attempt else None, learner_key=key,

@@ -307,6 +307,14 @@ def _number(text: str, delimiter: str) -> float | str:
     return float(text)
 
 
+def column_of(finding: Finding) -> Finding:
+    """The same finding, with the column's name in place of the JSON pointer."""
+    name = finding.field.removeprefix("/")
+    if name.startswith("parts/"):
+        name = "part:" + name.removeprefix("parts/").replace("~1", "/").replace("~0", "~")
+    return Finding(name, finding.code, finding.detail)
+
+
 # --- checking -----------------------------------------------------------------------------------------------
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
