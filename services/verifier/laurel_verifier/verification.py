@@ -298,10 +298,13 @@ def _signature_check(document: dict[str, Any], findings: Findings, keys: _Keys) 
     mine = [proof for result, by_issuer, proof in results if result.ok and by_issuer]
     if mine or (good and not any(keys.by_issuer)):
         proof = (mine or good)[0]
-        created = f", made {proof['created']}" if "created" in proof else ""
+        created = f" at {proof['created']}" if "created" in proof else ""
         others = f"; {len(results) - len(good)} further proof not checked" if len(good) < len(results) else ""
         whose = "" if mine else ", but the key is not the issuer's"
-        return passed("signature", f"{proof['cryptosuite']}{created}: not a character was changed since{whose}{others}")
+        return passed(
+            "signature",
+            f"signed with {proof['cryptosuite']}{created}; not a character was changed since{whose}{others}",
+        )
     problem = next((one for one, by_issuer, _ in results if by_issuer), findings.proofs[0])
     return not_checked("signature", problem.reason, problem.detail or "there was no key to check it with")
 

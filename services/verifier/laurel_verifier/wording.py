@@ -46,14 +46,14 @@ VERDICTS: dict[Verdict, Words] = {
 }
 
 STEPS: dict[Step, str] = {
-    "format": "It has the form of a credential",
-    "context": "Every word in it has a defined meaning",
-    "schema": "It follows its schema",
-    "issuer": "The key is the issuer’s",
-    "signature": "The signature is good",
-    "dates": "It is in its time",
-    "status": "It was not taken back",
-    "recipient": "Whose it is",
+    "format": "Form",
+    "context": "Meaning of its words",
+    "schema": "Schema",
+    "issuer": "The issuer’s key",
+    "signature": "Signature",
+    "dates": "Dates",
+    "status": "Revocation and suspension",
+    "recipient": "Holder",
 }
 
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import httpx
 import pytest
+
 from laurel import bus as buses
 from laurel import envelope
 from laurel.bus import Bus, Record
@@ -27,7 +28,6 @@ from laurel.service import Service
 from laurel.topics import route
 from laurel_verifier.config import Settings
 from laurel_verifier.service import open_service
-
 from tests.component.verifier.issuing import BASE_URL, NOW, TENANT, TestIssuer, issued
 
 SECRET = base64.b64encode(b"0" * 32).decode()

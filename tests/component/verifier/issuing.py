@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
+
 from laurel.credential import did, model, status
 from laurel.credential.keys import Ed25519Signer
 from laurel.credential.lint import Profile, lint
@@ -17,7 +18,11 @@ from laurel.events import CredentialIssued, CredentialStatusChanged, IssuerProfi
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 BASE_URL = "http://laurel.test"
 TENANT = "019a0000-0000-7000-8000-000000000001"
-PNG = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVQIW2P4z8DwHwAFAAH/q842iQAAAABJRU5ErkJggg=="
+SCORE = "urn:uuid:00000000-0000-4000-8000-000000000001"
+PNG = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVQIW2P4z8DwHwAFAAH/q842iQAAAABJRU5E"
+    "rkJggg=="
+)
 
 
 def to_bytes(document: dict[str, Any]) -> bytes:
@@ -63,11 +68,12 @@ class TestIssuer:
     def badge(self, number: int = 1, **changes: Any) -> dict[str, Any]:
         """A signed badge; `changes` go to build_open_badge, or (as achievement=…) to its achievement."""
         achievement = {
-            "id": f"{self.base_url}/achievements/a1", "name": "Data Literacy", "description": "Reads and questions data.",
+            "id": f"{self.base_url}/achievements/a1", "name": "Data Literacy",
+            "description": "Reads and questions data.",
             "criteria_narrative": "Passed all five parts.\n\n- statistics\n- ethics", "image": PNG,
             "tag": ("data", "statistics"), "achievement_type": "Course", "in_language": "en",
             "alignment": (model.Alignment("Analyse data", "https://esco.example/skill/1", "ext:ESCO", "S1", "ESCO"),),
-            "result_description": (model.ResultDescription("urn:uuid:00000000-0000-4000-8000-000000000001", "Score", "Percent", "0", "100"),),
+            "result_description": (model.ResultDescription(SCORE, "Score", "Percent", "0", "100"),),
             **changes.pop("achievement", {}),
         }  # fmt: skip
         values: dict[str, Any] = {
@@ -79,7 +85,7 @@ class TestIssuer:
             ),
             "valid_from": NOW - timedelta(days=1),
             "awarded_date": NOW - timedelta(days=1),
-            "results": (model.Result("93", "urn:uuid:00000000-0000-4000-8000-000000000001"),),
+            "results": (model.Result("93", SCORE),),
             "evidence": (model.Evidence("https://lms.example/e/1", "Essay", "Two pages."),),
             **changes,
         }
@@ -105,7 +111,7 @@ def credential_id(number: int) -> str:
     return f"00000000-0000-8000-8000-{number:012d}"
 
 
-def issued(document: dict[str, Any], number: int = 1, **changes: Any) -> CredentialIssued:
+def issued(document: dict[str, Any], number: int = 1, /, **changes: Any) -> CredentialIssued:
     """The event of an issued credential."""
     issuer = document["issuer"]
     values: dict[str, Any] = {

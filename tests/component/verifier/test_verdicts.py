@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from laurel.credential import model
 
+from laurel.credential import model
 from tests.component.verifier.conftest import Verifier
 from tests.component.verifier.issuing import BASE_URL, NOW, TestIssuer, changed, issued, to_bytes
 
