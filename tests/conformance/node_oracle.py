@@ -1,4 +1,4 @@
-"""Digital Bazaar's verifier (npm @digitalbazaar/vc) as an independent oracle, offline: see node/verify.mjs."""
+"""Digital Bazaar's libraries as an independent oracle, offline: see node/verify.mjs and node/issue.mjs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from laurel.credential import contexts
+from laurel.credential import contexts, keys, multibase
 
 FOLDER = Path(__file__).parent / "node"
 
@@ -60,8 +60,26 @@ def verify(credential: dict[str, Any], *documents: dict[str, Any], now: str | No
     request: dict[str, Any] = {"credential": credential, "documents": known}
     if now is not None:
         request["now"] = now
+    answer = _run("verify.mjs", request)
+    return Verdict(answer["verified"], answer["error"], tuple(answer["loaded"]))
+
+
+def issue(credential: dict[str, Any], seed: bytes, verification_method: str, created: str) -> dict[str, Any]:
+    """`credential` as the oracle signs it with this Ed25519 key (eddsa-rdfc-2022)."""
+    signer = keys.Ed25519Signer(seed, verification_method)
+    key = {
+        "id": verification_method,
+        "controller": verification_method.partition("#")[0],
+        "publicKeyMultibase": signer.public_key_multibase,
+        "secretKeyMultibase": multibase.ed25519_seed_encode(seed),
+    }
+    known = {url: contexts.load(url) for url in contexts.manifest()}
+    return _run("issue.mjs", {"credential": credential, "contexts": known, "key": key, "created": created})
+
+
+def _run(script: str, request: dict[str, Any]) -> dict[str, Any]:
     done = subprocess.run(
-        ["node", "verify.mjs"],
+        ["node", script],
         cwd=FOLDER,
         input=json.dumps(request),
         capture_output=True,
@@ -70,6 +88,6 @@ def verify(credential: dict[str, Any], *documents: dict[str, Any], now: str | No
         check=False,
     )
     if done.returncode != 0:
-        raise AssertionError(f"verify.mjs failed: {done.stderr[-2000:]}")
-    answer = json.loads(done.stdout)
-    return Verdict(answer["verified"], answer["error"], tuple(answer["loaded"]))
+        raise AssertionError(f"{script} failed: {done.stderr[-2000:]}")
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from laurel.credential import contexts, did, keys, lint, model, multibase, proofs, status
+from tests.conformance import node_oracle
 from tests.conformance.node_oracle import Verdict
 from tests.unit.credential.samples import (
     CREATED,
@@ -129,7 +130,7 @@ def test_the_oracle_loads_nothing_from_elsewhere(node_verify: Verify) -> None:
     assert "offline: no document was given" in (verdict.error or "")
 
 
-def test_what_the_oracle_would_sign_we_verify(node_verify: Verify) -> None:
+def test_text_in_any_script_has_the_same_canonical_form(node_verify: Verify) -> None:
     """Our canonical form is what jsonld.js and rdf-canonize sign, whatever the text and its script."""
     names = [
         'naïve "quoted" \\ back',
@@ -143,3 +144,14 @@ def test_what_the_oracle_would_sign_we_verify(node_verify: Verify) -> None:
         linted = lint.lint(document, issuer=DID)
         verdict = node_verify(proofs.sign(linted, SIGNER, CREATED), did_document(), signed_list(), now=AT)
         assert verdict.verified, (name, verdict.error)
+
+
+@pytest.mark.parametrize("document", [badge(), status_list(INDEX)], ids=["badge", "status list"])
+def test_what_the_oracle_signs_is_byte_for_byte_what_we_sign(node_verify: Verify, document: dict[str, Any]) -> None:
+    theirs = node_oracle.issue(document, bytes(range(32)), SIGNER.verification_method, "2026-05-04T12:31:05Z")
+    proof = theirs["proof"]
+    assert proofs.verify_proof(theirs, proof, SIGNER.public_key_multibase).ok
+    profile: lint.Profile = "statuslist" if "BitstringStatusListCredential" in document["type"] else "openbadge"
+    assert signed(document, profile)["proof"] == proof
+    theirs["issuer"] = "did:web:evil.example"
+    assert proofs.verify_proof(theirs, proof, SIGNER.public_key_multibase).reason == "bad_signature"
