@@ -13,7 +13,7 @@ import typer
 
 from laurel import logs
 from laurel.bus import BusError, BusUnavailable
-from laurel.database import UNAVAILABLE
+from laurel.database import is_unavailable
 from laurel.errors import ConfigurationError, LaurelError
 from laurel.migrate import SERVICES
 from laurel_local.console import Output, bug, log_to_file, report_failure
@@ -78,7 +78,7 @@ def _failure(error: BaseException) -> Failure:
             )
         case BusError() | LaurelError():
             return Failure(str(error), code=Exit.NO)
-        case _ if isinstance(error, UNAVAILABLE):
+        case _ if is_unavailable(error):
             return Failure(
                 f"a part cannot be reached: {type(error).__name__}: {error}",
                 fix="`laurel doctor` looks at this machine, `laurel status` at a running Laurel",
@@ -242,6 +242,41 @@ def reconcile(
         )
 
     _run(work())
+
+
+@app.command()
+def verify(
+    source: Annotated[str, typer.Argument(metavar="FILE|URL|-", help="The credential, as JSON.")],
+    url: Annotated[
+        str | None,
+        typer.Option("--url", envvar="LAUREL_URL", help="Ask this Laurel. [default: check here, without one]"),
+    ] = None,
+    local: Annotated[
+        bool, typer.Option("--local", help="Also look up issuers on this machine, by plain http: badges of a demo.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Say whether a credential is valid, step by step. Exit codes: 0 valid, 1 not, 3 could not be checked."""
+    from laurel_local.verify import run as run_verify
+
+    logs.configure(level="ERROR")
+    _run(run_verify(source, url=url, local=local, output=Output(as_json=as_json)))
+
+
+@app.command()
+def status(url: Url = None, state: StateFolder = None, as_json: Json = False) -> None:
+    """Readiness, lag, outboxes and dead letters of a Laurel that runs."""
+    from laurel_local.status import run as run_status
+
+    _run(run_status(_state(state), url, Output(as_json=as_json)))
+
+
+@app.command()
+def doctor(state: StateFolder = None, as_json: Json = False) -> None:
+    """Look for what would keep Laurel from running on this machine, and say how to mend it."""
+    from laurel_local.doctor import run as run_doctor
+
+    _run(run_doctor(_state(state), Output(as_json=as_json)))
 
 
 def _state(folder: Path | None) -> State:

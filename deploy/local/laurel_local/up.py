@@ -116,9 +116,10 @@ async def running(
         host = os.environ.get("LAUREL_HOST", "127.0.0.1")
         chosen = choose_port(state, port, host)
         public_url = os.environ.get("LAUREL_PUBLIC_URL") or f"http://localhost:{chosen}"
-        state.write("state.json", {"port": chosen, "public_url": public_url})
         secrets = state.secrets()
         postgres = await stack.enter_async_context(Postgres(state.folder))
+        addresses = {"database_url": postgres.dsn(), "bus_url": bus_url or postgres.dsn()}
+        state.write("state.json", {"port": chosen, "public_url": public_url, **addresses})
         await migrate_all(postgres.dsn())
         bus = connect(bus_url or postgres.dsn())
         stack.push_async_callback(bus.close)

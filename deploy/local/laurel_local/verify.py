@@ -1,0 +1,127 @@
+"""`laurel verify`: the same verdict as the API and the page, from a server or, without one, on this machine.
+
+Offline means: without a Laurel. The issuer's keys and status list are still looked up at the addresses that the
+credential names, through the same guarded client, because nobody else can say whether it was revoked.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+
+from laurel.database import Database
+from laurel.http import GuardedClient
+from laurel.http_addresses import AddressPolicy
+from laurel_local.client import Client, Refused
+from laurel_local.console import Output
+from laurel_local.exits import Exit, Failure
+from laurel_verifier.resolution import Issuers, Resolved
+from laurel_verifier.sandbox import Sandbox
+from laurel_verifier.status_lists import MAX_LIST_DOCUMENT, StatusLists
+from laurel_verifier.verification import MAX_DOCUMENT, Verifier
+
+_ACCEPT = "application/vc+ld+json, application/vc, application/ld+json;q=0.9, application/json;q=0.8"
+_NOWHERE = "https://no-laurel.invalid"  # RFC 6761 §6.4: can be nobody's address, so no credential claims to be of it
+_MARKS = {"passed": "✓", "failed": "✗", "not_checked": "?", "not_applicable": "–"}
+
+
+async def run(source: str, *, url: str | None, local: bool, output: Output) -> Exit:
+    """Say whether a credential is valid, and why. OK: valid. UNREACHABLE: could not be checked. NO: everything else."""
+    body = await _fetch(source) if source.startswith(("http://", "https://")) else _read(source)
+    found = await (_ask(url, body) if url else _here(body, local=local))
+    output.result(found)
+    if not output.as_json:
+        _show(found, output)
+    if found["verdict"] == "valid":
+        return Exit.OK
+    return Exit.UNREACHABLE if found["verdict"] == "could_not_check" else Exit.NO
+
+
+def _read(source: str) -> bytes:
+    if source == "-":
+        return sys.stdin.buffer.read(MAX_DOCUMENT + 1)
+    try:
+        with Path(source).open("rb") as file:
+            return file.read(MAX_DOCUMENT + 1)
+    except OSError as error:
+        fix = "name a file, a URL, or - for standard input"
+        raise Failure(f"{source}: {error.strerror}", fix=fix, code=Exit.USAGE) from None
+
+
+async def _fetch(url: str) -> bytes:
+    # Not through the guarded client: the address comes from whoever sits at this keyboard.
+    body = bytearray()
+    try:
+        async with (
+            httpx.AsyncClient(timeout=20.0, trust_env=False, follow_redirects=True) as client,
+            client.stream("GET", url, headers={"Accept": _ACCEPT}) as answer,
+        ):
+            if answer.status_code != 200:
+                raise Failure(f"{url} answers {answer.status_code}", fix="check the address", code=Exit.UNREACHABLE)
+            async for piece in answer.aiter_bytes():
+                body += piece
+                if len(body) > MAX_DOCUMENT:
+                    break
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise Failure(f"{url} cannot be fetched: {error}", fix="check the address", code=Exit.UNREACHABLE) from None
+    return bytes(body)
+
+
+async def _ask(url: str, body: bytes) -> dict[str, Any]:
+    async with Client(url) as client:
+        try:
+            found: dict[str, Any] = await client.call(
+                "POST", "/verifier/v1/credentials/verify", body=body, headers={"Content-Type": "application/json"}
+            )
+        except Refused as refused:
+            if refused.status not in (400, 413, 422):
+                raise
+            # Not even a JSON object: the API says so with a problem document, and to a person it is a verdict.
+            detail = str(refused.problem.get("detail", refused.message))
+            check = {"step": "format", "outcome": "failed", "detail": detail}
+            return {"verdict": "invalid", "checks": [check]}
+    return found
+
+
+class _StrangersOnly(Issuers):
+    """Issuers without a register of our own."""
+
+    async def _replica(self, issuer: str) -> Resolved | None:
+        return None
+
+
+async def _here(body: bytes, *, local: bool) -> dict[str, Any]:
+    policy = AddressPolicy.parse("127.0.0.0/8,::1/128" if local else "")
+    database = Database("postgresql://no-laurel.invalid", schema="verifier")  # never opened
+    async with (
+        GuardedClient(policy, total_timeout=10.0, max_bytes=MAX_LIST_DOCUMENT) as client,
+        Sandbox(processes=1, seconds=10.0, memory=1 << 30) as sandbox,
+    ):
+        verifier = Verifier(
+            database=database,
+            issuers=_StrangersOnly(database, client, base_url=_NOWHERE, allow_http=local),
+            lists=StatusLists(client),
+            own=sandbox,
+            foreign=sandbox,
+            base_url=_NOWHERE,
+            clock=lambda: datetime.now(UTC),
+        )
+        verification, _ = await verifier.verify_bytes(body)
+    found: dict[str, Any] = msgspec.to_builtins(verification)
+    return found
+
+
+def _show(found: dict[str, Any], output: Output) -> None:
+    colour = {"valid": "green", "could_not_check": "yellow"}.get(found["verdict"], "red")
+    output.out.print(f"[{colour} bold]{found['verdict'].replace('_', ' ')}[/]")
+    for name in ("id", "issuer_name", "issuer"):
+        if found.get(name):
+            output.out.print(f"{name.replace('_', ' ')}: {found[name]}", markup=False)
+    for check in found["checks"]:
+        line = f"  {_MARKS.get(check['outcome'], '?')} {check['step']}: {check['detail']}"
+        output.out.print(line, markup=False)
