@@ -179,6 +179,11 @@ def test_everybody_waits_for_health_or_completion() -> None:
         assert {on for name, on, _ in waits if name == f"{service}-{role}"} >= ONE_SHOT
 
 
+def test_the_broker_may_load_the_compression_libraries_that_it_unpacks() -> None:
+    options = next(mount for mount in CONTAINERS["kafka"]["tmpfs"] if mount.startswith("/tmp:")).split(":")[1]
+    assert "exec" in options.split(",")  # Docker mounts tmpfs noexec unless told otherwise
+
+
 # The roles
 
 
