@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import os
+import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
@@ -14,6 +15,7 @@ from pydantic import Field, StringConstraints
 from laurel.credential import lint
 from laurel.credential.did import DidError, did_web
 from laurel.credential.keys import Ed25519Signer
+from laurel.credential.text import is_web_url
 from laurel.events import ApiKeyCreated, OrganisationCreated
 from laurel.ids import uuid7
 from laurel.security import SCOPES, NewApiKey, Principal, new_api_key, seal
@@ -23,6 +25,7 @@ from laurel_issuer.domain import IssuerProfile, probe_credential
 from laurel_issuer.edge import After, Body, Desk, Line, Moment, Slug, id_after, id_in, invalid, page
 from laurel_issuer.signing import KEY_PURPOSE
 
+_EMAIL = re.compile(r"[^@\s<>\x00-\x1f]+@[^@\s<>\x00-\x1f]+\.[^@\s<>\x00-\x1f]+").fullmatch
 _operator = HTTPBearer(auto_error=False, scheme_name="Operator", description="LAUREL_OPERATOR_TOKEN")
 Caller = Annotated[Principal, Depends(authenticate)]
 KeysWriter = Annotated[Principal, Depends(requires("keys:write"))]
@@ -227,6 +230,12 @@ async def _own_profile(tx: Any, profile_id: str, *, lock: bool = False) -> store
 
 async def _checked(body: ProfileBody, did: str, desk: Desk) -> IssuerProfile:
     """The profile, if a credential that carries it would pass lint. Raises Problem 422."""
+    if not is_web_url(body.url):
+        raise invalid("/url", "not_a_web_address", "must be an absolute http(s) address")
+    if body.email and not _EMAIL(body.email):
+        raise invalid("/email", "not_an_address", "must be an e-mail address like office@example.org")
+    if body.image and not (is_web_url(body.image) or body.image.startswith("data:image/")):
+        raise invalid("/image", "not_an_image", "must be an http(s) address or a data URI of a PNG or SVG picture")
     profile = IssuerProfile(did, body.name, body.url, body.email or None, body.description or None, body.image or None)
     findings = await asyncio.to_thread(_findings, probe_credential(profile, desk.clock()))
     errors = [

@@ -18,19 +18,22 @@ def public_routes(desk: Desk) -> APIRouter:
     """The routes at the root."""
     router = APIRouter(tags=["public"])
 
-    @router.api_route("/issuers/{slug}", methods=["GET", "HEAD"])
+    @router.head("/issuers/{slug}", include_in_schema=False)
+    @router.get("/issuers/{slug}")
     async def profile(slug: str, request: Request) -> Response:
         """The issuer's Open Badges 3.0 Profile, as JSON-LD."""
         row = await _documents(slug)
         return _cached(request, row["profile"], f"{row['version']}", "application/ld+json", _DOCUMENT_S)
 
-    @router.api_route("/issuers/{slug}/did.json", methods=["GET", "HEAD"])
+    @router.head("/issuers/{slug}/did.json", include_in_schema=False)
+    @router.get("/issuers/{slug}/did.json")
     async def did_document(slug: str, request: Request) -> Response:
         """The issuer's DID document (did:web): active and retired keys."""
         row = await _documents(slug)
         return _cached(request, row["did_document"], f"{row['version']}", "application/did+json", _DOCUMENT_S)
 
-    @router.api_route("/status/{list_id}", methods=["GET", "HEAD"])
+    @router.head("/status/{list_id}", include_in_schema=False)
+    @router.get("/status/{list_id}")
     async def status_list(list_id: str, request: Request) -> Response:
         """A signed BitstringStatusListCredential (Bitstring Status List 1.0 §2.2)."""
         try:

@@ -36,7 +36,7 @@ async def park(tx: Transaction, waiting: Sequence[tuple[Delivered, str]], now: d
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
         ON CONFLICT (credential_id) DO UPDATE SET reason = excluded.reason
         """,
-        rows,
+        sorted(rows, key=lambda row: row[0]),
     )
     # What they wait for may have come in while this transaction was open.
     await tx.execute("SELECT pg_notify(current_schema() || '_parked', '')")

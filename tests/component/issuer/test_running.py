@@ -1,0 +1,69 @@
+"""The service as it runs: from the bus to the bus, through every part of the parts list."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from laurel import envelope
+from laurel.bus import Record
+from laurel.events import CredentialIssued, CredentialStatusChanged, Event, IssuerProfilePublished
+from laurel.process import ROLES, run_parts
+from laurel.topics import CREDENTIAL, ISSUER, ORGANISATION, route
+from tests.component.issuer.kit import START, Clock, Issuer, achievement_of, opened, passed_of
+
+
+async def send(issuer: Issuer, events: Sequence[Event]) -> None:
+    records = []
+    for number, event in enumerate(events):
+        topic, key = route(event)
+        headers = envelope.headers(
+            event_id=f"e{number}", event_type=event.type, source="/laurel/test", time=START, traceparent=TRACE
+        )
+        records.append(Record(topic, key, envelope.encode_data(event), headers))
+    async with issuer.bus.producer(client_id="test") as producer:
+        await producer.send(records)
+
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+async def test_from_the_bus_to_the_bus(admin_dsn: str, clock: Clock) -> None:
+    async with opened(admin_dsn, clock, signers=1, batch_size=50) as issuer:
+        stop = asyncio.Event()
+        running = asyncio.create_task(run_parts(issuer.service, issuer.bus, issuer.settings, roles=ROLES, stop=stop))
+        try:
+            tenant = await issuer.tenant()
+            profile = await issuer.profile(tenant, key=False)
+            achievement = achievement_of(tenant, profile["profile_id"])
+            events = [passed_of(achievement, n) for n in range(120)]
+            # Passes first, then the achievement, then the key: what is early is parked and nothing is lost.
+            await send(issuer, events)
+            await send(issuer, [achievement])
+            await issuer.rotate(tenant, profile)
+            seen: list[envelope.Delivered] = []
+            topics = [CREDENTIAL.name, ISSUER.name, ORGANISATION.name]
+            async with (
+                issuer.bus.consumer(group="test", topics=topics, member_id="test") as consumer,
+                asyncio.timeout(60),
+            ):
+                while sum(isinstance(one.event, CredentialIssued) for one in seen) < 120:
+                    seen += [envelope.decode(message) for message in await consumer.poll(500, 0.5)]
+                one = events[7].credential_id
+                await issuer.post(tenant, f"/issuer/v1/credentials/{one}/revoke", {"reason": "plagiarism"})
+                while not any(isinstance(each.event, CredentialStatusChanged) for each in seen):
+                    seen += [envelope.decode(message) for message in await consumer.poll(500, 0.5)]
+                while await issuer.sql("SELECT 1 FROM status_list_dirt"):
+                    await asyncio.sleep(0.02)
+        finally:
+            stop.set()
+            await running
+        issued = [each for each in seen if isinstance(each.event, CredentialIssued)]
+        assert {each.event.credential_id for each in issued} == {event.credential_id for event in events}  # type: ignore[attr-defined]
+        assert len(issued) == 120
+        assert {(each.traceparent or "")[3:35] for each in issued} == {TRACE[3:35]}
+        profiles = [each.event for each in seen if isinstance(each.event, IssuerProfilePublished)]
+        assert [each.version for each in profiles] == [1, 2]
+        counts = (await issuer.get(tenant, "/issuer/v1/reports/reconcile"))["counts"]
+        assert (counts["issued"], counts["revoked"], counts["waiting"], counts["reserved"]) == (120, 1, 0, 0)
+        assert counts["unsent"] == 0
