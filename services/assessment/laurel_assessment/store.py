@@ -224,6 +224,7 @@ async def record(
         )
         for one in rows
     ]  # fmt: skip
+    # A column of nothing but NULL goes as an empty array: unnest fills it up, and asyncpg has less to look at.
     await tx.execute(
         """
         INSERT INTO results (tenant_id, recorded_at, import_id, result_id, outcome, reasons, line, achievement_id,
