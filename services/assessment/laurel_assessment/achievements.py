@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from laurel.credential.contexts import CREDENTIALS_V2, OPEN_BADGES
 from laurel.credential.text import is_web_url
 from laurel_assessment.domain import Finding, Policy, ResultDescription
 from laurel_assessment.images import BadImage, Image, from_data_uri
@@ -31,7 +32,7 @@ RESULT_TYPES = (
     "RubricCriterion", "RubricCriterionLevel", "RubricScore", "ScaledScore", "Status",
 )  # fmt: skip
 
-CONTEXTS = ("https://www.w3.org/ns/credentials/v2", "https://purl.imsglobal.org/spec/ob/v3p0/context-3.0.3.json")
+CONTEXTS = (CREDENTIALS_V2, OPEN_BADGES)
 
 Line = Annotated[str, Field(min_length=1, max_length=255)]
 Url = Annotated[str, Field(min_length=1, max_length=2000)]

@@ -1,0 +1,319 @@
+"""Achievements: made, changed, retired, announced, and shown to everybody."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from html.parser import HTMLParser
+from typing import Any
+
+import httpx
+import pytest
+
+from laurel.credential.contexts import CREDENTIALS_V2, OPEN_BADGES
+from laurel.events import AchievementPublished, AchievementRetired
+from laurel.ids import uuid7
+
+from .conftest import BASE, Caller, World, achievement
+
+PATH = "/assessment/v1/achievements"
+
+
+def png(width: int = 2, height: int = 2) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 0, 0, 0, 0])
+    pixels = zlib.compress((b"\x00" + b"\x80" * 2) * 2)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def uri(content: bytes, media_type: str = "image/png") -> str:
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+
+
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 10 10"><circle cx="5" cy="5" r="4"/></svg>'
+
+FULL: dict[str, Any] = {
+    "profile_id": "p-1",
+    "name": "Compétences en données",
+    "description": "Reads, questions and explains data.",
+    "criteria": {"narrative": "Pass the exam.\n\nWrite an *essay*.", "id": "https://example.org/criteria"},
+    "image": uri(png()),
+    "image_caption": "A laurel wreath around a bar chart",
+    "tags": ["data", "statistics"],
+    "alignment": [
+        {
+            "targetName": "analyse data", "targetUrl": "http://data.europa.eu/esco/skill/1d2",
+            "targetFramework": "ESCO",            "targetType": "ext:ESCOSkill", "targetCode": "S2.7.1",
+        },
+        {"targetName": "Data", "targetUrl": "https://case.example.org/CFItems/9", "targetType": "CFItem"},
+    ],
+    "achievement_type": "MicroCredential",
+    "result_descriptions": [{"name": "Score", "resultType": "Percent", "valueMin": "0", "valueMax": "100"}],
+    "language": "fr",
+    "validity_days": 730,
+    "status_purposes": ["revocation", "suspension"],
+    "policy": {"minimum_score": 60, "required_parts": {"essay": 5}, "max_attempts": 3},
+}  # fmt: skip
+
+
+async def test_an_achievement_becomes_an_open_badges_achievement(world: World, ours: Caller) -> None:
+    response = await ours.post(PATH, FULL)
+    assert response.status_code == 201, response.text
+    made = response.json()
+    url = f"{BASE}/achievements/{made['achievement_id']}"
+    assert response.headers["location"] == f"{PATH}/{made['achievement_id']}"
+    assert (made["version"], made["url"], made["status"]) == (1, url, "published")
+    assert made["policy"] == {"version": 1, "minimum_score": 60, "required_parts": {"essay": 5}, "max_attempts": 3}
+
+    (event,) = await world.events(AchievementPublished)
+    assert (event.achievement_id, event.version, event.profile_id) == (made["achievement_id"], 1, "p-1")
+    assert (event.validity_days, event.status_purposes) == (730, ("revocation", "suspension"))
+    document = event.achievement
+    assert document["id"] == url
+    assert document["type"] == ["Achievement"]
+    assert document["image"]["id"].startswith(f"{url}/image?v=")
+    assert document["alignment"][0]["type"] == ["Alignment"]
+    assert document["resultDescription"][0]["id"] == f"{url}#result-1"
+    assert document["inLanguage"] == "fr"
+    assert document["version"] == "1"
+    assert (await ours.get(f"{PATH}/{made['achievement_id']}")).json() == made
+
+
+async def test_its_document_satisfies_the_standards_schema(world: World, ours: Caller) -> None:
+    from importlib.resources import files
+
+    import jsonschema
+
+    schema = json.loads(
+        (files("laurel.credential") / "schemas/ob_v3p0_achievementcredential_schema.json").read_text(encoding="utf-8")
+    )
+    await ours.post(PATH, FULL)
+    await ours.achievement()
+    for event in await world.events(AchievementPublished):
+        jsonschema.Draft201909Validator({"$ref": "#/$defs/Achievement", "$defs": schema["$defs"]}).validate(
+            event.achievement
+        )
+
+
+async def test_a_new_version_keeps_the_old_ones_image(world: World, ours: Caller) -> None:
+    made = (await ours.post(PATH, FULL)).json()
+    path = f"{PATH}/{made['achievement_id']}"
+    changed = await ours.put(path, {**FULL, "name": "Data", "image": uri(SVG, "image/svg+xml")})
+    assert changed.status_code == 200
+    assert (changed.json()["version"], changed.json()["policy"]["version"]) == (2, 1)
+    third = await ours.put(path, {**FULL, "policy": {"minimum_score": 70}})
+    assert (third.json()["version"], third.json()["policy"]["version"]) == (3, 2)
+    events = await world.events(AchievementPublished)
+    assert [event.version for event in events] == [1, 2, 3]
+    for event, media_type in zip(events, ("image/png", "image/svg+xml", "image/png"), strict=True):
+        image = await world.http.get(event.achievement["image"]["id"].removeprefix(BASE))
+        assert image.status_code == 200
+        assert image.headers["content-type"] == media_type
+    versions = await world.fetch("SELECT version, policy_version FROM achievement_versions ORDER BY version")
+    assert [tuple(row) for row in versions] == [(1, 1), (2, 1), (3, 2)]
+
+
+async def test_what_ids_depend_on_cannot_change(ours: Caller) -> None:
+    name = await ours.achievement()
+    response = await ours.put(f"{PATH}/{name}", achievement(repeatable=True))
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["field"] == "/repeatable"
+
+
+async def test_retiring_is_announced_once(world: World, ours: Caller) -> None:
+    name = await ours.achievement()
+    for _ in range(2):
+        response = await ours.post(f"{PATH}/{name}/retire")
+        assert response.status_code == 200
+        assert response.json()["status"] == "retired"
+    assert len(await world.events(AchievementRetired)) == 1
+    assert (await ours.put(f"{PATH}/{name}", achievement())).status_code == 409
+    page = await world.http.get(f"/achievements/{name}", headers={"accept": "text/html"})
+    assert "retired" in page.text
+
+
+async def test_lists_are_paged(ours: Caller, theirs: Caller) -> None:
+    names = [await ours.achievement() for _ in range(5)]
+    await theirs.achievement()
+    seen: list[str] = []
+    after = None
+    while True:
+        page = (await ours.get(PATH, limit=2, **({"after": after} if after else {}))).json()
+        seen += [one["achievement_id"] for one in page["items"]]
+        after = page["next"]
+        if after is None:
+            break
+    assert seen == names
+
+
+async def test_another_organisations_achievement_is_not_there(ours: Caller, theirs: Caller) -> None:
+    name = await theirs.achievement()
+    for one in (name, uuid7(), "x", "%00", "a" * 500):
+        answers = [
+            await ours.get(f"{PATH}/{one}"), await ours.put(f"{PATH}/{one}", achievement()),
+            await ours.post(f"{PATH}/{one}/retire"),
+        ]  # fmt: skip
+        assert [answer.status_code for answer in answers] == [404] * 3
+        assert {answer.json()["detail"] for answer in answers} == {"there is no such achievement"}
+
+
+HOSTILE_SVG = [
+    b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
+    b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>',
+    b'<svg xmlns="http://www.w3.org/2000/svg"><a href="java&#10;script:alert(1)"/></svg>',
+    b'<svg xmlns="http://www.w3.org/2000/svg"><image href="https://tracker.example/x.png"/></svg>',
+    b'<svg xmlns="http://www.w3.org/2000/svg"><foreignObject/></svg>',
+    b'<!DOCTYPE svg [<!ENTITY a "aaaa">]><svg xmlns="http://www.w3.org/2000/svg">&a;</svg>',
+    b'<html xmlns="http://www.w3.org/1999/xhtml"/>',
+    b"<svg/>",
+    b'<svg xmlns="http://www.w3.org/2000/svg">',
+    b"",
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"name": ""}, "/name"),
+        ({"name": "   "}, "/name"),
+        ({"name": "undefined"}, "/name"),
+        ({"name": "[object Object]"}, "/name"),
+        ({"name": "Cafe\u0301"}, "/name"),
+        ({"name": "a\u0000b"}, None),
+        ({"name": "<script>alert(1)</script>"}, "/name"),
+        ({"name": 7}, "/name"),
+        ({"description": "Good <b>data</b>"}, "/description"),
+        ({"description": None}, "/description"),
+        ({"criteria": {}}, "/criteria"),
+        ({"criteria": {"id": "/criteria"}}, "/criteria/id"),
+        ({"criteria": {"id": "javascript:alert(1)"}}, "/criteria/id"),
+        ({"criteria": {"narrative": "null"}}, "/criteria/narrative"),
+        ({"alignment": [{"targetName": "x", "targetUrl": "esco/1"}]}, "/alignment/0/targetUrl"),
+        ({"alignment": [{"targetName": "x", "targetUrl": "https://e.org", "targetType": "?"}]}, "/alignment/0/targetType"),
+        ({"alignment": [{"targetName": "x"}]}, "/alignment/0/targetUrl"),
+        ({"achievement_type": "Medal"}, "/achievement_type"),
+        ({"language": "English"}, "/language"),
+        ({"validity_days": 0}, "/validity_days"),
+        ({"validity_days": 1.5}, "/validity_days"),
+        ({"validity_days": True}, "/validity_days"),
+        ({"status_purposes": ["suspension"]}, "/status_purposes"),
+        ({"status_purposes": ["refresh"]}, "/status_purposes/0"),
+        ({"policy": {"minimum_score": "60"}}, "/policy/minimum_score"),
+        ({"policy": {"max_attempts": 0}}, "/policy/max_attempts"),
+        ({"policy": {"pass_mark": 60}}, "/policy/pass_mark"),
+        ({"tags": ["a", "A"]}, "/tags"),
+        ({"repeatable": "yes"}, "/repeatable"),
+        ({"image": "https://example.org/badge.png"}, "/image"),
+        ({"image": "data:text/html;base64,PGI+"}, "/image"),
+        ({"image": uri(b"GIF89a")}, "/image"),
+        ({"image": uri(png()[:-4])}, "/image"),
+        ({"image": uri(png(5000, 2))}, "/image"),
+        ({"image": uri(png() + b"x" * 600_000)}, "/image"),
+        *(({"image": uri(svg, "image/svg+xml")}, "/image") for svg in HOSTILE_SVG),
+    ],
+)  # fmt: skip
+async def test_what_would_make_a_poor_credential_is_refused(
+    world: World, ours: Caller, changes: dict[str, Any], field: str | None
+) -> None:
+    response = await ours.post(PATH, achievement(**changes))
+    assert response.status_code == (422 if field else 400), response.text
+    if field:
+        assert field in {one["field"] for one in response.json()["errors"]}
+    assert await world.fetch("SELECT 1 FROM achievements UNION ALL SELECT 1 FROM outbox") == []
+
+
+# --- in public ----------------------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+async def shown(world: World, name: str, accept: str | None) -> httpx.Response:
+    return await world.http.get(f"/achievements/{name}", headers={"accept": accept} if accept else {"accept": "*/*"})
+
+
+async def test_everybody_sees_the_achievement_and_nothing_else(world: World, ours: Caller) -> None:
+    made = (await ours.post(PATH, FULL)).json()
+    for accept in (
+        None,
+        "application/ld+json",
+        "application/json",
+        "text/html;q=0.5, application/ld+json",
+        "text/html;q=x",
+    ):
+        response = await shown(world, made["achievement_id"], accept)
+        assert response.status_code == 200
+        assert response.headers["content-type"] == "application/ld+json"
+        assert response.headers["vary"] == "Accept"
+    document = response.json()
+    assert {name: value for name, value in document.items() if name != "@context"} == made["achievement"]
+    assert document["@context"] == [CREDENTIALS_V2, OPEN_BADGES]
+    for private in ("policy", "minimum_score", ours.tenant_id):
+        assert private not in response.text
+    for name in (uuid7(), "x", "%00"):
+        assert (await shown(world, name, None)).status_code == 404
+        assert (await world.http.get(f"/achievements/{name}/image")).status_code == 404
+
+
+async def test_people_see_an_accessible_page(world: World, ours: Caller) -> None:
+    made = (await ours.post(PATH, FULL)).json()
+    response = await shown(world, made["achievement_id"], "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8")
+    assert response.headers["content-type"].startswith("text/html")
+    page = Page(response.text)
+    assert page.all("html")[0]["lang"] == "fr"
+    assert len(page.all("main")) == len(page.all("h1")) == len(page.all("title")) == 1
+    assert page.all("img")[0]["alt"] == "A laurel wreath around a bar chart"
+    assert {link["href"] for link in page.all("a")} == {
+        "https://example.org/criteria", "http://data.europa.eu/esco/skill/1d2", "https://case.example.org/CFItems/9",
+    }  # fmt: skip
+    assert not page.all("script")
+    # The one style element is allowed by its hash, nothing else is.
+    import hashlib
+
+    style = response.text.partition("<style>")[2].partition("</style>")[0]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"'sha256-{digest}'" in response.headers["content-security-policy"]
+    image = await world.http.get(str(page.all("img")[0]["src"]))
+    assert image.content == png()
+
+
+async def test_text_that_looks_like_html_stays_text(world: World, ours: Caller) -> None:
+    name = await ours.achievement(description="5 < 6 & \"seven\" > 'six' {{ 7 * 7 }}")
+    text = (await shown(world, name, "text/html")).text
+    assert "5 &lt; 6 &amp;" in text
+    assert "{{ 7 * 7 }}" in text
+
+
+async def test_an_svg_is_served_in_a_sandbox(world: World, ours: Caller) -> None:
+    name = await ours.achievement(image=uri(SVG, "image/svg+xml"))
+    response = await world.http.get(f"/achievements/{name}/image")
+    assert response.content == SVG
+    assert response.headers["content-type"] == "image/svg+xml"
+    assert "sandbox" in response.headers["content-security-policy"]
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert (await world.http.get(f"/achievements/{name}/image", params={"v": "0" * 32})).status_code == 404
+    assert (await world.http.get(f"/achievements/{name}/image", params={"v": "x"})).status_code == 422
+    assert (await world.http.get(f"/achievements/{await ours.achievement()}/image")).status_code == 404
+
+
+async def test_the_api_describes_itself(world: World) -> None:
+    document = (await world.http.get("/assessment/v1/openapi.json")).json()
+    bulk = document["paths"]["/assessment/v1/results/imports"]["post"]
+    assert set(bulk["requestBody"]["content"]) == {"application/x-ndjson", "text/csv"}
+    assert "learner" in json.dumps(document["paths"]["/assessment/v1/results"]["post"]["requestBody"])
+    assert (await world.http.get("/assessment/v1/docs")).status_code == 200
+    assert (await world.http.get("/readyz")).json() == {"status": "ready"}
