@@ -24,7 +24,9 @@ from laurel.errors import LaurelError
 __all__ = ["UnsafeDocument", "canonical_nquads", "canonicalize", "expand", "to_nquads"]
 
 _BASE = RELATIVE + "//document/"
-_MAX_PROCESSED = 4096
+_MAX_PROCESSED = 1024
+_MAX_CONTEXTS = 32  # in one list; credentials have two to five
+_MAX_SHARED_CONTEXTS = 8
 _HAS_AUTHORITY = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://").match  # "scheme://…" is absolute before any prefix
 _KEYWORDS = frozenset(pyld.KEYWORDS)
 
@@ -158,29 +160,35 @@ def _shared_processor() -> _SafeProcessor:
     return _SafeProcessor(share=True)
 
 
-def _only_bundled(value: Any) -> bool:
-    """Whether every `@context` is a URL or a list of URLs. Refuses `@import`, because PyLD applies it in place."""
+def _may_share(value: Any) -> bool:
+    """Whether every `@context` in the document is a URL or a short list of URLs: then processed contexts may be kept.
+
+    Refuses very long lists, and `@import`: PyLD applies it in place, to the very context that others use.
+    """
     stack = [value]
-    inline = False
+    share = True
     while stack:
         current = stack.pop()
         if isinstance(current, dict):
             if "@import" in current:
                 raise UnsafeDocument("", "@import is not supported in contexts")
-            context = current.get("@context")
-            if context is not None or "@context" in current:
+            if "@context" in current:
+                context = current["@context"]
                 entries = context if isinstance(context, list) else [context]
-                inline = inline or not all(isinstance(entry, str) for entry in entries)
+                if len(entries) > _MAX_CONTEXTS:
+                    raise UnsafeDocument("", f"{len(entries)} contexts in one list; at most {_MAX_CONTEXTS} are read")
+                share = share and len(entries) <= _MAX_SHARED_CONTEXTS
+                share = share and all(isinstance(entry, str) for entry in entries)
             stack.extend(current.values())
         elif isinstance(current, list):
             stack.extend(current)
-    return not inline
+    return share
 
 
 def expand(document: dict[str, Any]) -> list[Any]:
     """The expanded form. Raises UnsafeDocument, or contexts.UnknownContext when a context is not bundled."""
     try:
-        processor = _shared_processor() if _only_bundled(document) else _SafeProcessor(share=False)
+        processor = _shared_processor() if _may_share(document) else _SafeProcessor(share=False)
         return processor.safe_expand(document)
     except Unsafe as unsafe:
         raise unsafe.public() from None

@@ -117,6 +117,7 @@ def test_what_would_be_dropped_is_refused_and_pointed_at(change: Change, pointer
         lambda d: d["@context"].append({"@version": 2}),
         lambda d: d["@context"].append({"@vocab": None, "@language": None, "@direction": None}),
         lambda d: d["@context"].append([[[]]]),
+        lambda d: d["@context"].extend(contexts.CREDENTIALS_V2 for _ in range(100_000)),
         lambda d: d["@context"].append({"x": {"@container": ["@set", "@list", 5]}}),
         lambda d: d["issuer"].update({"@context": {"x": {"@reverse": 7}}}),
     ],
@@ -167,6 +168,30 @@ def test_hostile_contexts_poison_nothing_for_the_next_document() -> None:
         assert jsonld.canonical_nquads(badge()) == expected
         with pytest.raises(jsonld.UnsafeDocument):
             jsonld.canonical_nquads({**badge(), "foo": 1})
+
+
+def test_other_peoples_context_lists_fill_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list of bundled contexts is processed once and kept; only so many of them, and only short ones."""
+    monkeypatch.setattr(jsonld, "_MAX_PROCESSED", 20)
+    jsonld._shared_processor.cache_clear()
+    processor = jsonld._shared_processor()
+    urls = [contexts.CREDENTIALS_V2, contexts.OPEN_BADGES, contexts.OPEN_BADGES_EXTENSIONS, contexts.CREDENTIALS_V2]
+
+    def expand(listed: list[str]) -> int:
+        jsonld.expand({"@context": listed, "id": "urn:x:y", "type": "VerifiableCredential", "name": "x"})
+        return len(processor._processed)
+
+    sizes = [
+        expand([contexts.CREDENTIALS_V2, *(urls[(start + step) % 4] for step in range(length))])
+        for length in range(1, 8)
+        for start in range(4)
+    ]
+    assert max(sizes) == 20
+    assert min(sizes[10:]) < 10  # it was emptied, and the work went on
+    kept = len(processor._processed)
+    assert expand([contexts.CREDENTIALS_V2] * 30) == kept  # allowed, but not kept
+    assert jsonld.canonical_nquads(badge()) == pyld_canonical(badge())
+    jsonld._shared_processor.cache_clear()
 
 
 def test_threads_may_share_processed_contexts() -> None:
