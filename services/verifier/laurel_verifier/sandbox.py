@@ -30,6 +30,7 @@ log = structlog.get_logger()
 
 _LENGTH = struct.Struct(">I")
 _MAX_FRAME = 8 << 20
+_PATIENCE = 3  # how many full limits a document waits for a free process
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -89,7 +90,7 @@ class Sandbox:
     async def examine(self, job: Job) -> Findings:
         """Run one job. Raises SandboxLimit, SandboxBusy."""
         try:
-            await asyncio.wait_for(self._free.acquire(), 2 * self._seconds)
+            await asyncio.wait_for(self._free.acquire(), _PATIENCE * self._seconds)
         except TimeoutError:
             raise SandboxBusy("all checking processes are busy; try again in a moment") from None
         try:

@@ -135,7 +135,7 @@ class Verifier:
         expected_recipient: str | None,
     ) -> Verification:
         now = self._clock()
-        checks, keys = await self._genuine(document, raw, form, sandbox, now)  # 3, 4
+        checks, keys = await self._genuine(document, raw, form, sandbox, now, row is not None)  # 3, 4
         checks.append(domain.check_dates(document, now))  # 5
         signed = checks[-2].outcome == "passed" and keys.check.outcome == "passed"
         checks.append(await self._status(document, row, signed, now))  # 6
@@ -143,10 +143,10 @@ class Verifier:
         return self._conclude(checks, document=document, row=row, resolved=keys.resolved)
 
     async def _genuine(
-        self, document: dict[str, Any], raw: bytes, form: Check, sandbox: Sandbox, now: datetime
+        self, document: dict[str, Any], raw: bytes, form: Check, sandbox: Sandbox, now: datetime, indexed: bool
     ) -> tuple[list[Check], _Keys]:
         """Steps 3 and 4: format, context, schema, issuer, signature (in this order)."""
-        keys = await self._keys(document)
+        keys = await self._keys(document, indexed)
         schema = domain.wants_open_badge_schema(document)
         try:
             findings = await sandbox.examine(Job(raw, tuple(keys.keys), schema, now))
@@ -163,7 +163,7 @@ class Verifier:
         ]
         return checks, keys
 
-    async def _keys(self, document: dict[str, Any]) -> _Keys:
+    async def _keys(self, document: dict[str, Any], indexed: bool) -> _Keys:
         issuer = domain.issuer_id(document)
         assert issuer is not None  # check_format saw to it
         methods = [_verification_method(proof) for proof in proofs_of(document)]
@@ -177,8 +177,10 @@ class Verifier:
         try:
             resolved = found.resolved = await self._issuers.resolve(issuer)
         except Unresolvable as error:
-            make = failed if error.unknown else not_checked
-            found.check = make("issuer", "unknown_issuer" if error.unknown else error.code, error.detail)
+            if error.unknown and not indexed:
+                found.check = failed("issuer", "unknown_issuer", error.detail)
+            else:  # an issuer of ours whose own event is still on its way is not nobody
+                found.check = not_checked("issuer", error.code, error.detail)
             return found
         problem: did.DidError | None = None
         for place, (method, mine) in enumerate(zip(methods, by_issuer, strict=True)):
@@ -217,7 +219,7 @@ class Verifier:
         form = domain.check_format(document, len(raw))
         if form.outcome != "passed":
             return form.detail
-        checks, _ = await self._genuine(document, raw, form, self._foreign, now)
+        checks, _ = await self._genuine(document, raw, form, self._foreign, now, False)
         checks.append(domain.check_dates(document, now))
         wrong = [one for one in checks if one.outcome in ("failed", "not_checked") and one.step != "schema"]
         return f"{wrong[0].step}: {wrong[0].detail}" if wrong else None

@@ -109,6 +109,14 @@ async def test_unknown_issuer(verifier: Verifier) -> None:
     assert outcomes(found)["signature"] == "not_checked"
 
 
+async def test_an_issuer_of_ours_whose_event_is_on_its_way(verifier: Verifier, issuer: TestIssuer) -> None:
+    document = issuer.badge()
+    await verifier.feed(issued(document))
+    assert (await verifier.verify(document))["verdict"] == "could_not_check"
+    await verifier.feed(issuer.published())
+    assert (await verifier.verify(document))["verdict"] == "valid"
+
+
 async def test_could_not_check(verifier: Verifier) -> None:
     """A did:web whose server does not answer."""
     away = TestIssuer(slug="x", base_url="https://127.0.0.1:1")
