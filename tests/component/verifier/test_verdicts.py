@@ -21,7 +21,8 @@ def outcomes(found: dict[str, Any]) -> dict[str, str]:
 
 
 def code(found: dict[str, Any], step: str) -> str | None:
-    return next(check.get("code") for check in found["checks"] if check["step"] == step)
+    codes: list[str | None] = [check.get("code") for check in found["checks"] if check["step"] == step]
+    return codes[0]
 
 
 async def test_valid(verifier: Verifier, one: dict[str, Any], issuer: TestIssuer) -> None:
