@@ -12,7 +12,7 @@ from pydantic import Field, StrictBool
 from laurel.database import is_unavailable
 from laurel.security import Principal
 from laurel.web import Problem, create_app, json_response, not_found, requires
-from laurel_issuer import store_reports, store_status
+from laurel_issuer import shapes, store_reports, store_status
 from laurel_issuer.api_admin import admin_routes
 from laurel_issuer.domain import Action
 from laurel_issuer.edge import (
@@ -84,7 +84,7 @@ def create_api(desk: Desk) -> FastAPI:
 def _credential_routes(desk: Desk) -> APIRouter:
     router = APIRouter(prefix="/issuer/v1/credentials", tags=["credentials"])
 
-    @router.get("")
+    @router.get("", response_model=shapes.Page[shapes.Credential])
     async def list_credentials(
         caller: Reader,
         achievement_id: Filter = None,
@@ -103,7 +103,7 @@ def _credential_routes(desk: Desk) -> APIRouter:
         answer["items"] = [{name: item[name] for name in item if name != "seq"} for item in answer["items"]]
         return json_response(answer)
 
-    @router.get("/{credential_id}")
+    @router.get("/{credential_id}", response_model=shapes.FullCredential)
     async def get_credential(credential_id: str, caller: Reader) -> Response:
         """One credential: its exact document, its status, and how it came to that."""
         wanted = credential_id_in(credential_id)
@@ -120,7 +120,7 @@ def _credential_routes(desk: Desk) -> APIRouter:
         shown["status_changes"] = [dict(one) for one in history]
         return json_response({**shown, "document": msgspec.Raw(row["body"])})
 
-    @router.post("/status")
+    @router.post("/status", response_model=shapes.ChangeReport)
     async def change_by_query(body: StatusByQuery, caller: Writer) -> Response:
         """Revoke, suspend or reinstate all credentials that `where` names; each that cannot change is told.
 
@@ -149,7 +149,10 @@ def _credential_routes(desk: Desk) -> APIRouter:
                 }
             )
 
-        router.add_api_route(f"/{{credential_id}}/{action}", change, methods=["POST"], name=action, summary=summary)
+        router.add_api_route(
+            f"/{{credential_id}}/{action}", change, methods=["POST"], name=action, summary=summary,
+            response_model=shapes.Outcome,
+        )  # fmt: skip
 
     add_action("revoke", "Revoke a credential; final")
     add_action("suspend", "Suspend a credential until it is reinstated or revoked")
@@ -198,14 +201,14 @@ async def _change_all(desk: Desk, caller: Principal, body: StatusByQuery) -> dic
 def _report_routes(desk: Desk) -> APIRouter:
     router = APIRouter(prefix="/issuer/v1", tags=["reports"])
 
-    @router.get("/reports/reconcile")
+    @router.get("/reports/reconcile", response_model=shapes.Reconciliation)
     async def reconcile(caller: Reporter, course_run: Filter = None) -> Response:
         """Where every passed assessment stands that reached the issuer: issued, reserved, waiting or dead-lettered."""
         async with desk.database.transaction([caller.tenant_id]) as tx:
             counts = await store_reports.counts(tx, caller.tenant_id, course_run=course_run, consumer=GROUP)
         return json_response({"service": "issuer", "counts": counts})
 
-    @router.get("/reports/credentials")
+    @router.get("/reports/credentials", response_model=shapes.Page[UUID])
     async def issued(
         caller: Reporter, course_run: Filter = None, after: After = None, limit: ReportLimit = 1000
     ) -> Response:
@@ -218,7 +221,7 @@ def _report_routes(desk: Desk) -> APIRouter:
         rows = rows[:limit]
         return json_response({"items": [one for _, one in rows], "next": str(rows[-1][0]) if more else None})
 
-    @router.get("/dead-letters")
+    @router.get("/dead-letters", response_model=shapes.Page[shapes.DeadLetter])
     async def dead_letters(caller: Reporter, after: After = None, limit: Limit = 50) -> Response:
         """Events that could not be handled, and why."""
         async with desk.database.transaction([caller.tenant_id]) as tx:

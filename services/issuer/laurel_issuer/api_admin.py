@@ -20,7 +20,7 @@ from laurel.events import ApiKeyCreated, OrganisationCreated
 from laurel.ids import uuid7
 from laurel.security import SCOPES, NewApiKey, Principal, new_api_key, seal
 from laurel.web import FieldError, Problem, authenticate, json_response, not_found, requires
-from laurel_issuer import store, store_status
+from laurel_issuer import shapes, store, store_status
 from laurel_issuer.domain import IssuerProfile, probe_credential
 from laurel_issuer.edge import After, Body, Desk, Line, Moment, Slug, id_after, id_in, invalid, page
 from laurel_issuer.signing import KEY_PURPOSE
@@ -88,7 +88,13 @@ def _organisation_routes(router: APIRouter, desk: Desk) -> None:
         if given is None or not hmac.compare_digest(given.credentials.encode(), desk.operator_token.encode()):
             raise Problem(401, "unauthorized", "send the operator's token as Bearer", headers=headers)
 
-    @router.post("/organisations", status_code=201, tags=["organisations"], dependencies=[Depends(operator)])
+    @router.post(
+        "/organisations",
+        status_code=201,
+        tags=["organisations"],
+        dependencies=[Depends(operator)],
+        response_model=shapes.CreatedOrganisation,
+    )
     async def create_organisation(body: NewOrganisation) -> Response:
         """Create a tenant and its first API key, which has every scope. Only the operator may."""
         now = desk.clock()
@@ -106,7 +112,7 @@ def _organisation_routes(router: APIRouter, desk: Desk) -> None:
             201,
         )  # fmt: skip
 
-    @router.get("/organisation", tags=["organisations"])
+    @router.get("/organisation", tags=["organisations"], response_model=shapes.Organisation)
     async def organisation(caller: Caller) -> Response:
         """The caller's own organisation."""
         async with desk.database.transaction([caller.tenant_id]) as tx:
@@ -136,7 +142,7 @@ def _shown_once(made: NewApiKey, created: ApiKeyCreated) -> dict[str, Any]:
 
 
 def _api_key_routes(router: APIRouter, desk: Desk) -> None:
-    @router.post("/api-keys", status_code=201, tags=["api keys"])
+    @router.post("/api-keys", status_code=201, tags=["api keys"], response_model=shapes.CreatedApiKey)
     async def create_api_key(body: NewKey, caller: KeysWriter) -> Response:
         """Create an API key. `text` is shown this once."""
         scopes = tuple(sorted(set(body.scopes)))
@@ -153,7 +159,7 @@ def _api_key_routes(router: APIRouter, desk: Desk) -> None:
             await store.create_api_key(tx, created)
         return json_response(_shown_once(made, created), 201)
 
-    @router.get("/api-keys", tags=["api keys"])
+    @router.get("/api-keys", tags=["api keys"], response_model=shapes.Page[shapes.ApiKey])
     async def list_api_keys(caller: KeysWriter, after: After = None, limit: Limit = 50) -> Response:
         """The organisation's API keys, without their secrets."""
         async with desk.database.transaction([caller.tenant_id]) as tx:
@@ -173,7 +179,7 @@ def _api_key_routes(router: APIRouter, desk: Desk) -> None:
 
 
 def _profile_routes(router: APIRouter, desk: Desk) -> None:
-    @router.post("/profiles", status_code=201, tags=["profiles"])
+    @router.post("/profiles", status_code=201, tags=["profiles"], response_model=shapes.Profile)
     async def create_profile(body: NewProfile, caller: ProfilesWriter) -> Response:
         """Create an issuer profile with a did:web identifier. It can issue once it has a key."""
         profile = await _checked(body, _did(desk, body.slug), desk)
@@ -190,20 +196,20 @@ def _profile_routes(router: APIRouter, desk: Desk) -> None:
             ) from None
         return json_response(_shown(row), 201)
 
-    @router.get("/profiles", tags=["profiles"])
+    @router.get("/profiles", tags=["profiles"], response_model=shapes.Page[shapes.Profile])
     async def list_profiles(caller: Caller, after: After = None, limit: Limit = 50) -> Response:
         """The organisation's issuer profiles."""
         async with desk.database.transaction([caller.tenant_id]) as tx:
             rows = await store.profiles(tx, caller.tenant_id, after=id_after(after), limit=limit + 1)
         return json_response(page([_shown(row) for row in rows], limit, lambda row: row["profile_id"]))
 
-    @router.get("/profiles/{profile_id}", tags=["profiles"])
+    @router.get("/profiles/{profile_id}", tags=["profiles"], response_model=shapes.Profile)
     async def get_profile(profile_id: str, caller: Caller) -> Response:
         """One issuer profile."""
         async with desk.database.transaction([caller.tenant_id]) as tx:
             return json_response(_shown(await _own_profile(tx, profile_id)))
 
-    @router.put("/profiles/{profile_id}", tags=["profiles"])
+    @router.put("/profiles/{profile_id}", tags=["profiles"], response_model=shapes.Profile)
     async def change_profile(profile_id: str, body: ProfileBody, caller: ProfilesWriter) -> Response:
         """Replace what a profile says. Slug and DID stay; credentials issued before keep what they say."""
         async with desk.database.transaction([caller.tenant_id]) as tx:
@@ -264,7 +270,7 @@ def _shown(row: store.Row) -> dict[str, Any]:
 
 
 def _signing_key_routes(router: APIRouter, desk: Desk) -> None:
-    @router.post("/profiles/{profile_id}/keys", status_code=201, tags=["profiles"])
+    @router.post("/profiles/{profile_id}/keys", status_code=201, tags=["profiles"], response_model=shapes.SigningKey)
     async def rotate(profile_id: str, caller: ProfilesWriter) -> Response:
         """Make a new signing key. The one before is retired: it stays in the DID document, so old badges verify."""
         now, key_id, seed = desk.clock(), uuid7(), os.urandom(32)
@@ -285,7 +291,7 @@ def _signing_key_routes(router: APIRouter, desk: Desk) -> None:
             201,
         )  # fmt: skip
 
-    @router.get("/profiles/{profile_id}/keys", tags=["profiles"])
+    @router.get("/profiles/{profile_id}/keys", tags=["profiles"], response_model=shapes.Page[shapes.SigningKey])
     async def list_signing_keys(profile_id: str, caller: Caller) -> Response:
         """The profile's keys, oldest first; never their secrets."""
         async with desk.database.transaction([caller.tenant_id]) as tx:
@@ -293,7 +299,9 @@ def _signing_key_routes(router: APIRouter, desk: Desk) -> None:
             keys = await store.signing_keys(tx, row["profile_id"])
         return json_response({"items": [dict(key) for key in keys], "next": None})
 
-    @router.post("/profiles/{profile_id}/keys/{key_id}/compromise", tags=["profiles"])
+    @router.post(
+        "/profiles/{profile_id}/keys/{key_id}/compromise", tags=["profiles"], response_model=shapes.Compromised
+    )
     async def compromise(profile_id: str, key_id: str, caller: ProfilesWriter) -> Response:
         """Take a key out of the DID document: everything it signed stops verifying, at once. Cannot be undone."""
         now = desk.clock()

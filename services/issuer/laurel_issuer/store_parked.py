@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -18,7 +19,7 @@ async def park(tx: Transaction, waiting: Sequence[tuple[Delivered, str]], now: d
     """Keep events until what they wait for is there; the partition goes on. Parked again only changes the reason."""
     if not waiting:
         return
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for delivered, reason in waiting:
         event, message = delivered.event, delivered.message
         assert isinstance(event, AssessmentPassed)
@@ -29,6 +30,7 @@ async def park(tx: Transaction, waiting: Sequence[tuple[Delivered, str]], now: d
                 msgspec.msgpack.encode(message.headers), message.timestamp_ms, now,
             )
         )  # fmt: skip
+    rows.sort(key=lambda row: row[0])  # members that park the same events wait for one another, not crosswise
     await tx.executemany(
         """
         INSERT INTO parked (credential_id, tenant_id, achievement_id, achievement_version, course_run, reason, topic,
@@ -36,7 +38,7 @@ async def park(tx: Transaction, waiting: Sequence[tuple[Delivered, str]], now: d
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
         ON CONFLICT (credential_id) DO UPDATE SET reason = excluded.reason
         """,
-        sorted(rows, key=lambda row: row[0]),
+        rows,
     )
     # What they wait for may have come in while this transaction was open.
     await tx.execute("SELECT pg_notify(current_schema() || '_parked', '')")

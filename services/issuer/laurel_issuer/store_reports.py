@@ -60,10 +60,12 @@ async def counts(tx: Transaction, tenant_id: str, *, course_run: str | None, con
             (SELECT count(*) FROM credentials WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2)
                 AND status = 'suspended') AS suspended,
             (SELECT count(*) FROM intents i WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2)
-                AND NOT EXISTS (SELECT 1 FROM credentials c WHERE c.credential_id = i.credential_id)) AS reserved,
+                AND NOT EXISTS (SELECT 1 FROM credentials c WHERE c.credential_id = i.credential_id)
+                AND NOT EXISTS (SELECT 1 FROM dead_letters d WHERE d.tenant_id = i.tenant_id AND d.consumer = $3
+                    AND d.redriven_at IS NULL AND d.key = convert_to(i.credential_id::text, 'UTF8'))) AS reserved,
             (SELECT count(*) FROM outbox WHERE tenant_id = $1 AND $2::text IS NULL) AS unsent
         """,
-        tenant_id, course_run,
+        tenant_id, course_run, consumer,
     )  # fmt: skip
     assert row is not None
     dead = await tx.fetch(
@@ -94,8 +96,8 @@ def _course_run(value: bytes) -> str | None:
 async def dead_letters(tx: Transaction, tenant_id: str, *, after: int, limit: int) -> list[dict[str, Any]]:
     """The tenant's dead letters, oldest first, without their contents."""
     rows = await tx.fetch(
-        'SELECT id, consumer, topic, partition, "offset", event_type, code, detail, died_at, redriven_at '
+        'SELECT id, consumer, topic, partition, "offset", key, event_type, code, detail, died_at, redriven_at '
         "FROM dead_letters WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3",
         tenant_id, after, limit,
     )  # fmt: skip
-    return [dict(row) for row in rows]
+    return [{**dict(row), "key": row["key"].decode("utf-8", "backslashreplace")} for row in rows]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from uuid import UUID
 
 import httpx
+from pydantic import BaseModel
 
 from laurel.events import ApiKeyCreated, ApiKeyRevoked, OrganisationCreated
 from laurel.security import SCOPES
+from laurel_issuer import shapes
 from tests.component.issuer.kit import BASE_URL, OPERATOR, Issuer, Tenant, passed_of
 
 V1 = "/issuer/v1"
@@ -294,3 +297,43 @@ async def test_the_docs_name_every_route(issuer: Issuer) -> None:
     for path in ("/organisations", "/profiles/{profile_id}/keys", "/credentials/{credential_id}/revoke"):
         assert f"{V1}{path}" in paths
     assert "/status/{list_id}" in paths
+
+
+async def test_answers_have_the_documented_shapes(issuer: Issuer) -> None:
+    tenant = await issuer.tenant()
+    profile = await issuer.profile(tenant)
+    achievement = await issuer.achievement(tenant, profile["profile_id"])
+    passed = passed_of(achievement, 1)
+    unfit = passed_of(achievement, 2, evidence=("no address",))
+    waiting = passed_of(achievement, 3, achievement_version=2)
+    await issuer.process([passed, unfit, waiting])
+    keys = f"/profiles/{profile['profile_id']}/keys"
+    credential = f"/credentials/{passed.credential_id}"
+    change = {"reason": "a reason"}
+    query = {**change, "action": "suspend", "where": {"credential_ids": [passed.credential_id]}}
+    await issuer.post(tenant, f"{V1}{credential}/suspend", change)
+    new = {"slug": "new", "name": "New", "url": "https://new.example"}
+    calls: list[tuple[str, str, Any, type[BaseModel]]] = [
+        ("GET", "/organisation", None, shapes.Organisation),
+        ("POST", "/api-keys", {"label": "k", "scopes": ["keys:write"]}, shapes.CreatedApiKey),
+        ("GET", "/api-keys", None, shapes.Page[shapes.ApiKey]),
+        ("POST", "/profiles", new, shapes.Profile),
+        ("GET", "/profiles", None, shapes.Page[shapes.Profile]),
+        ("GET", f"/profiles/{profile['profile_id']}", None, shapes.Profile),
+        ("PUT", f"/profiles/{profile['profile_id']}", {"name": "N", "url": "https://n.example"}, shapes.Profile),
+        ("POST", keys, None, shapes.SigningKey),
+        ("GET", keys, None, shapes.Page[shapes.SigningKey]),
+        ("GET", "/credentials", None, shapes.Page[shapes.Credential]),
+        ("GET", credential, None, shapes.FullCredential),
+        ("POST", f"{credential}/revoke", change, shapes.Outcome),
+        ("POST", "/credentials/status", query, shapes.ChangeReport),
+        ("GET", "/reports/reconcile", None, shapes.Reconciliation),
+        ("GET", "/reports/credentials", None, shapes.Page[UUID]),
+        ("GET", "/dead-letters", None, shapes.Page[shapes.DeadLetter]),
+    ]
+    for method, path, body, shape in calls:
+        answer = await issuer.http.request(method, V1 + path, json=body, headers=tenant.headers)
+        assert answer.is_success, (path, answer.text)
+        shape.model_validate_json(answer.content)
+    counts = (await issuer.get(tenant, f"{V1}/reports/reconcile"))["counts"]
+    assert [counts[name] for name in ("issued", "revoked", "waiting", "dead_lettered")] == [1, 1, 1, 1]

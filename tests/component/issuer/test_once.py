@@ -15,6 +15,7 @@ from laurel.bus import Message
 from laurel.credential import proofs
 from laurel.errors import Stuck
 from laurel.events import AchievementPublished, CredentialIssued, Recipient
+from laurel_issuer import store_issuance
 from laurel_issuer.domain import Inconsistent
 from tests.component.issuer.kit import Clock, Issuer, Tenant, opened, passed_of, secret
 
@@ -194,7 +195,7 @@ async def test_what_lint_refuses_becomes_a_dead_letter_and_the_rest_goes_on(issu
     await issuer.process([*good[:5], bad, *good[5:]])
     assert set(await bodies(issuer)) == {event.credential_id for event in good}
     (letter,) = (await issuer.get(tenant, "/issuer/v1/dead-letters"))["items"]
-    assert letter["code"] == "lint_failed"
+    assert (letter["code"], letter["key"]) == ("lint_failed", bad.credential_id)
     assert "identity" in letter["detail"]
     assert "not a hash" not in letter["detail"]  # personal data stays out of operators' screens
     assert await issuer.sql("SELECT * FROM intents") == []
@@ -213,6 +214,28 @@ async def test_a_parked_event_that_lint_refuses_is_not_tried_for_ever(issuer: Is
     await issuer.work("parked")
     assert await issuer.sql("SELECT * FROM parked") == []
     assert len(await issuer.sql("SELECT * FROM dead_letters")) == 1
+
+
+async def test_a_record_that_the_handler_fails_on_is_dead_and_no_longer_reserved(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant, achievement = await ready(issuer)
+    events = [passed_of(achievement, n) for n in range(8)]
+    poison = events[3].credential_id
+    honest = store_issuance.finish
+
+    async def fails(tx: Any, made: Any) -> Any:
+        if any(intent.credential_id == poison for intent, *_ in made):
+            raise ZeroDivisionError("a bug of ours")
+        return await honest(tx, made)
+
+    monkeypatch.setattr(store_issuance, "finish", fails)
+    await issuer.process(events)
+    assert set(await bodies(issuer)) == {event.credential_id for event in events} - {poison}
+    counts = (await issuer.get(tenant, "/issuer/v1/reports/reconcile"))["counts"]
+    assert [counts[name] for name in ("issued", "dead_lettered", "reserved", "waiting")] == [7, 1, 0, 0]
+    (letter,) = (await issuer.get(tenant, "/issuer/v1/dead-letters"))["items"]
+    assert (letter["code"], letter["key"]) == ("handler_error", poison)
 
 
 async def test_a_malformed_credential_id_is_refused(issuer: Issuer) -> None:

@@ -15,7 +15,7 @@ from laurel import envelope
 from laurel.credential import proofs, status
 from laurel.credential.did import find_verification_method
 from laurel.events import AchievementPublished, AssessmentPassed, CredentialStatusChanged
-from laurel_issuer import store_issuance
+from laurel_issuer import store_issuance, store_status
 from laurel_issuer.store_issuance import Terms
 from tests.component.issuer.kit import BASE_URL, Clock, Issuer, Tenant, opened, passed_of
 
@@ -196,6 +196,32 @@ async def test_change_by_query_tells_every_refusal_and_can_be_sent_again(issuer:
     assert (await issuer.post(tenant, f"{CREDENTIALS}/status", some))["changed"] == 2
     none = {**query, "where": {"course_run": "2025-autumn"}}
     assert (await issuer.post(tenant, f"{CREDENTIALS}/status", none))["matched"] == 0
+
+
+async def test_a_change_by_query_that_breaks_off_says_how_far_it_came(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant, _, _ = await issued(issuer, 600)
+    honest, calls = store_status.change_status, 0
+
+    async def second_fails(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            await honest(*arguments, **named)
+            raise ConnectionError("the database is gone")
+        return await honest(*arguments, **named)
+
+    monkeypatch.setattr(store_status, "change_status", second_fails)
+    query = {"action": "revoke", "reason": "x", "where": {"course_run": "2026-spring"}}
+    broken = await issuer.post(tenant, f"{CREDENTIALS}/status", query, status=503)
+    assert broken["type"] == "urn:laurel:problem:broken_off"
+    assert "500 credentials were changed" in broken["detail"]
+    assert await issuer.sql("SELECT count(*) FROM credentials WHERE status = 'revoked'") == [(500,)]
+    assert len(await issuer.outbox(CredentialStatusChanged)) == 500
+    again = await issuer.post(tenant, f"{CREDENTIALS}/status", query)
+    assert (again["matched"], again["changed"], again["unchanged"]) == (600, 100, 500)
+    assert len(await issuer.outbox(CredentialStatusChanged)) == 600
 
 
 async def test_change_by_query_is_bounded_by_time_of_issue(issuer: Issuer) -> None:

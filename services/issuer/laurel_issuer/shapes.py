@@ -1,0 +1,193 @@
+"""What the API answers, as documented in its OpenAPI page. Tests hold the real answers against these."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+T = TypeVar("T")
+StatusWord = Literal["active", "suspended", "revoked"]
+
+
+class Shape(BaseModel):
+    """An answer; nothing is in it that is not named here."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Page(Shape, Generic[T]):
+    """A page of a list."""
+
+    items: list[T]
+    next: str | None = Field(description="Give it as `after` for the next page; null: this is the last.")
+
+
+class ApiKey(Shape):
+    """An API key, without its secret."""
+
+    key_id: str
+    scopes: list[str]
+    label: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class CreatedApiKey(Shape):
+    """An API key that was just made."""
+
+    key_id: str
+    text: str = Field(description="The key itself, shown this once: send it as `Authorization: Bearer …`.")
+    scopes: list[str]
+    label: str
+    created_at: datetime
+    expires_at: datetime | None
+
+
+class Organisation(Shape):
+    """A tenant."""
+
+    tenant_id: str
+    slug: str
+    name: str
+    created_at: datetime
+
+
+class CreatedOrganisation(Organisation):
+    """A tenant that was just made, with its first key."""
+
+    api_key: CreatedApiKey
+
+
+class Profile(Shape):
+    """An issuer profile. version: grows with every change of the profile or its keys."""
+
+    profile_id: str
+    slug: str
+    did: str
+    name: str
+    url: str
+    email: str | None
+    description: str | None
+    image: str | None
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class SigningKey(Shape):
+    """A signing key's public side."""
+
+    key_id: str
+    verification_method: str
+    public_key_multibase: str
+    state: Literal["active", "retired", "compromised"]
+    created_at: datetime
+    ended_at: datetime | None
+
+
+class Compromised(Shape):
+    """A key that was taken out."""
+
+    key_id: str
+    state: Literal["compromised"]
+
+
+class Credential(Shape):
+    """A credential, without its document."""
+
+    credential_id: UUID
+    achievement_id: str
+    achievement_version: int
+    profile_id: str
+    course_run: str | None
+    status: StatusWord
+    status_reason: str | None
+    status_version: int
+    status_changed_at: datetime | None
+    issued_at: datetime
+    valid_until: datetime | None
+
+
+class Change(Shape):
+    """One change of status. key_id: the API key that asked for it."""
+
+    version: int
+    status: StatusWord
+    reason: str
+    key_id: str
+    changed_at: datetime
+
+
+class FullCredential(Credential):
+    """A credential with its exact document and its history."""
+
+    result_id: str
+    status_changes: list[Change]
+    document: dict[str, Any]
+
+
+class Outcome(Shape):
+    """The status after the call. changed: false when it was so already."""
+
+    credential_id: UUID
+    status: StatusWord
+    version: int
+    changed: bool
+
+
+class Refused(Shape):
+    """A credential whose status cannot change like this."""
+
+    credential_id: UUID
+    code: str
+    detail: str
+
+
+class ChangeReport(Shape):
+    """What a change by query came to; matched = changed + unchanged + refused_total."""
+
+    matched: int
+    changed: int
+    unchanged: int
+    refused: list[Refused] = Field(description="The first 10,000 of them.")
+    refused_total: int
+
+
+class Counts(Shape):
+    """Passed assessments that reached the issuer: issued + reserved + waiting + dead_lettered."""
+
+    issued: int
+    revoked: int = Field(description="Among the issued.")
+    suspended: int = Field(description="Among the issued.")
+    reserved: int = Field(description="Reserved and not yet finished.")
+    waiting: int = Field(description="Parked until their achievement, profile or key is there.")
+    waiting_for: dict[str, int]
+    dead_lettered: int
+    unsent: int = Field(description="Events in the outbox, of all course runs; 0 when asked for one run.")
+
+
+class Reconciliation(Shape):
+    """Where everything stands."""
+
+    service: Literal["issuer"]
+    counts: Counts
+
+
+class DeadLetter(Shape):
+    """An event that could not be handled."""
+
+    id: int
+    consumer: str
+    topic: str
+    partition: int
+    offset: int
+    key: str = Field(description="The record's key: for passed assessments the credential id.")
+    event_type: str | None
+    code: str
+    detail: str
+    died_at: datetime
+    redriven_at: datetime | None
