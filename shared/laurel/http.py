@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any, Self
 
 import aiohttp
@@ -165,6 +166,8 @@ class GuardedClient:
         # They differ in what they may reach: plain http goes to allowed networks alone, unless a call says otherwise.
         self._any: _Session | None = None
         self._inside: _Session | None = None
+        # What needs no lookup is decided once for a URL: a worker posts to the same few again and again.
+        self._prepared = lru_cache(maxsize=4096)(self._prepare)
 
     async def __aenter__(self) -> Self:
         resolve = self._resolve
@@ -183,13 +186,14 @@ class GuardedClient:
             if session is not None:
                 await session.close()
         self._any = self._inside = None
+        self._prepared.cache_clear()
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def check(self, url: str, *, allow_http: bool = False) -> str:
         """Everything that a request would be refused for, without sending one (steps 1 and 2). Returns the URL as it
         will be asked. Raises FetchRefused; FetchFailed where the name cannot be resolved now."""
-        parsed, session = self._prepare(url, allow_http)
+        parsed, session = self._prepared(url, allow_http)
         with _failures(parsed):
             async with asyncio.timeout(self._total_timeout):
                 host, port = parsed.raw_host, parsed.port
@@ -201,7 +205,7 @@ class GuardedClient:
 
     async def get(self, url: str, *, accept: str, allow_http: bool = False) -> Fetched:
         """Fetch a small document. Raises FetchRefused, FetchFailed."""
-        parsed, session = self._prepare(url, allow_http)
+        parsed, session = self._prepared(url, allow_http)
         headers = {"Accept": accept, "Accept-Encoding": "gzip"}
         with _failures(parsed):
             async with (
@@ -217,7 +221,7 @@ class GuardedClient:
 
     async def post(self, url: str, *, body: bytes, headers: Mapping[str, str], allow_http: bool = False) -> Posted:
         """Send a body once: no attempt is repeated here. Raises FetchRefused, FetchFailed."""
-        parsed, session = self._prepare(url, allow_http)
+        parsed, session = self._prepared(url, allow_http)
         with _failures(parsed):
             async with (
                 asyncio.timeout(self._total_timeout),

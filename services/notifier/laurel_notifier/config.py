@@ -41,6 +41,11 @@ class Settings(SharedSettings):
     )
     endpoints_per_tenant: int = Field(default=50, ge=1, description="Webhook endpoints that an organisation may have.")
 
+    @field_validator("smtp_url", mode="before")
+    @classmethod
+    def _no_server(cls, value: object) -> object:
+        return None if value == "" else value  # as compose files pass what is not set
+
     @field_validator("allow_networks")
     @classmethod
     def _networks(cls, value: str) -> str:

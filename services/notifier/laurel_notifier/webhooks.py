@@ -40,9 +40,11 @@ log = structlog.get_logger()
 
 SECRET_PURPOSE = "webhook-secret"  # noqa: S105 - a purpose, not a secret
 _POLL_S = 0.5
-_LINGER_S = 0.01  # outcomes wait this long for company: one transaction for many
+_LINGER_S = 0.03  # outcomes wait this long for company: one transaction for many
 _SETTLE_MOST = 500
 _WINDOW_MOST = 512
+_START = 4  # requests at a time for an endpoint that we know nothing about yet
+_HELD_MOST = 16  # deliveries taken in advance, in multiples of what may run at a time: lanes that hang fill up too
 _STOP_S = 10.0
 
 
@@ -85,6 +87,7 @@ class DeliveryWorker:
         self._client = client
         self._concurrency = concurrency
         self._per_endpoint = concurrency_per_endpoint
+        self._start_with = min(_START, concurrency_per_endpoint)
         self._lease_for = timedelta(seconds=lease_s)
         self._needs_s = needs_s  # of a lease, to start a request: what is taken too long ago is left to expire
         self._clock = clock
@@ -148,28 +151,28 @@ class DeliveryWorker:
 
     async def _take(self) -> int:
         held = sum(len(lane.waiting) + lane.running for lane in self._lanes.values())
-        room = max(0, 2 * self._concurrency - held)
-        if room == 0:
+        room = min(2 * self._concurrency, _HELD_MOST * self._concurrency - held)
+        if room <= 0:
             return 0
         rooms = {endpoint: lane.room for endpoint, lane in self._lanes.items()}
         async with self._database.transaction() as tx:
             due = await queue.take_due(
                 tx, lease=self._lease, lease_for=self._lease_for, room=room, rooms=rooms,
-                default_room=2 * self._per_endpoint,
+                default_room=2 * self._start_with,
             )  # fmt: skip
         now = monotonic()
         counts: dict[UUID, int] = {}
         for one in due:
             lane = self._lanes.get(one.endpoint_id)
             if lane is None:
-                lane = self._lanes[one.endpoint_id] = _Lane(self._per_endpoint, 2 * self._per_endpoint)
+                lane = self._lanes[one.endpoint_id] = _Lane(self._start_with, 2 * self._start_with)
             lane.waiting.append(one)
             counts[one.endpoint_id] = counts.get(one.endpoint_id, 0) + 1
         for endpoint, count in counts.items():
             lane = self._lanes[endpoint]
             lane.filled_at = now
             # More may be due for it than we took: look again as soon as it runs dry.
-            lane.was_full = len(due) == room or count >= rooms.get(endpoint, 2 * self._per_endpoint)
+            lane.was_full = len(due) == room or count >= rooms.get(endpoint, 2 * self._start_with)
         for endpoint in [one for one, lane in self._lanes.items() if not lane.waiting and not lane.running]:
             if endpoint not in counts and self._lanes[endpoint].filled_at < now - 60:
                 del self._lanes[endpoint]

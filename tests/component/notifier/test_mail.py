@@ -13,7 +13,17 @@ import pytest
 
 from laurel.errors import ConfigurationError
 from laurel_notifier.mail import MailServer
-from tests.component.notifier.kit import Mailbox, Notifier, contact, credential_id, issued, opened, running, until
+from tests.component.notifier.kit import (
+    Mailbox,
+    Notifier,
+    contact,
+    credential_id,
+    issued,
+    opened,
+    running,
+    settings,
+    until,
+)
 
 
 @pytest.fixture
@@ -270,6 +280,10 @@ def test_a_mail_servers_url_is_read(url: str, expected: tuple[str, int, str | No
     server = MailServer.parse(url)
     assert (server.host, server.port, server.username, server.tls, server.start_tls) == expected
     assert "p%3A" not in repr(server)
+
+
+def test_an_empty_url_is_no_mail_server() -> None:
+    assert settings("postgres://x", smtp_url="").smtp_url is None
 
 
 @pytest.mark.parametrize("url", ["http://mail.example", "smtp://", "mail.example:25", "smtp://x:99999", ""])

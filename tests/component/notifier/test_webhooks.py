@@ -10,10 +10,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from laurel.bus import Message
+from laurel.envelope import Delivered
+from laurel.errors import NotNow, Reject
 from laurel.telemetry import parse_traceparent
+from laurel_notifier import handlers
 from tests.component.notifier.kit import (
     ALL_TYPES,
     DOCUMENT,
+    ISSUED_AT,
     OTHER_TENANT,
     TRACE,
     Notifier,
@@ -28,6 +33,8 @@ from tests.component.notifier.kit import (
     running,
     until,
 )
+
+MESSAGE = Message("laurel.credential", 0, 0, b"k", b"{}", (), 0)
 
 
 def verified(received: Received, secret: str) -> dict[str, object]:
@@ -156,6 +163,16 @@ async def test_a_contact_that_cannot_be_opened_is_a_dead_letter_and_delays_nobod
     assert "LAUREL_CONTACT_KEY" in letter["detail"]
 
 
+async def test_a_wrong_key_stops_the_consumer_and_buries_nothing(notifier: Notifier) -> None:
+    wrong = handlers.Notify(contact_key=bytes(32), base_url="https://badges.example", mail=True)
+    events = [Delivered(MESSAGE, issued(number), "e", ISSUED_AT, None) for number in range(10)]
+    with pytest.raises(NotNow, match="LAUREL_CONTACT_KEY"):
+        await wrong.prepare(events)
+    with pytest.raises(Reject) as rejected:
+        await wrong.prepare(events[:3])
+    assert rejected.value.delivered is events[0]
+
+
 # --- failures -----------------------------------------------------------------------------------------------
 
 
@@ -271,18 +288,19 @@ async def test_after_three_days_a_delivery_has_failed_with_its_reason_and_a_pers
 
 
 async def test_endpoints_that_hang_delay_nobody_else(notifier: Notifier, sink: Sink) -> None:
-    for number in range(4):
+    for number in range(20):
         await notifier.endpoint(f"{sink.base}/hangs{number}")
         sink.behaviour[f"hangs{number}"] = hangs
     await notifier.endpoint(f"{sink.base}/quick")
     await notifier.take_in(*(issued(number) for number in range(300)))
-    async with notifier.own_worker(total_timeout=600.0, lease_s=3600.0) as worker:
+    async with notifier.own_worker(total_timeout=600.0, lease_s=3600.0, concurrency=100) as worker:
         stop = asyncio.Event()
         task = asyncio.create_task(worker.run(stop))
         await until(lambda: len(sink.at("quick")) == 300)
         # All of it arrived while the others still hold their first requests.
-        for number in range(4):
-            assert sink.in_flight[f"hangs{number}"] == len(sink.at(f"hangs{number}")) == 16
+        for number in range(20):
+            assert sink.in_flight[f"hangs{number}"] == len(sink.at(f"hangs{number}")) == 4
+        assert sink.most_in_flight["quick"] <= 16
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
