@@ -88,6 +88,10 @@ transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=4
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
+# Small segments (1 MiB is the least allowed) are compacted soon, so that the group coordinator loads quickly. Kafka 4.3.1 can lose a group's
+# coordinator for good ("out of sync with the underlying log") when leadership changes while it loads, which is what
+# happens in a restart after kill -9; then only another restart helps.
+offsets.topic.segment.bytes=1048576
 # No wait for more members, and a crashed broker is let in again after 4 s instead of 9.
 group.initial.rebalance.delay.ms=0
 broker.session.timeout.ms=4000
