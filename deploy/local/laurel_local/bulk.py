@@ -25,7 +25,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from laurel_assessment.import_store import Form
 from laurel_assessment.import_worker import read_record
 from laurel_assessment.records import CsvRecords, Lines, Record, Splitter
-from laurel_assessment.rows import Defaults, achievement_id, read_header
+from laurel_assessment.rows import Defaults, achievement_id, column_of, read_header
 from laurel_local.client import Client, Refused
 from laurel_local.console import Output
 from laurel_local.exits import Exit, Failure
@@ -115,7 +115,8 @@ class ResultsFile:
     def refusals(self, record: Record, now: datetime) -> list[Refusal]:
         """What is wrong with a row, by the server's own rules; [] for a good one."""
         arrival = read_record(record, self._form, self._defaults, now)
-        return [Refusal(record.line, one.field, one.code, one.detail, arrival.shown) for one in arrival.findings]
+        findings = [column_of(one) for one in arrival.findings] if self.is_csv else arrival.findings
+        return [Refusal(record.line, one.field, one.code, one.detail, arrival.shown) for one in findings]
 
     def parts(self, now: datetime) -> Iterator[Part]:
         """The good rows, in parts. Cut by good rows alone, so that the same file always gives the same parts."""

@@ -12,8 +12,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.table import Table
-
 from laurel.migrate import SERVICES
 from laurel_local.client import Client
 from laurel_local.console import Output
@@ -141,7 +139,8 @@ async def run(client: Client, course_run: str | None, output: Output) -> Exit:
         found = await reconcile(client, course_run)
     output.result(found.as_json())
     if not output.as_json:
-        output.out.print(_table(found))
+        for number, word in _lines(found):
+            output.out.print(f"{number:>12,}  {word}")
         for name, ids in vars(found.differences).items():
             if ids:
                 output.out.print(f"{name.replace('_', ' ')}: {len(ids)}")
@@ -152,18 +151,11 @@ async def run(client: Client, course_run: str | None, output: Output) -> Exit:
     return Exit.NO if found.unaccounted else Exit.OK
 
 
-def _table(found: Reconciliation) -> Table:
-    table = Table(box=None, show_header=False)
-    table.add_column(justify="right")
-    table.add_column()
-    rows = (
+def _lines(found: Reconciliation) -> list[tuple[int, str]]:
+    return [
         (found.accepted, "accepted"), (found.issued, "issued"), (found.not_passed, "not passed"),
         (found.duplicate, "duplicate"), (found.rejected, "rejected"), (found.dead_lettered, "dead lettered"),
         (found.waiting, "waiting to be decided"), (found.indexed, "indexed"),
-    )  # fmt: skip
-    for number, word in rows:
-        table.add_row(f"{number:,}", word)
-    for state, number in sorted(found.deliveries.items()):
-        table.add_row(f"{number:,}", f"deliveries {state}")
-    table.add_row(f"{found.unaccounted:,}", "unaccounted")
-    return table
+        *((number, f"deliveries {state}") for state, number in sorted(found.deliveries.items())),
+        (found.unaccounted, "unaccounted"),
+    ]  # fmt: skip

@@ -65,10 +65,11 @@ def open_service(service: str, settings: Settings, bus: Bus) -> contextlib.Abstr
 def choose_port(state: State, wanted: int | None, host: str) -> int:
     """The port to serve on: the one asked for, else the one that this state folder's badges name, else a free one.
 
-    A badge carries its own address, so a state folder keeps its port.
+    A badge carries its own address, so a state folder keeps its port. wanted: 0 for any free one, None for 8080 or the
+    next free one.
     """
     kept = state.read("state.json").get("port")
-    if wanted is None and isinstance(kept, int):
+    if not wanted and isinstance(kept, int):
         if not _free(host, kept):
             raise Failure(
                 f"port {kept} is taken, and the badges of {state.folder} name it in their addresses",

@@ -75,6 +75,7 @@ async def run_demo(
             if not leave:
                 output.note("Ctrl-C stops it; the next run continues from here.")
                 await stop.wait()
+                output.note("Stopping; Ctrl-C again ends at once.")
             return Exit.OK if document["unaccounted"] == 0 else Exit.NO
     finally:
         mailbox.stop()

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from rich.table import Table
-
 from laurel.ids import uuid7
 from laurel_local.client import Client, Refused
 from laurel_local.console import Output
@@ -148,9 +146,6 @@ def show(found: dict[str, Any], output: Output) -> None:
     """The same for people."""
     console = output.out
     console.print()
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(justify="right", style="bold")
-    table.add_column()
     reasons = ", ".join(f"{count} {code}" for code, count in found["rejected_for"].items())
     rows: list[tuple[str, str]] = [
         (_number(found["accepted"]), "accepted" + (f" ({found['new']:,} in this run)" if found["new"] else "")),
@@ -169,8 +164,7 @@ def show(found: dict[str, Any], output: Output) -> None:
         sample = f"from pass to verifiable (of {found['latency_sample']} passes)"
         rows.append((f"{found['p50_ms']:,.0f} / {found['p99_ms']:,.0f} ms", f"p50 / p99 {sample}"))
     for number, word in rows:
-        table.add_row(number, word)
-    console.print(table)
+        console.print(f"[bold]{number:>18}[/]  {word}")
     if not found["new"]:
         console.print(
             "Nothing new: these results were taken in by an earlier run, and sending them again changed nothing."

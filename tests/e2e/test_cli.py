@@ -1,0 +1,221 @@
+"""The `laurel` command at its edges: exit codes, --json, no traceback; and a bulk upload killed in the middle."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from laurel_local.exits import MEANINGS, Exit
+from tests.e2e.test_demo import environment, laurel
+
+ROWS = 25_000
+
+
+def test_help_lists_the_commands_and_the_exit_codes() -> None:
+    done = laurel("--help")
+    assert done.returncode == 0
+    for word in ("up", "demo", "serve", "migrate", "issue", "verify", "reconcile", "status", "doctor"):
+        assert f" {word} " in done.stdout
+    assert all(str(int(code)) in done.stdout for code in MEANINGS)
+    assert set(MEANINGS) == set(Exit)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        (["nonsense"], 2, "nonsense"),
+        (["demo", "--learners", "0"], 2, "learners"),
+        (["serve", "nobody"], 2, "assessment, issuer"),
+        (["serve", "issuer"], 2, "LAUREL_BUS_URL"),
+        (["migrate"], 2, "LAUREL_ADMIN_DATABASE_URL"),
+        (["migrate", "--database", "postgresql://postgres@127.0.0.1:1/laurel"], 3, "cannot be reached"),
+        (["topics", "--bus", "amqp://x"], 2, "amqp"),
+        (["verify", "no-such-file.json"], 2, "no-such-file.json"),
+        (["verify", "http://127.0.0.1:1/x"], 3, "cannot be fetched"),
+        (["reconcile", "--url", "http://127.0.0.1:1"], 3, "does not answer"),
+        (["reconcile", "--url", "ftp://x"], 2, "https://"),
+        (["issue", "bulk", "no-such-file.csv", "--url", "http://127.0.0.1:1"], 2, "no-such-file.csv"),
+        (["status"], 2, "laurel up"),
+    ],
+)  # fmt: skip
+def test_errors_are_messages_with_a_code(arguments: list[str], code: int, word: str, tmp_path: Path) -> None:
+    done = laurel(*arguments, cwd=tmp_path)
+    said = done.stdout + done.stderr
+    assert done.returncode == code, said
+    assert word in said
+    assert "Traceback" not in said
+    assert "\x1b" not in said
+    if arguments[0] != "nonsense" and "--learners" not in arguments:
+        as_json = laurel(*arguments, "--json", cwd=tmp_path) if arguments[0] != "serve" else None
+        if as_json is not None:
+            assert json.loads(as_json.stdout)["error"]["exit"] == code
+
+
+def test_secrets_are_new_each_time_and_fit_an_environment_file() -> None:
+    first, second = laurel("secrets").stdout, laurel("secrets").stdout
+    names = [line.split("=", 1)[0] for line in first.splitlines()]
+    assert names == ["LAUREL_ID_KEY", "LAUREL_CONTACT_KEY", "LAUREL_KEK", "LAUREL_OPERATOR_TOKEN"]
+    assert not set(first.splitlines()) & set(second.splitlines())
+
+
+def test_doctor_says_what_it_finds(tmp_path: Path) -> None:
+    done = laurel("doctor", "--json", "--state", str(tmp_path))
+    found = {one["check"]: one for one in json.loads(done.stdout)["findings"]}
+    assert done.returncode == (1 if any(one["word"] == "wrong" for one in found.values()) else 0)
+    assert {"python", "packages", "postgres", "state", "disk", "port", "java", "mvn"} <= set(found)
+    assert found["postgres"]["word"] == "ok"
+    (tmp_path / "secrets.env").write_text("")
+    (tmp_path / "secrets.env").chmod(0o644)
+    worse = laurel("doctor", "--json", "--state", str(tmp_path))
+    (secret,) = [one for one in json.loads(worse.stdout)["findings"] if one["check"] == "secrets"]
+    assert worse.returncode == 1
+    assert secret["fix"].startswith("chmod 600")
+
+
+def test_a_taken_port_is_said(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = laurel("up", "--port", port, "--state", str(tmp_path / "state"), "--json")
+    assert done.returncode == 2
+    assert f"port {port} is taken" in json.loads(done.stdout)["error"]["detail"]
+
+
+# --- with a Laurel that is up -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """A Laurel that is up, with an organisation, a key and an achievement, in a folder with an awkward name."""
+    state = tmp_path_factory.mktemp("up") / (
+        "a folder, with blanks and a name that is too long for a socket " + "x" * 40
+    )
+    output = state.parent / "up.json"
+    with output.open("wb") as file, (state.parent / "up.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "laurel_local.cli", "up", "--json", "--port", "0", "--state", str(state)],
+            env=environment(), stdin=subprocess.DEVNULL, stdout=file, stderr=log,
+        )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 90
+        while not output.read_text().strip().endswith("}"):
+            assert process.poll() is None, (state.parent / "up.log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        yield organise(json.loads(output.read_text())["url"], state)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(40) == 0, (state.parent / "up.log").read_text()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait(20)
+
+
+def organise(url: str, state: Path) -> dict[str, Any]:
+    secrets = dict(line.split("=", 1) for line in (state / "secrets.env").read_text().splitlines() if line[0] != "#")
+
+    def post(path: str, key: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        deadline = time.monotonic() + 30
+        while True:
+            headers = {"Authorization": f"Bearer {key}"}
+            answer = httpx.post(url + path, headers=headers, json=body, timeout=30, trust_env=False)
+            if answer.status_code != 401 or time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+        assert answer.is_success, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    made = post("/issuer/v1/organisations", secrets["LAUREL_OPERATOR_TOKEN"], {"slug": "uni", "name": "Uni"})
+    key = made["api_key"]["text"]
+    profile = post("/issuer/v1/profiles", key, {"slug": "uni", "name": "Uni", "url": "https://uni.example.org"})
+    post(f"/issuer/v1/profiles/{profile['profile_id']}/keys", key)
+    achievement = post(
+        "/assessment/v1/achievements", key,
+        {
+            "profile_id": profile["profile_id"], "name": "Data", "description": "Reads data.",
+            "criteria": {"narrative": "60 points."}, "policy": {"minimum_score": 60},
+        },
+    )  # fmt: skip
+    return {"url": url, "key": key, "achievement": achievement["achievement_id"]}
+
+
+def bulk(up: dict[str, Any], file: Path, run: str, *more: str) -> list[str]:
+    return [
+        "issue", "bulk", str(file), "--url", up["url"], "--api-key", up["key"], "--achievement", up["achievement"],
+        "--course-run", run, "--json", *more,
+    ]  # fmt: skip
+
+
+def account(up: dict[str, Any], run: str) -> dict[str, Any]:
+    done = laurel("reconcile", "--url", up["url"], "--api-key", up["key"], "--course-run", run, "--json")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return {**found, "exit": done.returncode}
+
+
+@pytest.mark.timeout(420)
+def test_a_bulk_upload_killed_in_the_middle_is_sent_again_and_doubles_nothing(
+    up: dict[str, Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "cohort.csv"
+    rows = [f"k{n},k{n}@example.org,{90 if n % 250 == 0 else 10}" for n in range(ROWS)]
+    file.write_text("\n".join(["learner,email,score", *rows]) + "\n")
+    passing = len([row for row in rows if row.endswith(",90")])
+    headers = {"Authorization": f"Bearer {up['key']}"}
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "laurel_local.cli", *bulk(up, file, "killed")],
+        env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    imports: list[dict[str, Any]] = []
+    while not imports:  # the first part has arrived, the second has not
+        assert process.poll() is None, process.communicate()
+        answer = httpx.get(up["url"] + "/assessment/v1/results/imports", headers=headers, timeout=60, trust_env=False)
+        imports = [one for one in answer.json()["items"] if one["status"] != "receiving"]
+    process.kill()
+    process.communicate()
+    assert [one["rows"] for one in imports] == [20_000]
+
+    again = laurel(*bulk(up, file, "killed"))
+    assert again.returncode == 0, again.stdout + again.stderr
+    told = json.loads(again.stdout)
+    assert imports[0]["import_id"] in told["imports"], "what had arrived is recognised"
+    assert len(told["imports"]) == 2
+    assert (told["rows"], told["sent"], told["passed"], told["duplicate"]) == (ROWS, ROWS, passing, 0)
+
+    deadline = time.monotonic() + 60
+    while (found := account(up, "killed"))["unaccounted"]:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.5)
+    assert found["exit"] == 0
+    assert (found["accepted"], found["issued"], found["indexed"]) == (ROWS, passing, passing)
+    assert (found["duplicate"], found["rejected"]) == (0, 0)
+
+
+def test_refused_rows_end_in_a_file_and_code_4(up: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "few.csv"
+    file.write_text("learner,email,score\na,a@example.org,70\nb,nobody,70\na,a@example.org,75\n")
+    done = laurel(*bulk(up, file, "few"))
+    told = json.loads(done.stdout)
+    assert done.returncode == 4
+    assert (told["rows"], told["passed"], told["refused"]) == (3, 1, 2)
+    assert told["refused_for"] == {"not_an_email": 1, "conflicting_result": 1}
+    lines = [line.split(",")[0] for line in (tmp_path / "few.rejected.csv").read_text().splitlines()]
+    assert lines == ["line", "3", "4"], "by their line in the file, whoever refused them"
+
+
+def test_a_wrong_key_is_said(up: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "few.csv"
+    file.write_text("learner,email,score\na,a@example.org,70\n")
+    done = laurel(*bulk({**up, "key": "laurel_x"}, file, "few"))
+    assert done.returncode == 2
+    assert "--api-key" in json.loads(done.stdout)["error"]["fix"]

@@ -1,0 +1,172 @@
+"""`laurel issue bulk`, against a server that remembers: parts, keys, line numbers, and the list of what was refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from laurel_local import bulk, client
+from laurel_local.console import Output
+from laurel_local.exits import Exit, Failure
+from tests.conftest import ROOT
+
+ACHIEVEMENT = "01a20000-0000-7000-8000-000000000001"
+
+
+class Server:
+    """Takes uploads as the assessment service does: one import a key, the same answer for the same key and body."""
+
+    def __init__(self) -> None:
+        self.uploads: dict[str, bytes] = {}
+        self.requests = 0
+        self.in_flight = 0
+        self.rejects: Callable[[str], bool] = lambda line: False
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        if request.method == "POST":
+            self.requests += 1
+            if self.in_flight:
+                self.in_flight -= 1
+                return httpx.Response(409, json={"detail": "still under way"})
+            key, body = request.headers["idempotency-key"], request.read()
+            assert self.uploads.setdefault(key, body) == body, "a key stands for one body"
+            return httpx.Response(202, json={"import_id": key})
+        key = request.url.path.split("/")[5]
+        lines = self.uploads[key].decode().splitlines()
+        rejected = [n for n, line in enumerate(lines, 1) if self.rejects(line)]
+        if request.url.path.endswith("/rejections"):
+            error = {"field": "attempt", "code": "conflicting_result", "detail": "decided before"}
+            items = [{"line": n, **error, "errors": [error], "row": lines[n - 1]} for n in rejected]
+            return httpx.Response(200, json={"items": items, "next": None})
+        passed = len(lines) - len(rejected) - (lines[0].startswith("learner"))
+        counts = {"passed": passed, "not_passed": 0, "duplicate": 0, "rejected": len(rejected)}
+        return httpx.Response(200, json={"status": "done", **counts})
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Server:
+    made = Server()
+
+    def connected(self: client.Client, url: str, api_key: str = "") -> None:
+        self.url = url
+        self._http = httpx.AsyncClient(base_url=url, transport=httpx.MockTransport(made.answer))
+
+    monkeypatch.setattr(client.Client, "__init__", connected)
+    return made
+
+
+async def send(file: Path, *, dry_run: bool = False) -> Exit:
+    return await bulk.run(
+        file, url="http://laurel", api_key="k", achievement=ACHIEVEMENT, course_run="run-1", dry_run=dry_run,
+        output=Output(as_json=True),
+    )  # fmt: skip
+
+
+def cohort(file: Path, rows: int, *, bad: tuple[int, ...] = ()) -> Path:
+    lines = [f"l{n},{'nobody' if n in bad else f'l{n}@example.org'},{60 + n % 40}" for n in range(rows)]
+    file.write_text("\n".join(["learner,email,score", *lines]) + "\n")
+    return file
+
+
+def refused(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
+async def test_parts_and_their_keys(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "PART_ROWS", 4)
+    file = cohort(tmp_path / "c.csv", 10)
+    assert await send(file) is Exit.OK
+    assert [body.decode().count("\n") - 1 for body in server.uploads.values()] == [4, 4, 2]
+    assert all(body.startswith(b"learner,email,score\n") for body in server.uploads.values())
+    assert await send(file) is Exit.OK
+    assert (len(server.uploads), server.requests) == (3, 6), "sent again under the same keys"
+    cohort(file, 11)
+    assert await send(file) is Exit.OK
+    assert len(server.uploads) == 6, "another file has other keys"
+
+
+async def test_refused_rows_keep_their_line(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "PART_ROWS", 3)
+    server.rejects = lambda line: line.startswith("l6,")
+    file = cohort(tmp_path / "c.csv", 9, bad=(1, 4))
+    assert await send(file) is Exit.PARTIAL
+    told = json.loads(capsys.readouterr().out)
+    assert (told["rows"], told["sent"], told["passed"], told["refused"]) == (9, 7, 6, 3)
+    assert told["refused_for"] == {"not_an_email": 2, "conflicting_result": 1}
+    listed = refused(Path(told["refused_file"]))
+    assert [(row["line"], row["field"], row["code"]) for row in listed] == [
+        ("3", "email", "not_an_email"), ("6", "email", "not_an_email"), ("8", "attempt", "conflicting_result"),
+    ]  # fmt: skip
+    assert b"nobody" not in b"".join(server.uploads.values()), "what is known to be wrong is not sent"
+    cohort(file, 3)
+    assert await send(file) is Exit.OK
+    assert not (tmp_path / "c.rejected.csv").exists(), "a list of nothing would mislead"
+
+
+async def test_a_record_over_two_lines_keeps_the_count(server: Server, tmp_path: Path) -> None:
+    file = tmp_path / "c.csv"
+    file.write_text('learner,email,name\na,a@example.org,"two\nlines"\nb,b@example.org,B\nc,c@example.org,C\n')
+    server.rejects = lambda line: line.startswith("c,")
+    assert await send(file) is Exit.PARTIAL
+    listed = (tmp_path / "c.rejected.csv").read_text()
+    # The record of two lines holds a control character in a name, which is refused; C stands on line 5 of the file.
+    assert [line.split(",")[0] for line in listed.splitlines() if line[:1].isdigit()] == ["2", "5"]
+
+
+async def test_an_upload_still_under_way_is_waited_for(server: Server, tmp_path: Path) -> None:
+    server.in_flight = 2
+    assert await send(cohort(tmp_path / "c.csv", 2)) is Exit.OK
+    assert server.requests == 3
+
+
+async def test_a_dry_run_sends_nothing(server: Server, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "cohort.csv"
+    file.write_bytes((ROOT / "examples" / "cohort.csv").read_bytes())
+    assert await send(file, dry_run=True) is Exit.PARTIAL
+    told = json.loads(capsys.readouterr().out)
+    assert (told["rows"], told["refused"], told["sent"], server.requests) == (1315, 28, 0, 0)
+
+
+async def test_ndjson(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "cohort.ndjson"
+    file.write_bytes((ROOT / "examples" / "cohort.ndjson").read_bytes())
+    assert await send(file) is Exit.PARTIAL
+    told = json.loads(capsys.readouterr().out)
+    lines = file.read_text().splitlines()
+    assert (told["rows"], told["refused"], told["sent"]) == (len(lines), 2, len(lines) - 2)
+    listed = refused(tmp_path / "cohort.rejected.csv")
+    assert all(lines[int(row["line"]) - 1].strip() == row["row"] for row in listed)
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [("", "header"), ("name,age\nA,3\n", "unknown_column|known are"), ("learner,score\na,1\n", "email")],
+)
+async def test_a_header_that_cannot_be_used(server: Server, tmp_path: Path, content: str, word: str) -> None:
+    file = tmp_path / "c.csv"
+    file.write_text(content)
+    with pytest.raises(Failure, match=word) as caught:
+        await send(file)
+    assert caught.value.code is Exit.USAGE
+    assert server.requests == 0
+
+
+@pytest.mark.parametrize("row", ["=1+1,x", "+1", "@x", "-2", "\tx"])
+def test_rows_are_no_formulas(row: str) -> None:
+    assert bulk._harmless(row) == "'" + row
+
+
+def test_options_of_output(capsys: pytest.CaptureFixture[str]) -> None:
+    value: dict[str, Any] = {"name": "Ложка"}
+    Output(as_json=True).result(value)
+    Output(as_json=False).result(value)
+    assert json.loads(capsys.readouterr().out) == value

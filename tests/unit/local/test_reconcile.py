@@ -1,0 +1,82 @@
+"""Reconciliation compares ids, so that counts which agree by accident do not hide a loss."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import httpx
+
+from laurel_local.client import Client
+from laurel_local.reconcile import Reconciliation, reconcile
+
+A, B, C, D = (str(uuid.UUID(int=n)) for n in range(1, 5))
+
+
+class Services:
+    """Four services' reports, as HTTP answers. Each list comes in pages of two."""
+
+    def __init__(self, owed: list[str], issued: list[str], indexed: list[str], dead: list[dict[str, Any]] = ()) -> None:  # type: ignore[assignment]
+        self.lists = {"assessment": owed, "issuer": issued, "verifier": indexed}
+        self.dead = list(dead)
+        self.counts = {
+            "assessment": {
+                "accepted": len(owed) + 3, "passed": len(owed), "not_passed": 1, "duplicate": 1, "rejected": 1,
+                "waiting": 0,
+            },
+            "issuer": {"issued": len(issued)}, "verifier": {"indexed": len(indexed)}, "notifier": {},
+        }  # fmt: skip
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        _, service, _, kind, *rest = request.url.path.split("/")
+        if kind == "dead-letters":
+            items = [one for one in self.dead if one["service"] == service]
+            return httpx.Response(200, json={"items": items, "next": None})
+        if rest == ["reconcile"]:
+            return httpx.Response(200, json={"service": service, "counts": self.counts[service]})
+        if rest == ["deliveries"]:
+            items = [{"credential_id": one, "endpoint_id": "e", "state": "delivered"} for one in self.lists["issuer"]]
+            return httpx.Response(200, json={"items": items, "next": None})
+        ids, after = sorted(self.lists[service]), request.url.params.get("after", "")
+        page = [one for one in ids if one > after][:2]
+        return httpx.Response(200, json={"items": page, "next": page[-1] if len(page) == 2 else None})
+
+    async def reconcile(self) -> Reconciliation:
+        client = Client("http://laurel")
+        client._http = httpx.AsyncClient(base_url="http://laurel", transport=httpx.MockTransport(self.answer))
+        async with client:
+            return await reconcile(client)
+
+
+async def test_all_is_well() -> None:
+    found = await Services([A, B, C], [A, B, C], [A, B, C]).reconcile()
+    assert (found.unaccounted, found.issued, found.indexed, found.deliveries["delivered"]) == (0, 3, 3, 3)
+    assert found.accepted == found.issued + found.not_passed + found.duplicate + found.rejected
+
+
+async def test_equal_counts_hide_nothing() -> None:
+    found = await Services([A, B, C], [A, B, D], [A, B, D]).reconcile()
+    assert found.unaccounted == 2
+    as_json = found.as_json()["differences"]
+    assert as_json["owed_not_issued"] == {"count": 1, "credential_ids": [C]}
+    assert as_json["issued_not_owed"] == {"count": 1, "credential_ids": [D]}
+
+
+async def test_a_dead_letter_accounts_for_its_credential() -> None:
+    dead = [{"service": "issuer", "id": 1, "key": C, "code": "lint", "redriven_at": None}]
+    found = await Services([A, B, C], [A, B], [A, B], dead).reconcile()
+    assert (found.unaccounted, found.dead_lettered) == (0, 1)
+    redriven = [{**dead[0], "redriven_at": "2026-01-01T00:00:00Z"}]
+    assert (await Services([A, B, C], [A, B], [A, B], redriven).reconcile()).unaccounted == 1
+
+
+async def test_issued_and_not_indexed() -> None:
+    found = await Services([A, B], [A, B], [A]).reconcile()
+    assert found.unaccounted == 1
+    assert found.as_json()["differences"]["issued_not_indexed"]["credential_ids"] == [B]
+
+
+async def test_rows_that_are_not_decided_are_not_accounted_for() -> None:
+    services = Services([A], [A], [A])
+    services.counts["assessment"] |= {"accepted": 9, "waiting": 5}
+    assert (await services.reconcile()).unaccounted == 5
