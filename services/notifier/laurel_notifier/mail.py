@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
+import asyncpg
 import msgspec
 import structlog
 from aiosmtplib import SMTP
@@ -31,7 +32,7 @@ from laurel_notifier.domain import Contact
 from laurel_notifier.mail_text import Letters
 from laurel_notifier.mailbox import Mail, Sent
 from laurel_notifier.store import EMAILS_CHANNEL
-from laurel_notifier.waking import first, sleep, wake_on
+from laurel_notifier.waking import first, sleep
 
 log = structlog.get_logger()
 
@@ -39,7 +40,7 @@ _BATCH = 10  # mails a connection takes at a time: as many may be uncertain when
 _HOLD = timedelta(minutes=15)  # more than a batch can take with every step at its deadline
 _STEP_S = 20.0
 _POLL_S = 1.0
-_SWEEP_S = 30.0
+_SWEEP_S = 5.0
 
 _contact = msgspec.json.Decoder(Contact)
 _TROUBLE = (aiosmtplib.SMTPException, OSError, TimeoutError)
@@ -116,34 +117,39 @@ class MailWorker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send until `stop`."""
-        listening = asyncio.create_task(wake_on(self._database, EMAILS_CHANNEL, self._wake, stop))
-        pause, sweep_at, released = 0.1, 0.0, False
-        loop = asyncio.get_running_loop()
+        pause = 0.1
         try:
             while not stop.is_set():
-                self._wake.clear()
                 try:
-                    if not released or loop.time() >= sweep_at:
-                        await self._sweep(release=not released)
-                        released, sweep_at = True, loop.time() + _SWEEP_S
-                    sent = await self.send_due(stop)
-                    pause = 0.1
+                    async with self._database.session() as connection:
+                        # Held as long as we live: by it others tell our mails from those of the dead.
+                        await mailbox.lock_worker(connection, self._id)
+                        await connection.add_listener(EMAILS_CHANNEL, lambda *_: self._wake.set())
+                        pause = 0.1
+                        await self._work(connection, stop)
                 except UNAVAILABLE as error:
                     log.warning("e-mails wait", reason=f"{type(error).__name__}: {error}", seconds=pause)
                     await sleep(stop, pause)
                     pause = min(pause * 2, 5.0)
-                    continue
-                if not sent:
-                    await first(self._wake, stop, timeout=_POLL_S)
         finally:
-            listening.cancel()
-            for connection in self._connections:
-                connection.close()
+            for client in self._connections:
+                client.close()
 
-    async def _sweep(self, *, release: bool) -> None:
+    async def _work(self, connection: asyncpg.Connection[asyncpg.Record], stop: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
         async with self._database.transaction() as tx:
-            if release:
-                await mailbox.release_held(tx)
+            await mailbox.release_held(tx)
+        sweep_at = 0.0
+        while not stop.is_set() and not connection.is_closed():
+            self._wake.clear()
+            if loop.time() >= sweep_at:
+                await self._sweep()
+                sweep_at = loop.time() + _SWEEP_S
+            if not await self.send_due(stop):
+                await first(self._wake, stop, timeout=_POLL_S)
+
+    async def _sweep(self) -> None:
+        async with self._database.transaction() as tx:
             uncertain = await mailbox.mark_uncertain(tx)
         if uncertain:
             log.warning("e-mails may or may not have been sent; ask for them again to be sure", emails=uncertain)

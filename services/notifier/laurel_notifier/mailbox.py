@@ -55,11 +55,26 @@ async def release_held(tx: Transaction) -> None:
     await tx.execute("UPDATE emails SET state = 'pending', next_attempt_at = now() WHERE state = 'held'")
 
 
+async def lock_worker(connection: asyncpg.Connection[asyncpg.Record], worker: UUID) -> None:
+    """Say that this worker lives, until the connection ends."""
+    await connection.execute("SELECT pg_advisory_lock(hashtextextended('notifier_mail:' || $1, 0))", str(worker))
+
+
 async def mark_uncertain(tx: Transaction) -> int:
-    """Say of mails whose worker died over them that nobody knows. Returns how many."""
+    """Say of mails whose worker died over them that nobody knows. Returns how many.
+
+    A worker is dead when nobody holds its lock. One that only lost its connection may still settle its mails.
+    """
     rows = await tx.fetch(
-        "UPDATE emails SET state = 'uncertain', last_error = 'the process ended while it was being sent; it may have "
-        "arrived' WHERE state = 'sending' AND sending_until < now() RETURNING 1"
+        """
+        WITH workers AS (SELECT DISTINCT sending_by FROM emails WHERE state = 'sending'),
+             dead AS (SELECT sending_by FROM workers
+                      WHERE pg_try_advisory_xact_lock(hashtextextended('notifier_mail:' || sending_by, 0)))
+        UPDATE emails SET state = 'uncertain',
+                          last_error = 'the process ended while it was being sent; it may have arrived'
+        WHERE state = 'sending' AND (sending_until < now() OR sending_by IN (SELECT sending_by FROM dead))
+        RETURNING 1
+        """
     )
     return len(rows)
 

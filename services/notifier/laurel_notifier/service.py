@@ -56,7 +56,7 @@ async def open_service(settings: Settings, bus: Bus) -> AsyncIterator[Service]:
             key=key,
             concurrency=settings.webhook_concurrency,
             concurrency_per_endpoint=settings.webhook_concurrency_per_endpoint,
-            lease_s=max(120.0, 8 * settings.webhook_timeout_s),
+            lease_s=max(45.0, 3 * settings.webhook_timeout_s),
             needs_s=settings.webhook_timeout_s + 5.0,
         )
         workers = [Worker("webhooks", webhooks.run)]

@@ -67,7 +67,7 @@ class _Lane:
 class DeliveryWorker:
     """Delivers webhooks. Any number of them may run, in one process or in many.
 
-    key: opens the secrets. lease_s must exceed the client's total timeout several times over.
+    key: opens the secrets. lease_s must exceed the client's total timeout by far.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class DeliveryWorker:
         key: bytes,
         concurrency: int = 512,
         concurrency_per_endpoint: int = 16,
-        lease_s: float = 120.0,
+        lease_s: float = 45.0,
         needs_s: float = 20.0,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         luck: Callable[[], float] = random.random,
