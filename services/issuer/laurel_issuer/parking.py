@@ -27,12 +27,11 @@ class ParkedIssuer:
         """Issue up to one batch of what is ready by now; how many events were settled (0: nothing is left to do)."""
         async with self._database.transaction() as tx:
             ready = await store_parked.ready_parked(tx, self._batch_size)
-        if not ready or not await self._engine.process(ready, stop):
+        if not ready or not await self._engine.process(list(ready.values()), stop):
             return 0
         async with self._database.transaction() as tx:
-            await store_parked.unpark_dead(tx, self._group)
-            left = await store_parked.ready_parked(tx, 1)
-        return 0 if left and left[0] == ready[0] else len(ready)
+            await store_parked.unpark_dead(tx, self._group, ready)
+            return len(ready) - await store_parked.still_parked(tx, ready)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`."""

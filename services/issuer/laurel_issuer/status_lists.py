@@ -13,6 +13,7 @@ from laurel.database import Database
 from laurel_issuer import store_status
 from laurel_issuer.domain import list_bits
 from laurel_issuer.signing import Signers
+from laurel_issuer.store_issuance import require_usable_keys
 from laurel_issuer.watching import watch
 
 _LOOK_S = 1.0  # how often to look without having been told
@@ -32,7 +33,7 @@ class Publisher:
         """Publish the next version of a list; only_first: unless it has one. False: nothing to do, or no key yet.
 
         The list stays locked from the reading of its rows to the writing of its bytes, so versions never step back.
-        Raises NotNow, Inconsistent.
+        Raises NotNow (also when its key was compromised meanwhile), Inconsistent.
         """
         async with self._database.transaction() as tx:
             state = await store_status.lock_list(tx, list_id)
@@ -43,6 +44,7 @@ class Publisher:
                 state.url, state.did, state.purpose, status.encode_list(list_bits(state.indexes)), now, self._ttl_ms
             )
             body = await self._signers.sign_list(document, state.key, now)
+            await require_usable_keys(tx, [state.key.key_id])
             await store_status.store_list(tx, list_id, state, key_id=state.key.key_id, body=body, now=now)
         telemetry.count("laurel_status_lists_published_total")
         return True

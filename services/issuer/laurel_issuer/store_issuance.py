@@ -286,7 +286,7 @@ async def require_usable_keys(tx: Transaction, key_ids: Iterable[str]) -> None:
         sorted(wanted),
     )
     if lost := wanted - {row["key_id"] for row in rows}:
-        raise NotNow(f"signing keys {', '.join(sorted(lost))} were compromised while their batch was being signed")
+        raise NotNow(f"signing keys {', '.join(sorted(lost))} were compromised while they were signing")
 
 
 async def finish(tx: Transaction, made: Sequence[tuple[Intent, AssessmentPassed, datetime | None, bytes]]) -> set[str]:

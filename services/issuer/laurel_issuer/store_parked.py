@@ -49,37 +49,59 @@ async def unpark(tx: Transaction, credential_ids: Iterable[str]) -> None:
     await tx.execute("DELETE FROM parked WHERE credential_id = ANY ($1)", [UUID(one) for one in credential_ids])
 
 
-async def ready_parked(tx: Transaction, limit: int) -> list[Message]:
-    """Parked events whose achievement, profile and key are there by now, longest parked first."""
+async def ready_parked(tx: Transaction, limit: int) -> dict[UUID, Message]:
+    """Up to `limit` parked events, by credential id, whose achievement, profile and key are there by now.
+
+    Looks at each (tenant, achievement, version) once, however many events wait for it.
+    """
     rows = await tx.fetch(
         """
-        SELECT topic, partition, "offset", key, value, headers, timestamp_ms FROM parked w
-        WHERE EXISTS (
-            SELECT 1 FROM achievements a
-            WHERE a.achievement_id = w.achievement_id AND a.version = w.achievement_version
-            AND a.tenant_id = w.tenant_id
-            AND EXISTS (SELECT 1 FROM signing_keys k WHERE k.state = 'active' AND k.profile_id = (
-                SELECT p.profile_id FROM issuer_profiles p
-                WHERE p.tenant_id = w.tenant_id AND (a.profile_id IS NULL OR p.profile_id = a.profile_id)
-                ORDER BY p.created_at, p.profile_id LIMIT 1))
+        WITH RECURSIVE groups AS (
+            (SELECT tenant_id, achievement_id, achievement_version AS version FROM parked ORDER BY 1, 2, 3 LIMIT 1)
+            UNION ALL
+            SELECT following.* FROM groups g, LATERAL (
+                SELECT tenant_id, achievement_id, achievement_version FROM parked
+                WHERE (tenant_id, achievement_id, achievement_version) > (g.tenant_id, g.achievement_id, g.version)
+                ORDER BY 1, 2, 3 LIMIT 1
+            ) following
         )
-        ORDER BY parked_at, credential_id LIMIT $1
+        SELECT w.credential_id, w.topic, w.partition, w."offset", w.key, w.value, w.headers, w.timestamp_ms
+        FROM groups g
+        JOIN achievements a
+            ON a.achievement_id = g.achievement_id AND a.version = g.version AND a.tenant_id = g.tenant_id
+        JOIN LATERAL (
+            SELECT profile_id FROM issuer_profiles
+            WHERE tenant_id = g.tenant_id AND (a.profile_id IS NULL OR profile_id = a.profile_id)
+            ORDER BY created_at, profile_id LIMIT 1
+        ) p ON true
+        JOIN signing_keys k ON k.profile_id = p.profile_id AND k.state = 'active'
+        JOIN LATERAL (
+            SELECT * FROM parked WHERE tenant_id = g.tenant_id AND achievement_id = g.achievement_id
+                AND achievement_version = g.version LIMIT $1
+        ) w ON true
+        LIMIT $1
         """,
         limit,
     )
-    return [
-        Message(
+    return {
+        row["credential_id"]: Message(
             row["topic"], row["partition"], row["offset"], row["key"], row["value"],
             tuple((name, bytes(value)) for name, value in msgspec.msgpack.decode(row["headers"])), row["timestamp_ms"],
         )
         for row in rows
-    ]  # fmt: skip
+    }  # fmt: skip
 
 
-async def unpark_dead(tx: Transaction, consumer: str) -> None:
-    """Parked events that became dead letters are settled."""
+async def still_parked(tx: Transaction, credential_ids: Iterable[UUID]) -> int:
+    """How many of these are parked."""
+    count: int = await tx.fetchval("SELECT count(*) FROM parked WHERE credential_id = ANY ($1)", list(credential_ids))
+    return count
+
+
+async def unpark_dead(tx: Transaction, consumer: str, credential_ids: Iterable[UUID]) -> None:
+    """Those of these events that became dead letters are settled."""
     await tx.execute(
-        "DELETE FROM parked p USING dead_letters d WHERE d.consumer = $1 AND d.topic = p.topic "
-        'AND d.partition = p.partition AND d."offset" = p."offset" AND d.redriven_at IS NULL',
-        consumer,
-    )
+        "DELETE FROM parked p USING dead_letters d WHERE p.credential_id = ANY ($2) AND d.consumer = $1 "
+        'AND d.topic = p.topic AND d.partition = p.partition AND d."offset" = p."offset" AND d.redriven_at IS NULL',
+        consumer, list(credential_ids),
+    )  # fmt: skip

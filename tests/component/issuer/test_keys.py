@@ -14,6 +14,7 @@ from laurel.credential.did import DidError, find_verification_method
 from laurel.credential.keys import Ed25519Signer
 from laurel.events import IssuerProfilePublished
 from laurel.security import unseal
+from laurel_issuer.signing import Signers
 from tests.component.issuer.kit import Issuer, passed_of
 
 
@@ -76,6 +77,33 @@ async def test_a_compromised_key_is_taken_out_and_its_lists_are_signed_anew(issu
         assert verifies(document, await did_document(issuer))
     again = await issuer.post(tenant, f"{keys}/{first['key_id']}/compromise")
     assert again["state"] == "compromised"
+
+
+async def test_a_list_is_never_left_signed_by_a_key_that_was_compromised_meanwhile(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant = await issuer.tenant()
+    profile = await issuer.profile(tenant)
+    achievement = await issuer.achievement(tenant, profile["profile_id"])
+    keys = f"/issuer/v1/profiles/{profile['profile_id']}/keys"
+    (first,) = (await issuer.get(tenant, keys))["items"]
+    honest, compromised = Signers.sign_list, False
+
+    async def slow(self: Signers, *arguments: Any) -> bytes:
+        nonlocal compromised
+        body = await honest(self, *arguments)
+        if not compromised:
+            compromised = True
+            await issuer.post(tenant, f"{keys}/{first['key_id']}/compromise")
+            await issuer.rotate(tenant, profile)
+        return body
+
+    monkeypatch.setattr(Signers, "sign_list", slow)
+    await issuer.process([passed_of(achievement, 1)])
+    (new,) = await stored(issuer)
+    status_list = await issuer.get(None, new["credentialStatus"]["statusListCredential"].partition("org")[2])
+    for document in (new, status_list):
+        assert verifies(document, await did_document(issuer))
 
 
 async def test_every_change_of_profile_or_keys_is_published_with_the_next_version(issuer: Issuer) -> None:

@@ -17,7 +17,7 @@ from laurel.errors import Stuck
 from laurel.events import AchievementPublished, CredentialIssued, Recipient
 from laurel_issuer import store_issuance
 from laurel_issuer.domain import Inconsistent
-from tests.component.issuer.kit import Clock, Issuer, Tenant, opened, passed_of, secret
+from tests.component.issuer.kit import Clock, Issuer, Tenant, achievement_of, opened, passed_of, secret
 
 
 async def ready(issuer: Issuer, **changes: Any) -> tuple[Tenant, AchievementPublished]:
@@ -164,6 +164,27 @@ async def test_parked_events_are_taken_up_by_the_running_worker_without_waiting(
     finally:
         stop.set()
         await running
+
+
+async def test_only_what_is_ready_leaves_the_parking(issuer: Issuer) -> None:
+    tenants = [await issuer.tenant("one"), await issuer.tenant("two")]
+    profiles = [await issuer.profile(tenant, f"p-{n}", key=n == 0) for n, tenant in enumerate(tenants)]
+    events: dict[tuple[int, int], list[Any]] = {}
+    published = {}
+    for n, (tenant, profile) in enumerate(zip(tenants, profiles, strict=True)):
+        for version in (1, 2, 3):
+            one = published[n, version] = achievement_of(tenant, profile["profile_id"], version=version)
+            events[n, version] = [passed_of(one, learner) for learner in range(7)]
+            await issuer.process(events[n, version])
+    await issuer.process([published[0, 2], published[1, 1]], "issuer.achievements")
+    await issuer.work("parked")
+    assert set(await bodies(issuer)) == {event.credential_id for event in events[0, 2]}
+    assert await issuer.sql("SELECT count(*) FROM parked") == [(35,)]
+    await issuer.process([published[0, 3]], "issuer.achievements")
+    await issuer.rotate(tenants[1], profiles[1])
+    await issuer.work("parked")
+    ready = [*events[0, 2], *events[0, 3], *events[1, 1]]
+    assert set(await bodies(issuer)) == {event.credential_id for event in ready}
 
 
 async def test_an_achievement_of_another_tenant_is_not_issued_from(issuer: Issuer) -> None:

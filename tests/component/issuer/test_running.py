@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import os
+import socket
+import sys
 from collections.abc import Sequence
 
 from laurel import envelope
@@ -10,7 +14,7 @@ from laurel.bus import Record
 from laurel.events import CredentialIssued, CredentialStatusChanged, Event, IssuerProfilePublished
 from laurel.process import ROLES, run_parts
 from laurel.topics import CREDENTIAL, ISSUER, ORGANISATION, route
-from tests.component.issuer.kit import START, Clock, Issuer, achievement_of, opened, passed_of
+from tests.component.issuer.kit import BASE_URL, ID_KEY, START, Clock, Issuer, achievement_of, opened, passed_of, secret
 
 
 async def send(issuer: Issuer, events: Sequence[Event]) -> None:
@@ -67,3 +71,56 @@ async def test_from_the_bus_to_the_bus(admin_dsn: str, clock: Clock) -> None:
         counts = (await issuer.get(tenant, "/issuer/v1/reports/reconcile"))["counts"]
         assert (counts["issued"], counts["revoked"], counts["waiting"], counts["reserved"]) == (120, 1, 0, 0)
         assert counts["unsent"] == 0
+
+
+async def test_killed_in_the_middle_of_a_cohort_it_goes_on_where_it_was(admin_dsn: str, clock: Clock) -> None:
+    async with opened(admin_dsn, clock) as issuer:
+        tenant = await issuer.tenant()
+        profile = await issuer.profile(tenant)
+        achievement = achievement_of(tenant, profile["profile_id"])
+        events = [passed_of(achievement, n) for n in range(300)]
+        await send(issuer, [achievement])
+        await send(issuer, events)
+        async with asyncio.timeout(120):
+            first = await start(admin_dsn, batch_size=25)
+            while len(await issuer.sql("SELECT 1 FROM credentials LIMIT 60")) < 60:
+                await asyncio.sleep(0.01)
+            first.kill()
+            await first.wait()
+            before = {row["credential_id"]: row["body"] for row in await issuer.sql("SELECT * FROM credentials")}
+            reserved = {row["credential_id"]: row for row in await issuer.sql("SELECT * FROM intents")}
+            assert 60 <= len(before) < 300
+            second = await start(admin_dsn, batch_size=40)
+            while len(await issuer.sql("SELECT 1 FROM credentials")) < 300 or await issuer.sql("SELECT 1 FROM outbox"):
+                await asyncio.sleep(0.02)
+            second.terminate()
+            assert await second.wait() == 0
+        rows = {row["credential_id"]: row for row in await issuer.sql("SELECT * FROM credentials")}
+        assert {str(one) for one in rows} == {event.credential_id for event in events}
+        assert all(rows[one]["body"] == body for one, body in before.items())
+        for one, intent in reserved.items():
+            assert rows[one]["revocation_index"] == intent["revocation_index"]
+            assert rows[one]["issued_at"] == intent["created_at"]
+        assert await issuer.sql("SELECT sum(allocated) FROM status_lists") == [(300,)]
+        assert await issuer.sql("SELECT * FROM intents") == []
+        sent: dict[str, set[bytes]] = {}
+        async with issuer.bus.consumer(group="test", topics=[CREDENTIAL.name], member_id="test") as consumer:
+            while messages := await consumer.poll(1000, 1.0):
+                for message in messages:
+                    event = envelope.decode(message).event
+                    assert isinstance(event, CredentialIssued)
+                    sent.setdefault(event.credential_id, set()).add(bytes(event.document))
+        assert sent == {str(one): {row["body"]} for one, row in rows.items()}
+
+
+async def start(admin_dsn: str, *, batch_size: int) -> asyncio.subprocess.Process:
+    """`python -m laurel_issuer`, with a signing process of its own."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    settings = {
+        "BUS_URL": admin_dsn, "DATABASE_URL": admin_dsn, "PUBLIC_URL": BASE_URL, "PORT": str(port), "SIGNERS": "1",
+        "ID_KEY": base64.b64encode(ID_KEY).decode(), "CONTACT_KEY": secret(2), "KEK": secret(3),
+        "BATCH_SIZE": str(batch_size),
+    }  # fmt: skip
+    environment = {**os.environ, **{f"LAUREL_{name}": value for name, value in settings.items()}}
+    return await asyncio.create_subprocess_exec(sys.executable, "-m", "laurel_issuer", env=environment)

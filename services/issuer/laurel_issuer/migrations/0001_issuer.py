@@ -172,7 +172,7 @@ CREATE TABLE parked (
     timestamp_ms        bigint NOT NULL,
     parked_at           timestamptz NOT NULL
 );
-CREATE INDEX parked_achievement ON parked (achievement_id, achievement_version);
+CREATE INDEX parked_achievement ON parked (tenant_id, achievement_id, achievement_version);
 """
 
 _OWN_ROWS = (
