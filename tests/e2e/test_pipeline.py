@@ -6,13 +6,14 @@ Afterwards the databases and what the partner received are compared id by id; th
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import asyncpg
 import pytest
 
 from laurel.migrate import SERVICES
+from tests.conformance.node_oracle import Verdict
 from tests.conftest import private_postgres
 from tests.e2e.cluster import Cluster, cluster
 
@@ -107,7 +108,7 @@ async def test_kill_9_of_every_service_in_the_middle_of_a_cohort(laurel: Cluster
         for row in await laurel.database("SELECT credential_id FROM assessment.results WHERE outcome = 'passed'")
     }
     issued = {
-        str(row[0]): row[1] for row in await laurel.database("SELECT credential_id, document FROM issuer.credentials")
+        str(row[0]): row[1] for row in await laurel.database("SELECT credential_id, body FROM issuer.credentials")
     }
     indexed = {
         str(row[0]): row[1] for row in await laurel.database("SELECT credential_id, document FROM verifier.credentials")
@@ -115,7 +116,8 @@ async def test_kill_9_of_every_service_in_the_middle_of_a_cohort(laurel: Cluster
     assert len(owed) == passed
     assert set(issued) == owed
     assert indexed == issued
-    places = await laurel.database("SELECT status_list_id, status_index FROM issuer.intents")
+    places = await laurel.database("SELECT revocation_list, revocation_index FROM issuer.credentials")
+    assert await count("SELECT count(*) FROM issuer.intents") == 0, "every reservation was finished"
     assert len({tuple(row) for row in places}) == len(places), "no two credentials share a status index"
 
     # 3. one delivery per credential, each received; a redelivery keeps its webhook-id
@@ -148,7 +150,10 @@ async def test_kill_9_of_every_service_in_the_middle_of_a_cohort(laurel: Cluster
     assert verdict["verdict"] == "valid", verdict
 
 
-async def test_one_trace_from_the_call_to_the_webhook_and_a_status_change(laurel: Cluster) -> None:
+@pytest.mark.node
+async def test_one_trace_from_the_call_to_the_webhook_and_a_status_change(
+    laurel: Cluster, node_verify: Callable[..., Verdict]
+) -> None:
     result = await laurel.call(
         "POST", "/assessment/v1/results", 201,
         headers={"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"},
@@ -170,6 +175,13 @@ async def test_one_trace_from_the_call_to_the_webhook_and_a_status_change(laurel
     document = await laurel.call("GET", path, 200, headers={"Accept": "application/json"})
     assert document == event["data"]["credential"]
 
+    # an independent verifier, given what the outside can fetch from us, agrees before and after the revocation
+    did_document = await laurel.call("GET", "/issuers/uni/did.json", 200)
+    list_path = document["credentialStatus"]["statusListCredential"].removeprefix("https://badges.example.org")
+    fetched = await laurel.call("GET", list_path, 200)
+    before = node_verify(document, did_document, fetched)
+    assert before.verified, before.error
+
     await laurel.call(
         "POST", f"/issuer/v1/credentials/{result['credential_id']}/revoke", 200, json={"reason": "plagiarism"}
     )
@@ -181,3 +193,9 @@ async def test_one_trace_from_the_call_to_the_webhook_and_a_status_change(laurel
         return bool(answer["verdict"] == "revoked")
 
     await laurel.until("the verifier knows", revoked, 30)
+
+    async def published() -> bool:
+        latest = await laurel.call("GET", list_path, 200)
+        return not node_verify(document, did_document, latest).verified
+
+    await laurel.until("the published list says so too", published, 30)
