@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from laurel.credential.contexts import CREDENTIALS_V2, OPEN_BADGES
+from laurel.credential.lint import LintError
+from laurel.credential.lint import lint as credential_lint
+from laurel.credential.model import Achievement, Profile, Recipient, build_open_badge
 from laurel.credential.text import is_web_url
 from laurel_assessment.domain import Finding, Policy, ResultDescription
 from laurel_assessment.images import BadImage, Image, from_data_uri
@@ -32,6 +38,7 @@ RESULT_TYPES = (
     "RubricCriterion", "RubricCriterionLevel", "RubricScore", "ScaledScore", "Status",
 )  # fmt: skip
 
+MAX_DOCUMENT = 128 * 1024  # bytes of JSON; a credential may have twice as many, with everything else in it
 CONTEXTS = (CREDENTIALS_V2, OPEN_BADGES)
 
 Line = Annotated[str, Field(min_length=1, max_length=255)]
@@ -141,6 +148,9 @@ def lint(given: AchievementInput) -> tuple[list[Finding], Image | None]:
             what = "the score" if described.part is None else f"the part {described.part!r}"
             findings.append(Finding(f"/result_descriptions/{n}/part", "duplicate", f"{what} is described twice"))
         shown.add(described.part)
+        lowest, highest = _number(described.valueMin), _number(described.valueMax)
+        if lowest is not None and highest is not None and lowest > highest:
+            findings.append(Finding(f"/result_descriptions/{n}/valueMin", "bad_range", "valueMin is above valueMax"))
     if len(set(given.status_purposes)) != len(given.status_purposes) or "revocation" not in given.status_purposes:
         detail = 'send ["revocation"] or ["revocation", "suspension"]'
         findings.append(Finding("/status_purposes", "bad_purposes", detail))
@@ -234,14 +244,63 @@ def document_of(given: AchievementInput, *, url: str, version: int, image: Image
     return document
 
 
+# The names of a document's properties where ours differ.
+_OURS = {
+    "tag": "tags", "achievementType": "achievement_type", "inLanguage": "language",
+    "resultDescription": "result_descriptions",
+}  # fmt: skip
+_PLACE = "/credentialSubject/achievement"
+
+
+def trial(document: dict[str, Any]) -> list[Finding]:
+    """What the lint before signing would refuse in every credential of this achievement: said to its author now."""
+    if len(json.dumps(document, ensure_ascii=False).encode()) > MAX_DOCUMENT:
+        return [Finding("", "too_large", f"all of it together may have {MAX_DOCUMENT} bytes; link to long texts")]
+    credential = build_open_badge(
+        id="urn:uuid:00000000-0000-8000-8000-000000000000",
+        issuer=Profile(id="did:example:nobody", name="Nobody"),
+        achievement=Achievement(id=document["id"], name=document["name"], description=document["description"]),
+        recipient=Recipient(id="did:example:nobody"),
+        valid_from=datetime(2020, 1, 1, tzinfo=UTC),
+    )
+    credential["credentialSubject"]["achievement"] = document
+    try:
+        credential_lint(credential)
+    except LintError as refused:
+        return [
+            Finding(_ours(one.pointer), one.rule.replace("-", "_"), f"{one.message} ({one.clause})")
+            for one in refused.findings
+            if one.level == "error"
+        ]
+    return []
+
+
+def _ours(pointer: str) -> str:
+    first, *rest = pointer.removeprefix(_PLACE).lstrip("/").split("/")
+    return "/" + "/".join([_OURS.get(first, first), *rest])
+
+
 def _description_id(url: str, n: int) -> str:
     return f"{url}#result-{n}"
 
 
 def descriptions_of(definition: Mapping[str, Any], *, url: str) -> tuple[ResultDescription, ...]:
     """Which value goes where in credentials. definition: AchievementInput as it was stored."""
-    given = definition.get("result_descriptions", [])
-    return tuple(ResultDescription(_description_id(url, n), one.get("part")) for n, one in enumerate(given, 1))
+    return tuple(
+        ResultDescription(
+            _description_id(url, n), one.get("part"), _number(one.get("valueMin")), _number(one.get("valueMax"))
+        )
+        for n, one in enumerate(definition.get("result_descriptions", []), 1)
+    )
+
+
+def _number(text: str | None) -> float | None:
+    """The number that a text stands for; None where it stands for something else, such as a letter grade."""
+    try:
+        number = float(text) if text is not None else math.inf
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def policy_of(given: PolicyInput, version: int) -> Policy:

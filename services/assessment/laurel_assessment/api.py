@@ -16,7 +16,7 @@ from laurel.ids import uuid7
 from laurel.security import Principal
 from laurel.web import Problem, create_app, json_response, not_found, requires
 from laurel_assessment import public, results_api, store
-from laurel_assessment.achievements import AchievementInput, document_of, lint, policy_of
+from laurel_assessment.achievements import AchievementInput, document_of, lint, policy_of, trial
 from laurel_assessment.answers import cursor, page, problem_of
 from laurel_assessment.config import Settings
 from laurel_assessment.domain import Finding
@@ -116,6 +116,9 @@ def _achievements(app: FastAPI, parts: Parts) -> None:
                 finding = Finding("/repeatable", "cannot_change", "this cannot change; make a new achievement")
                 raise problem_of([finding])
             document = document_of(given, url=f"{base_url}/achievements/{name}", version=version, image=image)
+            findings = trial(document)
+            if findings:
+                raise problem_of(findings)
             edition = store.Edition(
                 who.tenant_id, name, version, policy, changed, given.profile_id, given.name, given.language,
                 given.repeatable, given.model_dump(exclude_none=True, exclude={"image"}), document, image, now,

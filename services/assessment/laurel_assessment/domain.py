@@ -40,10 +40,12 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class ResultDescription:
-    """Where a value goes in the credential. part: None stands for the score."""
+    """Where a value goes in the credential, and its range. part: None stands for the score."""
 
     id: str
     part: str | None
+    minimum: float | None = None
+    maximum: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,9 @@ def settle(attempt: Attempt, rules: Rules, history: History, content: bytes) -> 
     if rules.retired:
         detail = "this achievement is retired and can no longer be earned; name another one"
         return Settlement("rejected", finding=Finding("/achievement", "achievement_retired", detail))
+    unfit = out_of_range(attempt, rules)
+    if unfit is not None:
+        return Settlement("rejected", finding=unfit)
     decision = decide(rules.policy, score=attempt.score, parts=attempt.parts, attempt=attempt.attempt)
     if not decision.passed:
         return Settlement("not_passed", decision.reasons)
@@ -169,6 +174,22 @@ def settle(attempt: Attempt, rules: Rules, history: History, content: bytes) -> 
         reason = "already_earned: the learner has this achievement, which can be earned once"
         return Settlement("duplicate", (reason,), duplicate_of=history.earned)
     return Settlement("passed", decision.reasons, award=attempt.attempt if rules.repeatable else 1)
+
+
+def out_of_range(attempt: Attempt, rules: Rules) -> Finding | None:
+    """What does not fit the range that the achievement gives for it: no credential could show such a value."""
+    for described in rules.descriptions:
+        points = attempt.score if described.part is None else attempt.parts.get(described.part)
+        if points is None:
+            continue
+        place = "/score" if described.part is None else f"/parts/{described.part}"
+        if described.maximum is not None and points > described.maximum:
+            detail = f"{points:g} is above {described.maximum:g}, the most that the achievement's description allows"
+            return Finding(place, "above_maximum", detail)
+        if described.minimum is not None and points < described.minimum:
+            detail = f"{points:g} is below {described.minimum:g}, the least that the achievement's description allows"
+            return Finding(place, "below_minimum", detail)
+    return None
 
 
 def content_of(attempt: Attempt, *, key: bytes) -> bytes:

@@ -18,6 +18,12 @@ _SVG = "http://www.w3.org/2000/svg"
 _ACTIVE = frozenset({"script", "foreignObject", "iframe", "object", "embed", "handler", "listener"})
 
 
+# url(…) of anything but a fragment or an embedded bitmap, in presentation attributes as in CSS.
+_REACHES_OUT = re.compile(r"url\((?!['\"]?(#|data:image/(png|jpeg|webp)))", re.IGNORECASE)
+# What else CSS can load with; a backslash could spell any of it in another way.
+_LOADING_CSS = re.compile(r"@import|https?:|//|\\", re.IGNORECASE)
+
+
 class BadImage(ValueError):
     """The data is no image that a badge may have; `code` is stable, the text says what to send."""
 
@@ -89,6 +95,7 @@ def _check_png(content: bytes) -> None:
 def _check_svg(content: bytes) -> None:
     parser = expat.ParserCreate(namespace_separator=" ")
     root: list[str] = []
+    text: list[str] = []
 
     def on_doctype(*_: object) -> None:
         raise BadImage("svg_doctype", "the SVG has a DOCTYPE (and may expand entities); save it as plain SVG")
@@ -106,11 +113,23 @@ def _check_svg(content: bytes) -> None:
             target = "".join(value.split()).lower()
             if plain.startswith("on") or "javascript:" in target:
                 raise BadImage("active_svg", f"the SVG has a script in {plain!r}; a badge image must not run anything")
+            if _REACHES_OUT.search(target) or (plain == "style" and _LOADING_CSS.search(target)):
+                raise BadImage("external_svg", f"{plain!r} refers to something outside the SVG; embed it as a data URI")
             if plain == "href" and not target.startswith(("#", "data:image/png", "data:image/jpeg", "data:image/webp")):
                 raise BadImage("external_svg", "the SVG refers to something outside itself; embed it as a data URI")
 
+    def on_element_end(name: str) -> None:
+        style = "".join("".join(text).split())
+        if name.rpartition(" ")[2] == "style" and (_REACHES_OUT.search(style) or _LOADING_CSS.search(style)):
+            raise BadImage(
+                "external_svg", "the style sheet refers to something outside the SVG; embed it as a data URI"
+            )
+        text.clear()
+
     parser.StartDoctypeDeclHandler = on_doctype
     parser.StartElementHandler = on_element
+    parser.EndElementHandler = on_element_end
+    parser.CharacterDataHandler = text.append
     try:
         parser.Parse(content, True)
     except expat.ExpatError as error:

@@ -41,10 +41,10 @@ class Splitter(Protocol):
 class Lines:
     """NDJSON: a record a line. Blank lines count as lines and are no records."""
 
-    def __init__(self, *, line: int = 0, strip: bytes = b" \t\r", blank: bytes = b" \t\r") -> None:
+    def __init__(self, *, line: int = 0, strip: bytes = b" \t\r", blank: bool = False) -> None:
         self._line = line
         self._strip = strip
-        self._blank = blank
+        self._blank = blank  # whether blank lines are wanted, too
         self._rest = b""
         self._skipping = False
 
@@ -63,13 +63,13 @@ class Lines:
             records.append(self._record(self._rest))
             self._rest = b""
             self._skipping = True
-        return [record for record in records if record.raw.strip(self._blank)]
+        return records if self._blank else [record for record in records if record.raw]
 
     def finish(self) -> list[Record]:
         """The last line, if it has no line end."""
         rest, self._rest = self._rest, b""
         record = self._record(rest)
-        return [record] if record.raw.strip(self._blank) else []
+        return [record] if record.raw else []
 
     def _record(self, raw: bytes) -> Record:
         self._line += 1
@@ -82,8 +82,9 @@ class CsvRecords:
     """CSV (RFC 4180): a quoted field may hold line ends. `line` is the number of the header's line."""
 
     def __init__(self, delimiter: str, *, line: int) -> None:
+        self._lines = Lines(line=line, strip=b"\r", blank=True)
         # Spreadsheets write empty rows as bare delimiters.
-        self._lines = Lines(line=line, strip=b"\r", blank=f" \t\r{delimiter}".encode())
+        self._blank = f" \t\r{delimiter}".encode()
         self._delimiter = delimiter.encode()
         self._open: list[Record] = []
         self._size = 0
@@ -106,7 +107,7 @@ class CsvRecords:
             elif not self._open:
                 if b'"' in line.raw and self._ends_inside(line.raw, False):
                     self._open, self._size = [line], len(line.raw)
-                else:
+                elif line.raw.strip(self._blank):
                     records.append(line)
             else:
                 self._open.append(line)
@@ -121,7 +122,10 @@ class CsvRecords:
     def _give_up(self) -> list[Record]:
         # The first line is to blame. The others are taken line by line, so that each byte is looked at twice at most.
         lines, self._open = self._open, []
-        return [lines[0]._replace(problem="unclosed_quote"), *lines[1:]] if lines else []
+        if not lines:
+            return []
+        others = [line for line in lines[1:] if line.raw.strip(self._blank)]
+        return [lines[0]._replace(problem="unclosed_quote"), *others]
 
     def _ends_inside(self, line: bytes, inside: bool) -> bool:
         """Whether a quoted field is open at the end of `line`, having been open (`inside`) at its beginning."""

@@ -14,8 +14,7 @@ import pytest
 from laurel.credential.contexts import CREDENTIALS_V2, OPEN_BADGES
 from laurel.events import AchievementPublished, AchievementRetired
 from laurel.ids import uuid7
-
-from .conftest import BASE, Caller, World, achievement
+from tests.component.assessment.conftest import BASE, Caller, World, achievement
 
 PATH = "/assessment/v1/achievements"
 
@@ -192,10 +191,16 @@ HOSTILE_SVG = [
         ({"criteria": {"id": "javascript:alert(1)"}}, "/criteria/id"),
         ({"criteria": {"narrative": "null"}}, "/criteria/narrative"),
         ({"alignment": [{"targetName": "x", "targetUrl": "esco/1"}]}, "/alignment/0/targetUrl"),
-        ({"alignment": [{"targetName": "x", "targetUrl": "https://e.org", "targetType": "?"}]}, "/alignment/0/targetType"),
+        ({"alignment": [{"targetName": "x", "targetUrl": "https://e.org", "targetType": "?"}]},
+         "/alignment/0/targetType"),
         ({"alignment": [{"targetName": "x"}]}, "/alignment/0/targetUrl"),
         ({"achievement_type": "Medal"}, "/achievement_type"),
         ({"language": "English"}, "/language"),
+        ({"description": "Dear {{ name }}"}, "/description"),
+        ({"tags": ["a\u202eb"]}, "/tags/0"),
+        ({"alignment": [{"targetName": "x", "targetUrl": "https://e.org", "targetDescription": "y" * 9000}] * 20}, ""),
+        ({"result_descriptions": [{"name": "x", "resultType": "Percent", "valueMin": "9", "valueMax": "1"}]},
+         "/result_descriptions/0/valueMin"),
         ({"validity_days": 0}, "/validity_days"),
         ({"validity_days": 1.5}, "/validity_days"),
         ({"validity_days": True}, "/validity_days"),
@@ -219,8 +224,8 @@ async def test_what_would_make_a_poor_credential_is_refused(
     world: World, ours: Caller, changes: dict[str, Any], field: str | None
 ) -> None:
     response = await ours.post(PATH, achievement(**changes))
-    assert response.status_code == (422 if field else 400), response.text
-    if field:
+    assert response.status_code == (400 if field is None else 422), response.text
+    if field is not None:
         assert field in {one["field"] for one in response.json()["errors"]}
     assert await world.fetch("SELECT 1 FROM achievements UNION ALL SELECT 1 FROM outbox") == []
 
@@ -291,10 +296,10 @@ async def test_people_see_an_accessible_page(world: World, ours: Caller) -> None
 
 
 async def test_text_that_looks_like_html_stays_text(world: World, ours: Caller) -> None:
-    name = await ours.achievement(description="5 < 6 & \"seven\" > 'six' {{ 7 * 7 }}")
+    name = await ours.achievement(description="5 < 6 & \"seven\" > 'six' {% x %}")
     text = (await shown(world, name, "text/html")).text
     assert "5 &lt; 6 &amp;" in text
-    assert "{{ 7 * 7 }}" in text
+    assert "{% x %}" in text
 
 
 async def test_an_svg_is_served_in_a_sandbox(world: World, ours: Caller) -> None:

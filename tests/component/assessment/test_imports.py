@@ -19,8 +19,7 @@ from laurel.ids import uuid7
 from laurel.topics import ASSESSMENT
 from laurel_assessment import import_store, imports, intake
 from laurel_assessment.import_worker import ImportWorker
-
-from .conftest import BASE, Caller, World, learner, ndjson
+from tests.component.assessment.conftest import BASE, Caller, World, learner, ndjson
 
 IMPORTS = "/assessment/v1/results/imports"
 

@@ -14,8 +14,7 @@ from laurel.credential.model import identity_hash
 from laurel.events import AssessmentPassed
 from laurel.ids import credential_id, uuid7
 from laurel.security import unseal
-
-from .conftest import BASE, NOW, Caller, World, learner
+from tests.component.assessment.conftest import BASE, NOW, Caller, World, learner
 
 PATH = "/assessment/v1/results"
 
@@ -311,7 +310,7 @@ async def test_a_retired_achievement_is_earned_no_more(ours: Caller) -> None:
 
 
 async def test_a_policys_new_version_decides_from_then_on(world: World, ours: Caller) -> None:
-    from .conftest import achievement as written
+    from tests.component.assessment.conftest import achievement as written
 
     achievement = await ours.achievement(policy={"minimum_score": 90})
     assert (await ours.post(PATH, learner(1, achievement=achievement, score=80))).json()["outcome"] == "not_passed"
@@ -329,3 +328,14 @@ async def test_times_near_now_are_taken(ours: Caller) -> None:
     achievement = await ours.achievement()
     ahead = (NOW + timedelta(hours=20)).isoformat()
     assert (await ours.post(PATH, learner(1, achievement=achievement, completed_at=ahead))).status_code == 201
+
+
+async def test_a_value_that_no_credential_could_show_is_refused(world: World, ours: Caller) -> None:
+    achievement = await ours.achievement(
+        result_descriptions=[{"name": "Score", "resultType": "Percent", "valueMin": "0", "valueMax": "100"}]
+    )
+    for score, code in ((100.5, "above_maximum"), (-1, "below_minimum")):
+        response = await ours.post(PATH, learner(1, achievement=achievement, score=score))
+        assert response.status_code == 422
+        assert codes(response) == {("/score", code)}
+    assert (await ours.post(PATH, learner(1, achievement=achievement, score=100))).json()["outcome"] == "passed"
