@@ -249,7 +249,7 @@ def worst_status(checks: Iterable[Check]) -> Check:
 # --- the holder ---------------------------------------------------------------------------------------------------
 
 
-def check_recipient(document: Mapping[str, Any], expected: str | None) -> Check:
+def check_recipient(document: Mapping[str, Any], expected: str | None, *, genuine: bool = True) -> Check:
     """Step "recipient": whose it is, and whether that is `expected` (an e-mail address or a DID), if given."""
     subjects = objects(document.get("credentialSubject"))
     known = [one["id"] for one in subjects if isinstance(one.get("id"), str)]
@@ -260,6 +260,9 @@ def check_recipient(document: Mapping[str, Any], expected: str | None) -> Check:
     if not known and not identities:
         return failed("recipient", "no_recipient", "the credential does not say to whom it was awarded")
     if any(_same_id(one, wanted) for one in known) or any(_identity_matches(one, wanted) for one in identities):
+        if not genuine:
+            detail = "it names the person that you named, which says nothing as long as it is not shown to be genuine"
+            return not_checked("recipient", "not_genuine", detail)
         return passed("recipient", "the person that you named is the one it was awarded to")
     if not any(_readable(one) for one in identities) and not known:
         return not_checked("recipient", "unreadable_identity", "its recipient is hashed in a way not known here")

@@ -137,9 +137,9 @@ class Verifier:
         now = self._clock()
         checks, keys = await self._genuine(document, raw, form, sandbox, now, row is not None)  # 3, 4
         checks.append(domain.check_dates(document, now))  # 5
-        signed = checks[-2].outcome == "passed" and keys.check.outcome == "passed"
-        checks.append(await self._status(document, row, signed, now))  # 6
-        checks.append(domain.check_recipient(document, expected_recipient))  # 7
+        genuine = all(one.outcome == "passed" for one in checks if one.step in ("context", "issuer", "signature"))
+        checks.append(await self._status(document, row, genuine, now))  # 6
+        checks.append(domain.check_recipient(document, expected_recipient, genuine=genuine))  # 7
         return self._conclude(checks, document=document, row=row, resolved=keys.resolved)
 
     async def _genuine(
@@ -198,13 +198,13 @@ class Verifier:
         found.check = passed("issuer", detail)
         return found
 
-    async def _status(self, document: dict[str, Any], row: store.Indexed | None, signed: bool, now: datetime) -> Check:
-        if row is not None:
+    async def _status(self, document: dict[str, Any], row: store.Indexed | None, genuine: bool, now: datetime) -> Check:
+        if row is not None and genuine:
             return domain.indexed_status(row.status, row.status_changed_at, now)
         entries = domain.objects(document.get("credentialStatus"))
         if not entries:
             return not_applicable("status", "its issuer has not said where it would be revoked")
-        if not signed:
+        if not genuine:
             # Its list is somebody's address: we ask nobody in the name of a document that nobody has signed.
             return not_checked("status", "not_reached", "not looked up, because the signature could not be confirmed")
         issuer = domain.issuer_id(document)

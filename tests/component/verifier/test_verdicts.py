@@ -60,6 +60,9 @@ async def test_tampered_is_invalid(verifier: Verifier, one: dict[str, Any], plac
     found = await verifier.verify(forged)
     assert found["verdict"] == "invalid"
     assert code(found, "signature") == "bad_signature"
+    found = await verifier.verify({"credential": forged, "expected_recipient": "ada@example.org"})
+    assert outcomes(found)["status"] == "not_applicable"  # a forgery gets no kind word from the index
+    assert code(found, "recipient") == "not_genuine"
 
 
 async def test_an_added_word_is_invalid(verifier: Verifier, one: dict[str, Any]) -> None:
