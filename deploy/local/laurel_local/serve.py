@@ -6,29 +6,17 @@ import asyncio
 import os
 import socket
 
-from pydantic import ValidationError
 from starlette.types import Receive, Scope, Send
 
 from laurel import telemetry
-from laurel.bus import Bus, connect
+from laurel.bus import Bus
 from laurel.errors import ConfigurationError
 from laurel.migrate import SERVICES, migrate_all
 from laurel.process import ROLES, ensure_topics, run_parts, serve_http, stop_on_signals
 from laurel.service import Service
 from laurel.settings import Settings
 from laurel.web import json_response
-from laurel_local.up import open_service, settings_class
-
-
-def load_settings(service: str) -> Settings:
-    """From LAUREL_* variables. Raises ConfigurationError naming each variable that is missing or wrong."""
-    try:
-        return settings_class(service)()
-    except ValidationError as error:
-        wrong = "; ".join(
-            f"LAUREL_{'_'.join(str(part) for part in one['loc']).upper()}: {one['msg']}" for one in error.errors()
-        )
-        raise ConfigurationError(f"{wrong}. `laurel secrets` prints fresh keys; docs/settings.md lists all") from None
+from laurel_local.up import load_settings, open_bus, open_service
 
 
 async def serve(service: str, role: str) -> None:
@@ -38,7 +26,7 @@ async def serve(service: str, role: str) -> None:
     stop = asyncio.Event()
     stop_on_signals(stop)
     roles = ROLES if role == "all" else (role,)
-    bus = connect(settings.bus_url)
+    bus = open_bus(settings.bus_url)
     try:
         async with open_service(service, settings, bus) as opened:
             await _run(opened, settings, bus, roles=roles, stop=stop)
@@ -90,7 +78,7 @@ async def migrate(admin_dsn: str, password: str, services: tuple[str, ...] = SER
 
 async def create_topics(bus_url: str) -> None:
     """Create the topics that the bus lacks."""
-    bus = connect(bus_url)
+    bus = open_bus(bus_url)
     try:
         await ensure_topics(bus)
     finally:

@@ -14,7 +14,7 @@ import asyncpg
 import httpx
 from rich.table import Table
 
-from laurel.bus import BusError, connect
+from laurel.bus import BusError
 from laurel.database import UNAVAILABLE, connect_arguments
 from laurel.migrate import SERVICES
 from laurel.settings import with_role
@@ -22,6 +22,7 @@ from laurel.topics import ACHIEVEMENT, ASSESSMENT, CREDENTIAL, ISSUER, ORGANISAT
 from laurel_local.console import Output
 from laurel_local.exits import Exit, Failure
 from laurel_local.state import State
+from laurel_local.up import open_bus
 
 # Every consumer group and what it reads; a test holds this table against the services' own parts lists.
 GROUPS: dict[str, tuple[Topic, ...]] = {
@@ -76,7 +77,7 @@ async def _readiness(url: str) -> tuple[dict[str, str], bool]:
 
 
 async def _lag(url: str) -> dict[str, Any]:
-    bus = connect(url, request_timeout=_SECONDS)
+    bus = open_bus(url, request_timeout=_SECONDS)
     try:
         found: dict[str, Any] = {}
         for group, topics in GROUPS.items():

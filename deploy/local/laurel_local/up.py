@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from pydantic import ValidationError
 from starlette.types import ASGIApp
 
 from laurel import telemetry
 from laurel.bus import Bus, BusError, connect
-from laurel.errors import Stuck
+from laurel.errors import ConfigurationError, Stuck
 from laurel.migrate import SERVICES, migrate_all
 from laurel.process import ROLES, ensure_topics, run_parts, serve_http, stop_on_signals
 from laurel.service import Service
@@ -52,6 +53,26 @@ def settings_class(service: str) -> type[Settings]:
     """The settings of a service, from its config.py."""
     found: type[Settings] = importlib.import_module(f"laurel_{service}.config").Settings
     return found
+
+
+def load_settings(service: str, **values: Any) -> Settings:
+    """From `values`, else LAUREL_* variables. Raises ConfigurationError naming each that is missing or wrong."""
+    try:
+        return settings_class(service)(**values)
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"LAUREL_{'_'.join(str(part) for part in one['loc']).upper()}: {one['msg']}" for one in error.errors()
+        )
+        hint = "; `laurel secrets` prints fresh keys" if "KEY: Field required" in wrong or "_KEK" in wrong else ""
+        raise ConfigurationError(wrong + hint) from None
+
+
+def open_bus(url: str, **options: float) -> Bus:
+    """The bus that a URL names. Raises ConfigurationError for a URL that names none."""
+    try:
+        return connect(url, **options)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
 
 
 def open_service(service: str, settings: Settings, bus: Bus) -> contextlib.AbstractAsyncContextManager[Service]:
@@ -122,7 +143,7 @@ async def running(
         addresses = {"database_url": postgres.dsn(), "bus_url": bus_url or postgres.dsn()}
         state.write("state.json", {"port": chosen, "public_url": public_url, **addresses})
         await migrate_all(postgres.dsn())
-        bus = connect(bus_url or postgres.dsn())
+        bus = open_bus(bus_url or postgres.dsn())
         stack.push_async_callback(bus.close)
         try:
             await ensure_topics(bus)
@@ -145,7 +166,7 @@ async def running(
         services: dict[str, Service] = {}
         settings: dict[str, Settings] = {}
         for name in SERVICES:
-            settings[name] = settings_class(name)(**values)
+            settings[name] = load_settings(name, **values)
             services[name] = await stack.enter_async_context(open_service(name, settings[name], bus))
         gateway = Gateway({name: service.api for name, service in services.items()}, extra=extra)
         listening = asyncio.Event()
