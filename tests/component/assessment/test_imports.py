@@ -630,3 +630,15 @@ async def test_the_database_itself_keeps_tenants_apart(world: World, ours: Calle
         "WHERE n.nspname = 'assessment' AND c.relkind = 'r' AND c.relname <> 'alembic_version'"
     )
     assert [row["relname"] for row in rows if not row["forced"]] == []
+
+
+async def test_a_callers_trace_goes_on_in_every_event(world: World, ours: Caller) -> None:
+    achievement = await ours.achievement()
+    traces = [f"00-{n:032x}-00000000000000aa-01" for n in (1, 2)]
+    await ours.post("/assessment/v1/results", learner(1, achievement=achievement), traceparent=traces[0])
+    headers = {**ours.headers, "content-type": "application/x-ndjson", "traceparent": traces[1]}
+    body = ndjson(*(learner(n, achievement=achievement) for n in (2, 3)))
+    await world.http.post(IMPORTS, content=body, headers=headers)
+    await world.settle()
+    rows = await world.fetch("SELECT traceparent FROM outbox WHERE topic = $1 ORDER BY id", ASSESSMENT.name)
+    assert [row["traceparent"].split("-")[1] for row in rows] == [f"{n:032x}" for n in (1, 2, 2)]
