@@ -56,9 +56,9 @@ async def counts(tx: Transaction, tenant_id: str, *, course_run: str | None, con
         SELECT
             (SELECT count(*) FROM credentials WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2)) AS issued,
             (SELECT count(*) FROM credentials WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2)
-                AND status = 'revoked') AS revoked,
+                AND status <> 'active' AND status = 'revoked') AS revoked,
             (SELECT count(*) FROM credentials WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2)
-                AND status = 'suspended') AS suspended,
+                AND status <> 'active' AND status = 'suspended') AS suspended,
             (SELECT count(*) FROM intents i WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2)
                 AND NOT EXISTS (SELECT 1 FROM credentials c WHERE c.credential_id = i.credential_id)
                 AND NOT EXISTS (SELECT 1 FROM dead_letters d WHERE d.tenant_id = i.tenant_id AND d.consumer = $3

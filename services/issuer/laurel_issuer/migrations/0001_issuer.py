@@ -142,6 +142,8 @@ ALTER TABLE credentials ALTER COLUMN body SET STORAGE EXTERNAL;
 ALTER TABLE credentials SET (toast_tuple_target = 8160);
 CREATE INDEX credentials_issued ON credentials (tenant_id, seq);
 CREATE INDEX credentials_achievement ON credentials (tenant_id, achievement_id, seq);
+CREATE INDEX credentials_course_run ON credentials (tenant_id, course_run, seq);
+CREATE INDEX credentials_changed ON credentials (tenant_id, course_run, status) WHERE status <> 'active';
 CREATE UNIQUE INDEX credentials_suspension_place ON credentials (suspension_list, suspension_index)
     WHERE suspension_list IS NOT NULL;
 CREATE INDEX credentials_revocation_bits ON credentials (revocation_list) WHERE status <> 'active';
