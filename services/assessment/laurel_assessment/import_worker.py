@@ -18,7 +18,8 @@ from laurel_assessment.domain import Finding
 from laurel_assessment.import_store import Form, Work
 from laurel_assessment.intake import SLICE, Arrival, Keys, take_in
 from laurel_assessment.records import PROBLEMS, Record
-from laurel_assessment.rows import Defaults, check, read_csv, read_json
+from laurel_assessment.row_json import read_json
+from laurel_assessment.rows import Defaults, check, read_csv
 
 log = structlog.get_logger()
 

@@ -24,7 +24,8 @@ from laurel_assessment.config import Settings
 from laurel_assessment.domain import Finding
 from laurel_assessment.imports import Refused, Upload, fingerprint
 from laurel_assessment.intake import Arrival, Keys, take_in
-from laurel_assessment.rows import MAX_TEXT, Defaults, achievement_id, as_uuid, check, from_mapping
+from laurel_assessment.row_json import from_mapping
+from laurel_assessment.rows import MAX_TEXT, Defaults, achievement_id, as_uuid, check
 
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 CSV = ("text/csv", "application/csv")

@@ -9,16 +9,14 @@ import csv
 import math
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from laurel.credential.text import is_did, is_web_url, parse_timestamp
-from laurel.security import BadJson, guard_json
 from laurel_assessment.domain import Attempt, Finding
 
 MAX_ROW = 64 * 1024  # bytes of one record
@@ -49,8 +47,7 @@ class Row(msgspec.Struct, forbid_unknown_fields=True):
 
 
 FIELDS: tuple[str, ...] = Row.__struct_fields__
-_TEXTS = frozenset(FIELDS) - {"score", "parts", "attempt", "evidence"}
-_decoder = msgspec.json.Decoder(Row)
+TEXTS = frozenset(FIELDS) - {"score", "parts", "attempt", "evidence"}
 
 # What a row becomes: the row, or what is wrong with it.
 Read = Row | list[Finding]
@@ -63,105 +60,6 @@ class Defaults:
     base_url: str
     achievement_id: str | None = None
     course_run: str | None = None
-
-
-# --- JSON ---------------------------------------------------------------------------------------------------
-
-
-def read_json(raw: bytes) -> Read:
-    """Read one JSON object. Whatever the typed decoder does not like is read again slowly, to say what and where."""
-    try:
-        row = _decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _read_slowly(raw)
-    if b'\\"' in raw or b"\\u0000" in raw or raw.count(b'"') != _quotes(row):
-        return _read_slowly(raw)
-    return row
-
-
-def _quotes(row: Row) -> int:
-    """How many quotation marks this row's JSON has if no key stands twice (RFC 8259 §4): the decoder would not say."""
-    quotes = 0
-    for name in FIELDS:
-        value = getattr(row, name)
-        if value is UNSET:
-            continue
-        quotes += 2
-        if isinstance(value, str):
-            quotes += 2
-        elif isinstance(value, list | dict):
-            quotes += 2 * len(value)
-    return quotes
-
-
-def _read_slowly(raw: bytes) -> Read:
-    try:
-        value = guard_json(raw, max_bytes=MAX_ROW)
-    except BadJson as error:
-        return [Finding("", error.code, error.detail)]
-    if not isinstance(value, dict):
-        return [Finding("", "not_an_object", f"a result is a JSON object, not {_kind(value)}")]
-    return from_mapping(value)
-
-
-def from_mapping(value: Mapping[str, Any]) -> Read:
-    """The row of a JSON object that passed the guard."""
-    findings: list[Finding] = []
-    for name, given in value.items():
-        if name not in FIELDS:
-            known = ", ".join(FIELDS)
-            findings.append(Finding(f"/{_step(name)}", "unknown_field", f"a result has no such field; it has {known}"))
-        elif given is not None:
-            findings += _type_findings(name, given)
-    if findings:
-        return findings
-    row = Row(**value)
-    if isinstance(row.score, int):
-        row.score = float(row.score)
-    if isinstance(row.attempt, float):
-        row.attempt = int(row.attempt)
-    if isinstance(row.parts, dict):
-        row.parts = {part: float(points) for part, points in row.parts.items()}
-    return row
-
-
-def _type_findings(name: str, given: Any) -> list[Finding]:
-    place = f"/{name}"
-    if name in _TEXTS:
-        return [] if isinstance(given, str) else [_wrong_type(place, "a string", given)]
-    if name == "score":
-        return [] if _is_number(given) else [_wrong_type(place, "a number", given)]
-    if name == "attempt":
-        whole = _is_number(given) and float(given).is_integer()
-        return [] if whole else [_wrong_type(place, "a whole number", given)]
-    if name == "evidence":
-        if not isinstance(given, list):
-            return [_wrong_type(place, "an array of URLs", given)]
-        return [_wrong_type(f"{place}/{n}", "a string", one) for n, one in enumerate(given) if not isinstance(one, str)]
-    if not isinstance(given, dict):
-        return [_wrong_type(place, 'an object such as {"essay": 12}', given)]
-    return [
-        _wrong_type(f"{place}/{_step(part)}", "a number", points)
-        for part, points in given.items()
-        if not _is_number(points)
-    ]
-
-
-def _wrong_type(place: str, expected: str, given: Any) -> Finding:
-    return Finding(place, "wrong_type", f"send {expected}, not {_kind(given)}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "an array", str: "a string", bool: "true or false", int: "a number"}
-    return names.get(type(value), "a number" if isinstance(value, float) else "null")
-
-
-def _step(name: str) -> str:
-    return name[:80].replace("~", "~0").replace("/", "~1")  # RFC 6901 §3
 
 
 # --- CSV ----------------------------------------------------------------------------------------------------
@@ -276,7 +174,7 @@ def _from_cells(cells: Sequence[str], form: CsvForm) -> Read:
         value = cell.strip()
         if not value:
             continue
-        if column in _TEXTS:
+        if column in TEXTS:
             setattr(row, column, value)
         elif column == "evidence":
             row.evidence = value.replace("|", " ").split()
@@ -313,6 +211,11 @@ def column_of(finding: Finding) -> Finding:
     if name.startswith("parts/"):
         name = "part:" + name.removeprefix("parts/").replace("~1", "/").replace("~0", "~")
     return Finding(name, finding.code, finding.detail)
+
+
+def pointer_step(name: str) -> str:
+    """A name as a step of a JSON pointer."""
+    return name[:80].replace("~", "~0").replace("/", "~1")  # RFC 6901 §3
 
 
 # --- checking -----------------------------------------------------------------------------------------------
@@ -355,11 +258,13 @@ def check(row: Row, defaults: Defaults, *, received_at: datetime) -> Attempt | l
     if achievement is None and not any(one.field == "/achievement" for one in findings):
         code = "unknown_achievement" if named else "missing"
         findings.append(Finding("/achievement", code, "name an achievement of yours by its id or its URL"))
-    evidence = row.evidence or ()
+    evidence = tuple(dict.fromkeys(row.evidence or ()))
     if len(evidence) > MAX_EVIDENCE:
         findings.append(Finding("/evidence", "too_many", f"at most {MAX_EVIDENCE} URLs"))
     for place, url in enumerate(evidence[:MAX_EVIDENCE]):
-        if len(url) > 2000 or not is_web_url(url):
+        # Lint refuses to sign text that is not in NFC, or that turns its direction around.
+        readable = url.isascii() or (unicodedata.is_normalized("NFC", url) and url.isprintable())
+        if len(url) > 2000 or not readable or not is_web_url(url):
             findings.append(Finding(f"/evidence/{place}", "not_a_url", f"{url[:80]!r} is not an absolute http(s) URL"))
     locale = _text(row.locale, "locale", findings, most=35)
     if locale is not None and _LOCALE(locale) is None:
@@ -379,7 +284,7 @@ def check(row: Row, defaults: Defaults, *, received_at: datetime) -> Attempt | l
         return findings
     return Attempt(
         achievement, learner, attempt, email, did, name, score, parts, completed_at, course_run, external_id,
-        tuple(evidence), locale.replace("_", "-") if locale else None,
+        evidence, locale.replace("_", "-") if locale else None,
     )  # fmt: skip
 
 
@@ -395,7 +300,7 @@ def _parts(row: Row, findings: list[Finding]) -> dict[str, float]:
         return {}
     parts: dict[str, float] = {}
     for given, points in row.parts.items():
-        place = f"/parts/{_step(given)}"
+        place = f"/parts/{pointer_step(given)}"
         part = unicodedata.normalize("NFC", given.strip())
         if not part or len(part) > 100 or _CONTROL(part):
             findings.append(Finding(place, "bad_name", "a part's name has 1 to 100 printable characters"))

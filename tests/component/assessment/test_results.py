@@ -163,6 +163,8 @@ async def test_many_at_once_decide_one_attempt_once(world: World, ours: Caller) 
         ({"completed_at": "2026-05-31T10:00:00"}, ("/completed_at", "not_a_timestamp")),
         ({"completed_at": "2026-06-03T00:00:00Z"}, ("/completed_at", "in_the_future")),
         ({"evidence": ["javascript:alert(1)"]}, ("/evidence/0", "not_a_url")),
+        ({"evidence": ["https://example.org/cafe\u0301"]}, ("/evidence/0", "not_a_url")),
+        ({"evidence": ["https://example.org/\u202ecod"]}, ("/evidence/0", "not_a_url")),
         ({"evidence": "https://example.org"}, ("/evidence", "wrong_type")),
         ({"locale": "a b"}, ("/locale", "not_a_locale")),
         ({"name": "x" * 300}, ("/name", "too_long")),

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from laurel.security import BadJson, guard_json
 from laurel_assessment.domain import Attempt, Finding
-from laurel_assessment.rows import FIELDS, CsvForm, Defaults, Row, check, from_mapping, read_csv, read_header, read_json
+from laurel_assessment.row_json import from_mapping, read_json
+from laurel_assessment.rows import FIELDS, CsvForm, Defaults, Row, check, read_csv, read_header
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 ACHIEVEMENT = "01a2011e-05f0-7e18-9946-913a0139a4b5"
