@@ -13,8 +13,8 @@ SERVICES = ("assessment", "issuer", "notifier", "verifier")
 KERNEL = ROOT / "shared/laurel"
 # What pure code may not touch: the network, the disk, the database, the clock's and the system's side.
 IO_MODULES = {
-    "aiohttp", "aiokafka", "aiosmtplib", "asyncio", "asyncpg", "fastapi", "httpx", "os", "pathlib", "requests", "socket",
-    "sqlalchemy", "starlette", "subprocess", "threading", "time", "urllib.request", "uvicorn",
+    "aiohttp", "aiokafka", "aiosmtplib", "asyncio", "asyncpg", "fastapi", "httpx", "os", "pathlib", "requests",
+    "socket", "sqlalchemy", "starlette", "subprocess", "threading", "time", "urllib.request", "uvicorn",
 }  # fmt: skip
 PURE_READS_OWN_DATA = {"importlib.resources"}  # bundled contexts and schemas, pinned by hash
 

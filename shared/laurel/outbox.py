@@ -24,6 +24,7 @@ from laurel.database import UNAVAILABLE, Database, Transaction
 from laurel.events import Event
 from laurel.ids import uuid7
 from laurel.topics import route
+from laurel.waiting import first_of, sleep
 
 log = structlog.get_logger()
 
@@ -97,7 +98,7 @@ class Relay:
                     reason=f"{type(error).__name__}: {error}",
                     seconds=pause,
                 )
-                await _wait(stop, pause)
+                await sleep(stop, pause)
                 pause = min(pause * 2, 5.0)
 
     async def _relay(
@@ -111,7 +112,7 @@ class Relay:
                 owned = await self._acquire(connection, owned)
             moved = await self._move(connection, producer, owned) if owned else 0
             if moved < self._batch_size:
-                await _wait(self._wake, POLL_S, also=stop)
+                await first_of(self._wake, stop, seconds=POLL_S)
 
     async def _acquire(self, connection: asyncpg.Connection[asyncpg.Record], owned: list[int]) -> list[int]:
         # A second relay is refused here until the first one's connection is gone: the lock lives and dies with it.
@@ -147,13 +148,3 @@ class Relay:
         await connection.execute("DELETE FROM outbox WHERE id = ANY ($1::bigint[])", [row["id"] for row in rows])
         telemetry.count("laurel_relayed_total", len(rows), service=self._service)
         return len(rows)
-
-
-async def _wait(event: asyncio.Event, seconds: float, *, also: asyncio.Event | None = None) -> None:
-    """Return when an event is set or the time is up."""
-    waits = [asyncio.ensure_future(one.wait()) for one in (event, also) if one is not None]
-    try:
-        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()

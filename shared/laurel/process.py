@@ -1,27 +1,118 @@
-"""A process: which parts of which services it runs, from start to an orderly stop."""
+"""A process: which parts of which services it runs, from reading its settings to an orderly stop."""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
+import os
 import signal
 import socket
-from collections.abc import Iterable, Iterator
-from typing import Any
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar
 
 import structlog
 import uvicorn
-from starlette.types import ASGIApp
+from pydantic import ValidationError
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from laurel.bus import Bus, TopicSpec
-from laurel.errors import Stuck
+from laurel import logs, telemetry
+from laurel.bus import Bus, TopicSpec, connect
+from laurel.errors import ConfigurationError, Stuck
 from laurel.service import Engine, Service
 from laurel.settings import Settings
 from laurel.topics import TOPICS
+from laurel.web import json_response
 
 log = structlog.get_logger()
 
 ROLES: tuple[str, ...] = ("api", "worker", "relay")
+
+S = TypeVar("S", bound=Settings)
+OpenService = Callable[[S, Bus], AbstractAsyncContextManager[Service]]
+
+
+def load_settings(kind: type[S], **values: Any) -> S:
+    """From `values`, else LAUREL_* variables. Raises ConfigurationError naming each that is missing or wrong."""
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"LAUREL_{'_'.join(str(part) for part in one['loc']).upper()}: {one['msg']}" for one in error.errors()
+        )
+        hint = "; `laurel secrets` prints fresh keys" if "KEY: Field required" in wrong or "_KEK" in wrong else ""
+        raise ConfigurationError(wrong + hint) from None
+
+
+def open_bus(url: str, **options: float) -> Bus:
+    """The bus that a URL names. Raises ConfigurationError for a URL that names none."""
+    try:
+        return connect(url, **options)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+async def serve(name: str, settings: S, open_service: OpenService[S], *, role: str) -> None:
+    """One service in this process until SIGTERM or SIGINT. role: one of ROLES, or "all".
+
+    Raises what a part fails with; the process is then to be started again.
+    """
+    telemetry.configure(name)
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    roles = ROLES if role == "all" else (role,)
+    health_port = os.environ.get("LAUREL_HEALTH_PORT", "")
+    if health_port and not health_port.isdecimal():
+        raise ConfigurationError(f"LAUREL_HEALTH_PORT: {health_port!r} is not a port")
+    member = os.environ.get("LAUREL_MEMBER", "") or f"{name}-{socket.gethostname()}-{'-'.join(roles)}"
+    bus = open_bus(settings.bus_url)
+    try:
+        async with open_service(settings, bus) as service, asyncio.TaskGroup() as group:
+            if "api" in roles:
+                group.create_task(serve_http(service.api, host=settings.host, port=settings.port, stop=stop))
+            elif health_port:
+                health = Health(service)
+                group.create_task(serve_http(health, host=settings.host, port=int(health_port), stop=stop))
+            group.create_task(run_parts(service, bus, settings, roles=roles, stop=stop, member=member))
+    finally:
+        await bus.close()
+
+
+def main(name: str, kind: type[S], open_service: OpenService[S]) -> None:
+    """The command line of `python -m laurel_<service>`."""
+    parser = argparse.ArgumentParser(prog=f"laurel_{name}", description=f"Laurel's {name}, a process of its own.")
+    parser.add_argument("--role", choices=(*ROLES, "all"), default="all")
+    role = parser.parse_args().role
+    logs.configure()
+    try:
+        asyncio.run(serve(name, load_settings(kind), open_service, role=role))
+    except ConfigurationError as error:
+        sys.exit(f"{name}: {error}")
+
+
+class Health:
+    """/healthz and /readyz of a process without an API: alive while its loop turns, ready with its database."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            return
+        status, word = 404, "not found"
+        if scope["path"] == "/healthz":
+            status, word = 200, "alive"
+        elif scope["path"] == "/readyz":
+            try:
+                await self._service.worker_database.ping()
+            except Exception as error:  # noqa: BLE001 - whatever it is, we are not ready
+                status, word = 503, f"database: {type(error).__name__}"
+            else:
+                status, word = 200, "ready"
+        await json_response({"status": word}, status)(scope, receive, send)
 
 
 class _Server(uvicorn.Server):

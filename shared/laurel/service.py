@@ -35,6 +35,7 @@ from laurel.envelope import Delivered, Undecodable
 from laurel.errors import NotNow, Reject, Stuck
 from laurel.outbox import Relay
 from laurel.topics import Topic
+from laurel.waiting import sleep
 
 log = structlog.get_logger()
 
@@ -143,7 +144,7 @@ class Engine(Generic[T]):
                     await self._consume(source, stop)
             except BusUnavailable as error:
                 log.warning("consumer paused", group=self._consumer.group, reason=str(error), seconds=pause)
-                await self._sleep(stop, pause)
+                await sleep(stop, pause)
                 pause = min(pause * 2, 5.0)
 
     async def _drain(self, partitions: Collection[TopicPartition]) -> None:
@@ -209,7 +210,7 @@ class Engine(Generic[T]):
                 if stop.is_set():
                     return False
                 log.warning("batch waits", group=self._consumer.group, reason=f"{type(error).__name__}: {error}")
-                await self._sleep(stop, pause * (0.5 + random.random()))  # noqa: S311 - jitter, not a secret
+                await sleep(stop, pause * (0.5 + random.random()))  # noqa: S311 - jitter, not a secret
                 pause = min(pause * 2, 5.0)
 
     async def _handle(self, events: list[Delivered], refused: list[DeadLetter]) -> None:
@@ -256,13 +257,6 @@ class Engine(Generic[T]):
         telemetry.count("laurel_consumed_total", len(events), group=self._consumer.group)
         if refused:
             telemetry.count("laurel_dead_letters_total", len(refused), group=self._consumer.group)
-
-    @staticmethod
-    async def _sleep(stop: asyncio.Event, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(stop.wait(), seconds)
-        except TimeoutError:
-            return
 
 
 def _one_span_a_trace(group: str, events: Sequence[Delivered]) -> tuple[list[Delivered], list[Span]]:

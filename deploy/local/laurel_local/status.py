@@ -17,12 +17,12 @@ from rich.table import Table
 from laurel.bus import BusError
 from laurel.database import UNAVAILABLE, connect_arguments
 from laurel.migrate import SERVICES
+from laurel.process import open_bus
 from laurel.settings import with_role
 from laurel.topics import ACHIEVEMENT, ASSESSMENT, CREDENTIAL, ISSUER, ORGANISATION, Topic
 from laurel_local.console import Output
 from laurel_local.exits import Exit, Failure
 from laurel_local.state import State
-from laurel_local.up import open_bus
 
 # Every consumer group and what it reads; a test holds this table against the services' own parts lists.
 GROUPS: dict[str, tuple[Topic, ...]] = {

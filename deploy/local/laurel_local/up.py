@@ -16,14 +16,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from pydantic import ValidationError
 from starlette.types import ASGIApp
 
 from laurel import telemetry
-from laurel.bus import Bus, BusError, connect
-from laurel.errors import ConfigurationError, Stuck
+from laurel.bus import Bus, BusError
+from laurel.errors import Stuck
 from laurel.migrate import SERVICES, migrate_all
-from laurel.process import ROLES, ensure_topics, run_parts, serve_http, stop_on_signals
+from laurel.process import (
+    ROLES,
+    ensure_topics,
+    load_settings,
+    open_bus,
+    run_parts,
+    serve_http,
+    stop_on_signals,
+)
 from laurel.service import Service
 from laurel.settings import Settings
 from laurel_local.console import Output
@@ -53,26 +60,6 @@ def settings_class(service: str) -> type[Settings]:
     """The settings of a service, from its config.py."""
     found: type[Settings] = importlib.import_module(f"laurel_{service}.config").Settings
     return found
-
-
-def load_settings(service: str, **values: Any) -> Settings:
-    """From `values`, else LAUREL_* variables. Raises ConfigurationError naming each that is missing or wrong."""
-    try:
-        return settings_class(service)(**values)
-    except ValidationError as error:
-        wrong = "; ".join(
-            f"LAUREL_{'_'.join(str(part) for part in one['loc']).upper()}: {one['msg']}" for one in error.errors()
-        )
-        hint = "; `laurel secrets` prints fresh keys" if "KEY: Field required" in wrong or "_KEK" in wrong else ""
-        raise ConfigurationError(wrong + hint) from None
-
-
-def open_bus(url: str, **options: float) -> Bus:
-    """The bus that a URL names. Raises ConfigurationError for a URL that names none."""
-    try:
-        return connect(url, **options)
-    except ValueError as error:
-        raise ConfigurationError(str(error)) from None
 
 
 def open_service(service: str, settings: Settings, bus: Bus) -> contextlib.AbstractAsyncContextManager[Service]:
@@ -166,7 +153,7 @@ async def running(
         services: dict[str, Service] = {}
         settings: dict[str, Settings] = {}
         for name in SERVICES:
-            settings[name] = load_settings(name, **values)
+            settings[name] = load_settings(settings_class(name), **values)
             services[name] = await stack.enter_async_context(open_service(name, settings[name], bus))
         gateway = Gateway({name: service.api for name, service in services.items()}, extra=extra)
         listening = asyncio.Event()

@@ -13,6 +13,7 @@ import structlog
 from laurel import telemetry
 from laurel.database import Database, Transaction, is_unavailable
 from laurel.errors import Stuck
+from laurel.waiting import sleep
 from laurel_assessment import import_store, store
 from laurel_assessment.domain import Finding
 from laurel_assessment.import_store import Form, Work
@@ -74,7 +75,7 @@ class ImportWorker:
                 log.info("chunk begins again", reason=f"{type(error).__name__}: {error}")
                 busy, pause = False, min(pause * 2, 5.0)
             if not busy:
-                await _wait(stop, pause)
+                await sleep(stop, pause)
 
     async def _sweep(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -87,7 +88,7 @@ class ImportWorker:
                 if not is_unavailable(error):
                     raise
                 log.warning("sweep waits", reason=f"{type(error).__name__}: {error}")
-            await _wait(stop, SWEEP_S)
+            await sleep(stop, SWEEP_S)
 
     async def step(self) -> bool:
         """Settle one chunk. False when none is owed."""
@@ -148,13 +149,6 @@ class ImportWorker:
                 ) from error
             detail = "we could not take in this row; the fault is ours and is logged"
             return await take(arrival._replace(attempt=None, findings=(Finding("", "internal_error", detail),)))
-
-
-async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(stop.wait(), seconds)
-    except TimeoutError:
-        return
 
 
 async def read_chunk(work: Work, base_url: str) -> list[Arrival]:

@@ -1,30 +1,10 @@
-"""`python -m laurel_issuer`: the issuer in a process of its own, all its roles; settings from the environment."""
+"""`python -m laurel_issuer [--role api|worker|relay|all]`: the issuer in a process of its own."""
 
 from __future__ import annotations
 
-import asyncio
-
-from laurel import telemetry
-from laurel.bus import connect
-from laurel.process import ROLES, run_parts, serve_http, stop_on_signals
+from laurel.process import main
 from laurel_issuer.config import Settings
 from laurel_issuer.service import open_service
 
-
-async def main() -> None:
-    """Run until SIGTERM or SIGINT."""
-    settings = Settings()
-    telemetry.configure("issuer")
-    stop = asyncio.Event()
-    stop_on_signals(stop)
-    bus = connect(settings.bus_url)
-    try:
-        async with open_service(settings, bus) as service, asyncio.TaskGroup() as group:
-            group.create_task(serve_http(service.api, host=settings.host, port=settings.port, stop=stop))
-            group.create_task(run_parts(service, bus, settings, roles=ROLES, stop=stop))
-    finally:
-        await bus.close()
-
-
 if __name__ == "__main__":
-    asyncio.run(main())
+    main("issuer", Settings, open_service)

@@ -9,6 +9,7 @@ import structlog
 
 from laurel.database import Database, is_unavailable
 from laurel.errors import NotNow
+from laurel.waiting import first_of, sleep
 
 log = structlog.get_logger()
 
@@ -31,19 +32,10 @@ async def watch(
                     found = await work()
                     pause = 0.1
                     if not found:
-                        await _first_of(told, stop, seconds=look_s)
+                        await first_of(told, stop, seconds=look_s)
         except Exception as error:
             if not (isinstance(error, NotNow) or is_unavailable(error)):
                 raise
             log.warning("worker waits", channel=channel, reason=f"{type(error).__name__}: {error}", seconds=pause)
-            await _first_of(stop, seconds=pause)
+            await sleep(stop, pause)
             pause = min(pause * 2, 5.0)
-
-
-async def _first_of(*events: asyncio.Event, seconds: float) -> None:
-    waits = [asyncio.ensure_future(one.wait()) for one in events]
-    try:
-        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()

@@ -27,12 +27,12 @@ from laurel import telemetry
 from laurel.database import UNAVAILABLE, Database
 from laurel.errors import ConfigurationError
 from laurel.security import CannotUnseal, unseal
+from laurel.waiting import first_of, sleep
 from laurel_notifier import domain, mailbox
 from laurel_notifier.domain import Contact
 from laurel_notifier.mail_text import Letters
 from laurel_notifier.mailbox import Mail, Sent
 from laurel_notifier.store import EMAILS_CHANNEL
-from laurel_notifier.waking import first, sleep
 
 log = structlog.get_logger()
 
@@ -146,7 +146,7 @@ class MailWorker:
                 await self._sweep()
                 sweep_at = loop.time() + _SWEEP_S
             if not await self.send_due(stop):
-                await first(self._wake, stop, timeout=_POLL_S)
+                await first_of(self._wake, stop, seconds=_POLL_S)
 
     async def _sweep(self) -> None:
         async with self._database.transaction() as tx:

@@ -1,4 +1,4 @@
-"""How the workers of this service wait: for a notification from PostgreSQL, for a while, for the end."""
+"""Workers of this service wait for a notification from PostgreSQL, and look by themselves now and then."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 
 from laurel.database import UNAVAILABLE, Database
+from laurel.waiting import sleep
 
 _AGAIN_S = 5.0
 
@@ -21,19 +22,3 @@ async def wake_on(database: Database, channel: str, wake: asyncio.Event, stop: a
                 while not stop.is_set() and not connection.is_closed():
                     await sleep(stop, _AGAIN_S)
         await sleep(stop, _AGAIN_S)
-
-
-async def sleep(until: asyncio.Event, seconds: float) -> None:
-    """Return when the event is set or the time is up."""
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(until.wait(), seconds)
-
-
-async def first(*events: asyncio.Event, timeout: float) -> None:
-    """Return when one of the events is set or the time is up."""
-    waits = [asyncio.ensure_future(one.wait()) for one in events]
-    try:
-        await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()

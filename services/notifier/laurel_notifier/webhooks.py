@@ -30,11 +30,12 @@ from laurel import telemetry
 from laurel.database import UNAVAILABLE, Database
 from laurel.http import FetchFailed, FetchRefused, GuardedClient
 from laurel.security import CannotUnseal, unseal
+from laurel.waiting import first_of, sleep
 from laurel_notifier import domain, queue
 from laurel_notifier.domain import Answer
 from laurel_notifier.queue import Due, Settled
 from laurel_notifier.store import DELIVERIES_CHANNEL
-from laurel_notifier.waking import first, sleep, wake_on
+from laurel_notifier.waking import wake_on
 
 log = structlog.get_logger()
 
@@ -147,7 +148,7 @@ class DeliveryWorker:
             if taken:
                 # Let the lanes move before the next look; a lane that runs dry wakes us.
                 await sleep(stop, 0.005)
-            await first(self._wake, stop, timeout=_POLL_S)
+            await first_of(self._wake, stop, seconds=_POLL_S)
 
     async def _take(self) -> int:
         held = sum(len(lane.waiting) + lane.running for lane in self._lanes.values())
