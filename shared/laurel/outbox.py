@@ -24,7 +24,7 @@ from laurel.database import UNAVAILABLE, Database, Transaction
 from laurel.events import Event
 from laurel.ids import uuid7
 from laurel.topics import route
-from laurel.waiting import first_of, sleep
+from laurel.waiting import Backoff, first_of
 
 log = structlog.get_logger()
 
@@ -77,17 +77,16 @@ class Relay:
         self._service = service
         self._batch_size = batch_size
         self._wake = asyncio.Event()
+        self._backoff = Backoff()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Relay until `stop`. Lost connections are taken up again with a back-off; rows wait meanwhile."""
-        pause = 0.1
         while not stop.is_set():
             try:
                 async with (
                     self._database.session() as connection,
                     self._bus.producer(client_id=f"{self._service}-relay") as producer,
                 ):
-                    pause = 0.1
                     await self._relay(connection, producer, stop)
             except _OUT_OF_REACH as error:
                 if isinstance(error, ValueError):
@@ -96,10 +95,9 @@ class Relay:
                     "relay paused",
                     service=self._service,
                     reason=f"{type(error).__name__}: {error}",
-                    seconds=pause,
+                    seconds=self._backoff.seconds,
                 )
-                await sleep(stop, pause)
-                pause = min(pause * 2, 5.0)
+                await self._backoff.wait(stop)
 
     async def _relay(
         self, connection: asyncpg.Connection[asyncpg.Record], producer: Producer, stop: asyncio.Event
@@ -111,6 +109,7 @@ class Relay:
             if len(owned) < SHARDS:
                 owned = await self._acquire(connection, owned)
             moved = await self._move(connection, producer, owned) if owned else 0
+            self._backoff.worked()
             if moved < self._batch_size:
                 await first_of(self._wake, stop, seconds=POLL_S)
 

@@ -15,7 +15,6 @@ alone, and that one is dead-lettered; too many of those in a row mean that we ar
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack
@@ -35,7 +34,7 @@ from laurel.envelope import Delivered, Undecodable
 from laurel.errors import NotNow, Reject, Stuck
 from laurel.outbox import Relay
 from laurel.topics import Topic
-from laurel.waiting import sleep
+from laurel.waiting import Backoff
 
 log = structlog.get_logger()
 
@@ -128,10 +127,10 @@ class Engine(Generic[T]):
         self._stuck_after_s = stuck_after_s
         self._in_hand = asyncio.Lock()
         self._unexplained = 0
+        self._backoff = Backoff()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until `stop`. Raises Stuck when nothing moves although there is something to do."""
-        pause = 0.1
         while not stop.is_set():
             try:
                 async with self._bus.consumer(
@@ -140,12 +139,11 @@ class Engine(Generic[T]):
                     member_id=self._member_id,
                 ) as source:
                     source.on_revoke(self._drain)
-                    pause = 0.1
                     await self._consume(source, stop)
             except BusUnavailable as error:
-                log.warning("consumer paused", group=self._consumer.group, reason=str(error), seconds=pause)
-                await sleep(stop, pause)
-                pause = min(pause * 2, 5.0)
+                seconds = self._backoff.seconds
+                log.warning("consumer paused", group=self._consumer.group, reason=str(error), seconds=seconds)
+                await self._backoff.wait(stop)
 
     async def _drain(self, partitions: Collection[TopicPartition]) -> None:
         # The bus takes partitions away: finish and commit what is in hand first, so that nobody does it twice.
@@ -156,6 +154,7 @@ class Engine(Generic[T]):
         moved_at = time.monotonic()
         while not stop.is_set():
             messages = await source.poll(self._batch_size, 0.5)
+            self._backoff.worked()
             if messages:
                 async with self._in_hand:
                     if not await self.process(messages, stop):
@@ -196,7 +195,7 @@ class Engine(Generic[T]):
                 events.append(envelope.decode(message))
             except Undecodable as error:
                 refused.append(DeadLetter(message, "", None, error.code, error.detail))
-        started, pause = time.monotonic(), 0.1
+        started, backoff = time.monotonic(), Backoff()
         while True:
             try:
                 await self._handle(events, refused)
@@ -210,8 +209,7 @@ class Engine(Generic[T]):
                 if stop.is_set():
                     return False
                 log.warning("batch waits", group=self._consumer.group, reason=f"{type(error).__name__}: {error}")
-                await sleep(stop, pause * (0.5 + random.random()))  # noqa: S311 - jitter, not a secret
-                pause = min(pause * 2, 5.0)
+                await backoff.wait(stop)
 
     async def _handle(self, events: list[Delivered], refused: list[DeadLetter]) -> None:
         """Handle `events` as one batch; on failure take out the record that causes it, by name or by halving."""

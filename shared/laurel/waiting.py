@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 
 
 async def sleep(until: asyncio.Event, seconds: float) -> None:
@@ -20,3 +21,19 @@ async def first_of(*events: asyncio.Event, seconds: float) -> None:
     finally:
         for wait in waits:
             wait.cancel()
+
+
+class Backoff:
+    """Pauses that double from 0.1 s to 5 s while something fails, and begin anew once it has worked."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.1
+
+    def worked(self) -> None:
+        """It works again. Say so after the act itself, not after mere connecting: a peer may answer with errors."""
+        self.seconds = 0.1
+
+    async def wait(self, stop: asyncio.Event) -> None:
+        """Pause, with jitter so that many do not come back at once; returns early when `stop` is set."""
+        await sleep(stop, self.seconds * (0.5 + random.random()))  # noqa: S311 - jitter, not a secret
+        self.seconds = min(self.seconds * 2, 5.0)

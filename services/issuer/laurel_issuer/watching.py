@@ -9,7 +9,7 @@ import structlog
 
 from laurel.database import Database, is_unavailable
 from laurel.errors import NotNow
-from laurel.waiting import first_of, sleep
+from laurel.waiting import Backoff, first_of
 
 log = structlog.get_logger()
 
@@ -21,7 +21,7 @@ async def watch(
 
     channel: NOTIFY <schema>_<channel>. What is "not now" is waited for with a back-off; any other error ends the loop.
     """
-    pause = 0.1
+    backoff = Backoff()
     told = asyncio.Event()
     while not stop.is_set():
         try:
@@ -30,12 +30,13 @@ async def watch(
                 while not stop.is_set() and not connection.is_closed():
                     told.clear()  # before the work: who tells us during it is heard
                     found = await work()
-                    pause = 0.1
+                    backoff.worked()
                     if not found:
                         await first_of(told, stop, seconds=look_s)
         except Exception as error:
             if not (isinstance(error, NotNow) or is_unavailable(error)):
                 raise
-            log.warning("worker waits", channel=channel, reason=f"{type(error).__name__}: {error}", seconds=pause)
-            await sleep(stop, pause)
-            pause = min(pause * 2, 5.0)
+            log.warning(
+                "worker waits", channel=channel, reason=f"{type(error).__name__}: {error}", seconds=backoff.seconds
+            )
+            await backoff.wait(stop)

@@ -27,7 +27,7 @@ from laurel import telemetry
 from laurel.database import UNAVAILABLE, Database
 from laurel.errors import ConfigurationError
 from laurel.security import CannotUnseal, unseal
-from laurel.waiting import first_of, sleep
+from laurel.waiting import Backoff, first_of
 from laurel_notifier import domain, mailbox
 from laurel_notifier.domain import Contact
 from laurel_notifier.mail_text import Letters
@@ -117,7 +117,7 @@ class MailWorker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send until `stop`."""
-        pause = 0.1
+        backoff = Backoff()
         try:
             while not stop.is_set():
                 try:
@@ -125,12 +125,11 @@ class MailWorker:
                         # Held as long as we live: by it others tell our mails from those of the dead.
                         await mailbox.lock_worker(connection, self._id)
                         await connection.add_listener(EMAILS_CHANNEL, lambda *_: self._wake.set())
-                        pause = 0.1
+                        backoff.worked()
                         await self._work(connection, stop)
                 except UNAVAILABLE as error:
-                    log.warning("e-mails wait", reason=f"{type(error).__name__}: {error}", seconds=pause)
-                    await sleep(stop, pause)
-                    pause = min(pause * 2, 5.0)
+                    log.warning("e-mails wait", reason=f"{type(error).__name__}: {error}", seconds=backoff.seconds)
+                    await backoff.wait(stop)
         finally:
             for client in self._connections:
                 client.close()

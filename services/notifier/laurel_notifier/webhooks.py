@@ -30,7 +30,7 @@ from laurel import telemetry
 from laurel.database import UNAVAILABLE, Database
 from laurel.http import FetchFailed, FetchRefused, GuardedClient
 from laurel.security import CannotUnseal, unseal
-from laurel.waiting import first_of, sleep
+from laurel.waiting import Backoff, first_of, sleep
 from laurel_notifier import domain, queue
 from laurel_notifier.domain import Answer
 from laurel_notifier.queue import Due, Settled
@@ -134,16 +134,15 @@ class DeliveryWorker:
     # -- 1: take ---------------------------------------------------------------------------------------------
 
     async def _take_all(self, stop: asyncio.Event) -> None:
-        pause = 0.1
+        backoff = Backoff()
         while not stop.is_set():
             self._wake.clear()
             try:
                 taken = await self._take()
-                pause = 0.1
+                backoff.worked()
             except UNAVAILABLE as error:
-                log.warning("deliveries wait", reason=f"{type(error).__name__}: {error}", seconds=pause)
-                await sleep(stop, pause)
-                pause = min(pause * 2, 5.0)
+                log.warning("deliveries wait", reason=f"{type(error).__name__}: {error}", seconds=backoff.seconds)
+                await backoff.wait(stop)
                 continue
             if taken:
                 # Let the lanes move before the next look; a lane that runs dry wakes us.
@@ -294,7 +293,7 @@ class DeliveryWorker:
     # -- 3: settle -------------------------------------------------------------------------------------------
 
     async def _settle_all(self, finished: asyncio.Event) -> None:
-        pause = 0.1
+        backoff = Backoff()
         while self._outcomes or not finished.is_set():
             await self._to_settle.wait()
             self._to_settle.clear()
@@ -308,11 +307,10 @@ class DeliveryWorker:
                     if finished.is_set():
                         log.warning("deliveries not settled; they will be repeated", deliveries=len(self._outcomes))
                         return
-                    log.warning("outcomes wait", reason=f"{type(error).__name__}: {error}", seconds=pause)
-                    await sleep(finished, pause)
-                    pause = min(pause * 2, 5.0)
+                    log.warning("outcomes wait", reason=f"{type(error).__name__}: {error}", seconds=backoff.seconds)
+                    await backoff.wait(finished)
                     continue
-                pause = 0.1
+                backoff.worked()
                 del self._outcomes[: len(batch)]
                 for state in ("delivered", "pending", "failed"):
                     if number := sum(one.verdict.state == state for one in batch):
