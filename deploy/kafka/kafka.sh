@@ -56,6 +56,10 @@ fetch_libs() {
     mkdir -p "$(dirname "$libs")"
     local fresh
     fresh=$(mktemp -d "$(dirname "$libs")/libs.XXXXXX")
+    # Java asks the user database for the home folder; a user that has none there (nobody) may have $HOME all the same.
+    local home
+    home=$(getent passwd "$(id -u)" 2>/dev/null | cut -d: -f6)
+    [ -w "${home:-${HOME:-}}" ] || export MAVEN_OPTS="${MAVEN_OPTS:-} -Duser.home=${HOME:-$fresh}"
     mvn -B -q -f "$here/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$fresh" \
         >"$fresh/maven.log" 2>&1 || {
         tail -n 20 "$fresh/maven.log" >&2
