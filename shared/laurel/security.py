@@ -203,8 +203,12 @@ class KnownKeys:
         found = self._known.get(key_id + secret_hash)
         return found[1] if found is not None and found[0] > time.monotonic() else None
 
-    def put(self, secret_hash: str, principal: Principal) -> None:
-        """Remember a confirmed key for a few seconds (that is also how long a revocation takes to bite)."""
+    def put(self, secret_hash: str, principal: Principal, *, most_s: float | None = None) -> None:
+        """Remember a confirmed key for a few seconds (that is also how long a revocation takes to bite).
+
+        most_s: seconds until the key expires, None for never.
+        """
         if len(self._known) >= self._most:
             self._known.clear()
-        self._known[principal.key_id + secret_hash] = (time.monotonic() + self._seconds, principal)
+        seconds = self._seconds if most_s is None else min(self._seconds, most_s)
+        self._known[principal.key_id + secret_hash] = (time.monotonic() + seconds, principal)

@@ -98,8 +98,12 @@ def not_found(what: str) -> Problem:
     return Problem(404, "not_found", f"there is no such {what}")
 
 
+# Inlined: OpenAPI has no place of its own for definitions inside a response's schema.
+_PROBLEM_SCHEMA = ProblemDocument.model_json_schema()
+_PROBLEM_SCHEMA["properties"]["errors"]["items"] = _PROBLEM_SCHEMA.pop("$defs")["FieldError"]
+
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"description": text, "content": {PROBLEM_JSON: {"schema": ProblemDocument.model_json_schema()}}}
+    status: {"description": text, "content": {PROBLEM_JSON: {"schema": _PROBLEM_SCHEMA}}}
     for status, text in {
         400: "The body is not acceptable JSON.", 401: "No valid API key.", 403: "The key lacks the scope.",
         404: "Not there, or not yours.", 409: "In conflict with what is stored.", 413: "Too large.",
@@ -356,7 +360,8 @@ async def authenticate(
         async with database.transaction(public_id=key_id) as tx:
             row = await tx.fetchrow(
                 "SELECT tenant_id, secret_hash, scopes, "
-                "(revoked_at IS NULL AND coalesce(expires_at > now(), true)) AS valid FROM api_keys WHERE key_id = $1",
+                "(revoked_at IS NULL AND coalesce(expires_at > now(), true)) AS valid, "
+                "extract(epoch FROM expires_at - now())::float8 AS valid_for FROM api_keys WHERE key_id = $1",
                 key_id,
             )
         if row is not None:
@@ -366,7 +371,7 @@ async def authenticate(
     if not (row["valid"] and hmac.compare_digest(row["secret_hash"], secret_hash)):
         raise _unauthorized("this API key is wrong, revoked or expired")
     principal = Principal(row["tenant_id"], key_id, frozenset(row["scopes"]))
-    known.put(secret_hash, principal)
+    known.put(secret_hash, principal, most_s=row["valid_for"])
     return principal
 
 

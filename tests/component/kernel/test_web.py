@@ -9,6 +9,7 @@ from typing import Annotated
 import httpx
 import pytest
 from fastapi import Depends
+from openapi_spec_validator import OpenAPIV31SpecValidator
 from opentelemetry import trace
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pydantic import BaseModel
@@ -175,3 +176,11 @@ async def test_the_server_span_continues_the_callers_trace(client: httpx.AsyncCl
     assert f"{first.parent.span_id:016x}" == "b7ad6b7169203331"
     assert first.attributes["http.response.status_code"] == 409
     assert second.parent is None
+
+
+async def test_the_openapi_document_is_valid(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/kernel/v1/openapi.json")).json()
+    OpenAPIV31SpecValidator(document).validate()
+    for path in document["paths"].values():
+        for operation in path.values():
+            assert "$defs" not in str(operation["responses"])
