@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import Literal
 
 import msgspec
@@ -87,6 +88,15 @@ class Decision:
     reasons: tuple[str, ...]
 
 
+def written(number: float) -> str:
+    """A number exactly: the fewest digits that mean it and no other, without an exponent; 12 rather than 12.0."""
+    digits = repr(float(number))
+    if "e" in digits:
+        digits = format(Decimal(digits), "f")
+    digits = digits.removesuffix(".0")
+    return "0" if digits == "-0" else digits
+
+
 def decide(policy: Policy, *, score: float | None, parts: Mapping[str, float], attempt: int) -> Decision:
     """Apply a policy to one attempt. Every rule that fails is named, not only the first."""
     failed: list[str] = []
@@ -95,19 +105,21 @@ def decide(policy: Policy, *, score: float | None, parts: Mapping[str, float], a
         failed.append(f"attempts_exhausted: attempt {attempt}; at most {policy.max_attempts} count")
     if policy.minimum_score is not None:
         if score is None:
-            failed.append(f"score_missing: a score of at least {policy.minimum_score:g} is required and none was sent")
+            failed.append(
+                f"score_missing: a score of at least {written(policy.minimum_score)} is required and none was sent"
+            )
         elif score < policy.minimum_score:
-            failed.append(f"score_below_minimum: {score:g} is below {policy.minimum_score:g}")
+            failed.append(f"score_below_minimum: {written(score)} is below {written(policy.minimum_score)}")
         else:
-            reached.append(f"score_reached: {score:g} of at least {policy.minimum_score:g}")
+            reached.append(f"score_reached: {written(score)} of at least {written(policy.minimum_score)}")
     for part, minimum in policy.required_parts.items():
         points = parts.get(part)
         if points is None:
-            failed.append(f"part_missing: {part} is required (at least {minimum:g}) and was not sent")
+            failed.append(f"part_missing: {part} is required (at least {written(minimum)}) and was not sent")
         elif points < minimum:
-            failed.append(f"part_below_minimum: {part} {points:g} is below {minimum:g}")
+            failed.append(f"part_below_minimum: {part} {written(points)} is below {written(minimum)}")
         else:
-            reached.append(f"part_reached: {part} {points:g} of at least {minimum:g}")
+            reached.append(f"part_reached: {part} {written(points)} of at least {written(minimum)}")
     if failed:
         return Decision(False, tuple(failed))
     return Decision(True, tuple(reached) or ("no_requirement: the policy asks for nothing more than a result",))
@@ -184,11 +196,11 @@ def out_of_range(attempt: Attempt, rules: Rules) -> Finding | None:
             continue
         place = "/score" if described.part is None else f"/parts/{described.part}"
         if described.maximum is not None and points > described.maximum:
-            detail = f"{points:g} is above {described.maximum:g}, the most that the achievement's description allows"
-            return Finding(place, "above_maximum", detail)
+            bound = f"{written(described.maximum)}, the most that the achievement's description allows"
+            return Finding(place, "above_maximum", f"{written(points)} is above {bound}")
         if described.minimum is not None and points < described.minimum:
-            detail = f"{points:g} is below {described.minimum:g}, the least that the achievement's description allows"
-            return Finding(place, "below_minimum", detail)
+            bound = f"{written(described.minimum)}, the least that the achievement's description allows"
+            return Finding(place, "below_minimum", f"{written(points)} is below {bound}")
     return None
 
 

@@ -22,7 +22,18 @@ from laurel.events import AssessmentPassed, Recipient, ResultValue
 from laurel.ids import credential_id, learner_key, uuid7
 from laurel.security import seal
 from laurel_assessment import store
-from laurel_assessment.domain import Attempt, Finding, History, Rules, Settlement, Stored, content_of, salt_of, settle
+from laurel_assessment.domain import (
+    Attempt,
+    Finding,
+    History,
+    Rules,
+    Settlement,
+    Stored,
+    content_of,
+    salt_of,
+    settle,
+    written,
+)
 from laurel_assessment.rows import column_of
 
 SLICE = 100  # rows that are worked on before the loop may turn to something else
@@ -193,5 +204,5 @@ def _results(attempt: Attempt, rules: Rules) -> tuple[ResultValue, ...]:
     for described in rules.descriptions:
         points = attempt.score if described.part is None else attempt.parts.get(described.part)
         if points is not None:
-            values.append(ResultValue(value=f"{points:.10g}", result_description=described.id))
+            values.append(ResultValue(value=written(points), result_description=described.id))
     return tuple(values)

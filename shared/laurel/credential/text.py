@@ -15,7 +15,20 @@ _URN = re.compile(r"urn:[A-Za-z0-9][A-Za-z0-9-]{0,31}:[!-~]+", re.ASCII | re.IGN
 _DID = re.compile(
     r"did:[a-z0-9]+:(?:[A-Za-z0-9._:-]|%[0-9A-Fa-f]{2})+(?:[/?#][!-~]*)?", re.ASCII
 ).fullmatch  # DID Core §3.1, §3.2
-_FORBIDDEN_IN_IRI = re.compile(r"[\x00-\x20<>\"{}|^`\\\x7f]").search  # RFC 3987 §2.2
+# RFC 3987 §2.2, with the parts of RFC 3986 that it takes over. RDF serialisation refuses everything else, and so must
+# whoever takes a URL in: what is refused only when it is signed has been accepted before.
+_UCSCHAR = "\xa0-\ud7ff\uf900-\ufdcf\ufdf0-\uffef" + "".join(
+    f"{chr(plane << 16 | (0x1000 if plane == 0xE else 0))}-{chr(plane << 16 | 0xFFFD)}" for plane in range(1, 0xF)
+)
+_IPRIVATE = "\ue000-\uf8ff\U000f0000-\U000ffffd\U00100000-\U0010fffd"
+_NAME = rf"A-Za-z0-9._~!$&'()*+,;={_UCSCHAR}-"  # iunreserved and sub-delims
+_ESCAPED = "%[0-9A-Fa-f]{2}"
+_PATH = rf"(?:[/:@{_NAME}]|{_ESCAPED})*"
+_TAIL = rf"(?:\?(?:[/:@?{_IPRIVATE}{_NAME}]|{_ESCAPED})*)?(?:#(?:[/:@?{_NAME}]|{_ESCAPED})*)?"
+_WEB_URL = re.compile(
+    rf"(?i:https?)://(?:\[[0-9A-Fa-f:.]+\]|(?:[{_NAME}]|{_ESCAPED})+)(?::[0-9]*)?(?:/{_PATH})?{_TAIL}"
+).fullmatch
+_OTHER_IRI = re.compile(rf"[A-Za-z][A-Za-z0-9+.-]*:(?!//){_PATH}{_TAIL}").fullmatch
 
 
 def timestamp(moment: datetime) -> str:
@@ -39,15 +52,15 @@ def parse_timestamp(text: object) -> datetime | None:
 
 
 def is_web_url(text: str) -> bool:
-    """Whether `text` is an absolute http(s) URL with a host and without user information."""
-    if _FORBIDDEN_IN_IRI(text) or not text.lower().startswith(("https://", "http://")):
+    """Whether `text` is an absolute http(s) URL with a host and without user information (an IRI of RFC 3987 §2.2)."""
+    if _WEB_URL(text) is None:
         return False
     try:
         parts = urlsplit(text)
         _ = parts.port
     except ValueError:
         return False
-    return bool(parts.hostname) and "@" not in parts.netloc
+    return bool(parts.hostname)
 
 
 def is_did(text: str) -> bool:
@@ -63,12 +76,14 @@ def is_absolute_identifier(text: str) -> bool:
     name = scheme[0][:-1].lower()
     if name in ("http", "https"):
         return is_web_url(text)
+    if _OTHER_IRI(text) is None:
+        return False
     if name == "urn":
         return _URN(text) is not None
     if name == "did":
         return is_did(text)
     if name == "mailto":
-        return "@" in text and not _FORBIDDEN_IN_IRI(text)
+        return "@" in text
     return False
 
 

@@ -166,6 +166,10 @@ async def test_many_at_once_decide_one_attempt_once(world: World, ours: Caller) 
         ({"evidence": ["https://example.org/cafe\u0301"]}, ("/evidence/0", "not_a_url")),
         ({"evidence": ["https://example.org/\u202ecod"]}, ("/evidence/0", "not_a_url")),
         ({"evidence": "https://example.org"}, ("/evidence", "wrong_type")),
+        ({"evidence": ["https://x.example/?q=[1]"]}, ("/evidence/0", "not_a_url")),
+        ({"evidence": ["https://x.example/a", "https://x.example/%zz"]}, ("/evidence/1", "not_a_url")),
+        ({"evidence": ["https://x.example/%"]}, ("/evidence/0", "not_a_url")),
+        ({"evidence": ["https://x.example/#a#b"]}, ("/evidence/0", "not_a_url")),
         ({"locale": "a b"}, ("/locale", "not_a_locale")),
         ({"name": "x" * 300}, ("/name", "too_long")),
         ({"name": "a\nb"}, ("/name", "bad_string")),
@@ -341,3 +345,11 @@ async def test_a_value_that_no_credential_could_show_is_refused(world: World, ou
         assert response.status_code == 422
         assert codes(response) == {("/score", code)}
     assert (await ours.post(PATH, learner(1, achievement=achievement, score=100))).json()["outcome"] == "passed"
+
+
+async def test_a_signed_value_is_the_one_that_was_sent(world: World, ours: Caller) -> None:
+    achievement = await ours.achievement(result_descriptions=[{"name": "Score", "resultType": "RawScore"}])
+    response = await ours.post(PATH, learner(1, achievement=achievement, score=123456789012.5))
+    assert response.json()["reasons"] == ["score_reached: 123456789012.5 of at least 60"]
+    (event,) = await world.events(AssessmentPassed)
+    assert [one.value for one in event.results] == ["123456789012.5"]

@@ -21,6 +21,7 @@ from laurel_assessment.domain import (
     decide,
     salt_of,
     settle,
+    written,
 )
 
 KEY = b"k" * 32
@@ -168,3 +169,20 @@ def test_the_order_of_evidence_and_parts_does_not_matter(evidence: list[str]) ->
 def test_the_salt_is_the_same_for_a_redelivery_and_unknown_without_the_key() -> None:
     assert salt_of("c", key=KEY) == salt_of("c", key=KEY)
     assert len({salt_of("c", key=KEY), salt_of("d", key=KEY), salt_of("c", key=b"o" * 32)}) == 3
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_number_is_written_exactly_and_without_an_exponent(number: float) -> None:
+    assert float(written(number)) == number
+    assert "e" not in written(number)
+
+
+def test_a_reason_is_not_rounded_into_untruth() -> None:
+    decision = decide(Policy(minimum_score=60.0, required_parts={"lab": 1e-7}), score=59.9999999, parts={}, attempt=1)
+    assert decision.reasons == (
+        "score_below_minimum: 59.9999999 is below 60",
+        "part_missing: lab is required (at least 0.0000001) and was not sent",
+    )
+    assert [written(one) for one in (123456789012.5, 12.0, -0.0, 1e22)] == [
+        "123456789012.5", "12", "0", "10000000000000000000000",
+    ]  # fmt: skip

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from laurel.credential.jsonld import canonical_nquads
+from laurel.credential.text import is_absolute_identifier, is_web_url
 from laurel.security import BadJson, guard_json
 from laurel_assessment.domain import Attempt, Finding
 from laurel_assessment.row_json import from_mapping, read_json
@@ -162,3 +164,38 @@ def test_headers_as_programs_write_them(line: bytes, delimiter: str | None, colu
         assert isinstance(form, list)
     else:
         assert form == CsvForm(delimiter, columns)
+
+
+# What URLs are made of, and what breaks them: in RFC 3987, private and non-characters, blanks, broken escapes.
+pieces = st.lists(
+    st.sampled_from(
+        ["a", "9", "-._~", "!$&'()*+,;=", ":", "@", "/", "?", "#", "[", "]", "%", "%41", "%zz", "<", "\"", "{", "|",
+         "\\", "^", "`", " ", "\x7f", "é", "\xa0", "\u2028", "\ue000", "\ufdd0", "\uffff", "\U0001f600", "\U0001fffe",
+         "\U000e0001", "\U000f0000"]
+    ), max_size=6,
+).map("".join)  # fmt: skip
+starts = st.sampled_from(
+    ["https://x.example", "http://x.example:80/", "https://[::1]/", "https://", "urn:x:", "did:x:a"]
+)
+
+
+@given(starts, pieces)
+def test_a_url_that_is_taken_in_can_be_signed(start: str, rest: str) -> None:
+    url = start + rest
+    document = {"@context": ["https://www.w3.org/ns/credentials/v2"], "type": ["VerifiableCredential"], "id": url}
+    if is_absolute_identifier(url):
+        assert canonical_nquads(document)  # raises UnsafeDocument for what lint would refuse
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://x.example", "http://127.0.0.1:8080/a?b=c#d", "https://[2001:db8::1]/", "HTTPS://x.example/%C3%A9",
+        "https://bücher.example/straße?q=größe#ä", "https://x.example/a;b=c/(d)!*'$&,+=:@~", "https://x.example?/?",
+    ],
+)  # fmt: skip
+def test_a_good_url_is_taken(url: str) -> None:
+    assert is_web_url(url)
+    assert isinstance(
+        check(Row(learner="L", email="l@example.org", evidence=[url]), DEFAULTS, received_at=NOW), Attempt
+    )
