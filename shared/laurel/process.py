@@ -202,7 +202,7 @@ async def ensure_topics(bus: Bus) -> None:
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:
-    """SIGTERM and SIGINT set `stop`; a second one ends the process at once."""
+    """SIGTERM, SIGINT and SIGHUP (a closed terminal) set `stop`; a second one ends the process at once."""
     loop = asyncio.get_running_loop()
 
     def on_signal(number: int) -> None:
@@ -211,5 +211,5 @@ def stop_on_signals(stop: asyncio.Event) -> None:
         log.info("stopping", signal=signal.Signals(number).name)
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, on_signal, number)

@@ -15,7 +15,7 @@ from laurel.events import CredentialIssued, CredentialStatusChanged
 from laurel.security import CannotUnseal, unseal
 from laurel.service import Consumer
 from laurel.topics import CREDENTIAL
-from laurel_notifier import domain, store
+from laurel_notifier import domain, mailbox, store
 from laurel_notifier.domain import Contact, Message
 from laurel_notifier.store import Email
 
@@ -32,6 +32,7 @@ class Owed:
 
     messages: list[Message] = field(default_factory=list)
     emails: list[Email] = field(default_factory=list)
+    revoked: list[str] = field(default_factory=list)
 
 
 class Notify:
@@ -71,6 +72,8 @@ class Notify:
                     if contact is not None and contact.email:
                         owed.emails.append(_email(delivered, issued, contact))
                 case CredentialStatusChanged() as changed:
+                    if changed.status == "revoked":
+                        owed.revoked.append(changed.credential_id)
                     owed.messages.append(
                         domain.status_message(changed, base_url=self._base_url, traceparent=delivered.traceparent)
                     )
@@ -90,6 +93,8 @@ class Notify:
         messages = [one for one in prepared.messages if one.event_type in wanted.get(one.tenant_id, ())]
         made = await store.write_messages(tx, _once(messages))
         await store.write_emails(tx, prepared.emails, state=self._email_state)
+        if prepared.revoked:
+            await mailbox.cancel_mails(tx, prepared.revoked)
         telemetry.count("laurel_deliveries_owed_total", made)
 
     def _open(self, delivered: Delivered, sealed: str | None) -> Contact | None:

@@ -138,6 +138,15 @@ async def list_emails(
     )  # fmt: skip
 
 
+async def cancel_mails(tx: Transaction, credential_ids: Sequence[str]) -> None:
+    """Nobody is congratulated on a credential that was revoked before its mail went out."""
+    await tx.execute(
+        "UPDATE emails SET state = 'cancelled', contact = NULL, last_error = 'the credential was revoked' "
+        "WHERE credential_id = ANY ($1::text[]) AND state IN ('pending', 'held', 'failed')",
+        credential_ids,
+    )
+
+
 async def retry_email(tx: Transaction, tenant_id: str, credential_id: str) -> asyncpg.Record | None:
     """Send a failed or uncertain mail again; None for any other. The schedule starts anew."""
     row = await tx.fetchrow(

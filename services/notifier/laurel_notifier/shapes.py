@@ -12,7 +12,7 @@ from laurel_notifier import domain
 
 EventType = Literal["credential.issued", "credential.revoked", "credential.suspended", "credential.reinstated"]
 DeliveryState = Literal["pending", "delivered", "failed", "held", "cancelled"]
-EmailState = Literal["pending", "held", "sending", "sent", "failed", "uncertain"]
+EmailState = Literal["pending", "held", "sending", "sent", "failed", "uncertain", "cancelled"]
 
 
 class _Input(BaseModel):

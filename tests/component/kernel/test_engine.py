@@ -177,3 +177,28 @@ async def test_a_redelivered_batch_after_a_lost_commit_repeats_idempotently(kern
     stop.set()
     await running
     assert sum((await kernel.bus.lag("test", [CREDENTIAL.name])).values()) == 0
+
+
+async def test_dying_before_the_transaction_leaves_the_offset_where_it_was(kernel: Kernel) -> None:
+    async with kernel.bus.producer(client_id="p") as producer:
+        await producer.send([record(f"e{n}") for n in range(5)])
+    reached = asyncio.Event()
+
+    async def hang(tx: Transaction, events: Sequence[Delivered]) -> None:
+        reached.set()
+        await asyncio.sleep(3600)
+
+    doomed = asyncio.create_task(engine(kernel, hang).run(asyncio.Event()))
+    await asyncio.wait_for(reached.wait(), 20)
+    doomed.cancel()  # as a kill would: in the middle of the batch
+    await asyncio.gather(doomed, return_exceptions=True)
+    assert sum((await kernel.bus.lag("test", [CREDENTIAL.name])).values()) == 5
+    assert await effects(kernel) == {}
+
+    stop = asyncio.Event()
+    running = asyncio.create_task(engine(kernel, store).run(stop))
+    async with asyncio.timeout(20):
+        while len(await effects(kernel)) < 5:
+            await asyncio.sleep(0.05)
+    stop.set()
+    await running

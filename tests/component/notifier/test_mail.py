@@ -16,6 +16,7 @@ from laurel_notifier.mail import MailServer
 from tests.component.notifier.kit import (
     Mailbox,
     Notifier,
+    changed,
     contact,
     credential_id,
     issued,
@@ -126,6 +127,17 @@ async def test_without_a_mail_server_mails_wait_and_go_out_when_there_is_one(
     async with opened(notifier.admin_dsn, smtp_url=mailbox.url) as later, later.worker("mail"):
         await until(lambda: len(mailbox.mails) == 3)
     assert await notifier.email_states() == {"sent": 3}
+
+
+async def test_nobody_is_congratulated_on_a_revoked_credential(notifier: Notifier, mailbox: Mailbox) -> None:
+    await notifier.take_in(issued(1), issued(2), changed(2), issued(3))
+    await notifier.take_in(changed(3, status="suspended"))
+    await notifier.take_in(changed(1), issued(1))
+    assert await notifier.email_states() == {"held": 1, "cancelled": 2}
+    assert len(await notifier.sql("SELECT 1 FROM emails WHERE contact IS NULL")) == 2
+    async with opened(notifier.admin_dsn, smtp_url=mailbox.url) as later, later.worker("mail"):
+        await until(lambda: len(mailbox.mails) == 1)
+    assert await notifier.email_states() == {"sent": 1, "cancelled": 2}
 
 
 async def test_no_address_no_mail_and_a_dangerous_address_fails_without_a_word_to_the_server(

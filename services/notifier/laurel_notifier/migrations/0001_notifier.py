@@ -81,7 +81,7 @@ CREATE TABLE emails (
     issued_at        timestamptz NOT NULL,
     traceparent      text,
     state            text NOT NULL
-                     CHECK (state IN ('pending', 'held', 'sending', 'sent', 'failed', 'uncertain')),
+                     CHECK (state IN ('pending', 'held', 'sending', 'sent', 'failed', 'uncertain', 'cancelled')),
     next_attempt_at  timestamptz NOT NULL DEFAULT now(),
     sending_by       uuid,
     sending_until    timestamptz,
