@@ -1,15 +1,16 @@
 """Whom an issuer's name stands for, and what a status list says: from our own index, from the name itself, or fetched.
 
-Everything that strangers name is fetched through the guarded client, never more than once in a few minutes, and kept in
-small bounded memories.
+Everything that strangers name is fetched through the guarded client and kept for a few minutes in bounded memories.
+A key that the kept document does not list may be new: then the document is read again, before anything is judged.
 """
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from laurel.credential import did
@@ -22,6 +23,7 @@ from laurel_verifier import store
 
 OWN_SECONDS = 5.0  # how long a compromised key of ours may still verify
 FOREIGN_SECONDS = 300.0
+REREAD_SECONDS = 30.0  # how often, at most, unknown keys make us fetch one issuer again
 MAX_DID_DOCUMENT = 256 * 1024
 
 _ACCEPT_DID = "application/did+json, application/did+ld+json, application/json;q=0.9"
@@ -57,12 +59,18 @@ class Memory(Generic[K, V]):
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """The document that lists an issuer's keys. own: it is an issuer of ours. source: where it comes from, in words."""
+    """The document that lists an issuer's keys. own: it is an issuer of ours. source: where it comes from, in words.
+
+    published_at: of our own issuers, when it became so. stale: it may lack a newer key, but was read too lately to be
+    read again.
+    """
 
     document: dict[str, Any]
     source: str
     own: bool = False
     name: str | None = None
+    published_at: datetime | None = None
+    stale: bool = False
 
 
 class Unresolvable(LaurelError):
@@ -85,20 +93,30 @@ class Issuers:
         self._own_prefix = did.did_web(base_url, "x").removesuffix(":x")
         self._own: Memory[str, Resolved] = Memory(2000)
         self._foreign: Memory[str, Resolved] = Memory(2000)
+        self._reread: Memory[str, bool] = Memory(2000)
 
-    async def resolve(self, issuer: str) -> Resolved:
-        """Raises Unresolvable."""
+    async def resolve(self, issuer: str, methods: Sequence[str] = ()) -> Resolved:
+        """The issuer's document, read again when the kept one lacks one of `methods`. Raises Unresolvable."""
         if issuer.startswith("did:key:"):
             try:
                 return Resolved(did.resolve_did_key(issuer), "the DID itself (did:key)")
             except did.DidError as error:
                 raise Unresolvable(error.code, error.detail, unknown=error.code == "malformed_did") from None
-        known = self._own.get(issuer) or await self._replica(issuer)
+        known = self._own.get(issuer)
+        if known is None or _lacks(known.document, methods):
+            known = await self._replica(issuer)
         if known is not None:
             return known
         if issuer.startswith(self._own_prefix + ":"):
             raise Unresolvable("unknown_issuer", f"there is no issuer {issuer} here", unknown=True)
-        return self._foreign.get(issuer) or await self._fetched(issuer)
+        kept = self._foreign.get(issuer)
+        if kept is not None and not _lacks(kept.document, methods):
+            return kept
+        if kept is not None and self._reread.get(issuer):
+            return replace(kept, stale=True)
+        if kept is not None:
+            self._reread.put(issuer, True, REREAD_SECONDS)  # before the request: others at the same time do not follow
+        return await self._fetched(issuer)
 
     async def _replica(self, issuer: str) -> Resolved | None:
         found = await store.known_issuer(self._database, issuer)
@@ -106,7 +124,10 @@ class Issuers:
             return None
         name = found.profile.get("name")
         source = f"Laurel's register of issuers, version {found.version}"
-        resolved = Resolved(found.did_document, source, own=True, name=name if isinstance(name, str) else None)
+        resolved = Resolved(
+            found.did_document, source, own=True, name=name if isinstance(name, str) else None,
+            published_at=found.published_at,
+        )  # fmt: skip
         self._own.put(issuer, resolved, OWN_SECONDS)
         return resolved
 
@@ -129,6 +150,16 @@ class Issuers:
         resolved = Resolved(document, url)
         self._foreign.put(issuer, resolved, FOREIGN_SECONDS)
         return resolved
+
+
+def _lacks(document: dict[str, Any], methods: Sequence[str]) -> bool:
+    for method in methods:
+        try:
+            did.find_verification_method(document, method)
+        except did.DidError as error:
+            if error.code == "key_not_found":
+                return True
+    return False
 
 
 async def fetch_json(

@@ -135,7 +135,7 @@ class Verifier:
         expected_recipient: str | None,
     ) -> Verification:
         now = self._clock()
-        checks, keys = await self._genuine(document, raw, form, sandbox, now, row is not None)  # 3, 4
+        checks, keys = await self._genuine(document, raw, form, sandbox, now, row)  # 3, 4
         checks.append(domain.check_dates(document, now))  # 5
         genuine = all(one.outcome == "passed" for one in checks if one.step in ("context", "issuer", "signature"))
         checks.append(await self._status(document, row, genuine, now))  # 6
@@ -143,10 +143,16 @@ class Verifier:
         return self._conclude(checks, document=document, row=row, resolved=keys.resolved)
 
     async def _genuine(
-        self, document: dict[str, Any], raw: bytes, form: Check, sandbox: Sandbox, now: datetime, indexed: bool
+        self,
+        document: dict[str, Any],
+        raw: bytes,
+        form: Check,
+        sandbox: Sandbox,
+        now: datetime,
+        row: store.Indexed | None,
     ) -> tuple[list[Check], _Keys]:
         """Steps 3 and 4: format, context, schema, issuer, signature (in this order)."""
-        keys = await self._keys(document, indexed)
+        keys = await self._keys(document, row)
         schema = domain.wants_open_badge_schema(document)
         try:
             findings = await sandbox.examine(Job(raw, tuple(keys.keys), schema, now))
@@ -163,7 +169,7 @@ class Verifier:
         ]
         return checks, keys
 
-    async def _keys(self, document: dict[str, Any], indexed: bool) -> _Keys:
+    async def _keys(self, document: dict[str, Any], row: store.Indexed | None) -> _Keys:
         issuer = domain.issuer_id(document)
         assert issuer is not None  # check_format saw to it
         methods = [_verification_method(proof) for proof in proofs_of(document)]
@@ -175,9 +181,11 @@ class Verifier:
             found.check = failed("issuer", "not_the_issuers_key", detail)
             return found
         try:
-            resolved = found.resolved = await self._issuers.resolve(issuer)
+            resolved = found.resolved = await self._issuers.resolve(
+                issuer, [one for one, mine in zip(methods, by_issuer, strict=True) if mine and one is not None]
+            )
         except Unresolvable as error:
-            if error.unknown and not indexed:
+            if error.unknown and row is None:
                 found.check = failed("issuer", "unknown_issuer", error.detail)
             else:  # an issuer of ours whose own event is still on its way is not nobody
                 found.check = not_checked("issuer", error.code, error.detail)
@@ -190,7 +198,8 @@ class Verifier:
                 except did.DidError as error:
                     problem = error
         if problem is not None:
-            make = not_checked if problem.code in _KEY_UNREADABLE else failed
+            unsure = problem.code == "key_not_found" and _may_be_newer(resolved, row, methods)
+            make = not_checked if unsure or problem.code in _KEY_UNREADABLE else failed
             found.check = make("issuer", problem.code, f"{problem.detail} (looked up in {resolved.source})")
             return found
         name = f"{resolved.name} ({_short(issuer)})" if resolved.name else _short(issuer)
@@ -219,7 +228,7 @@ class Verifier:
         form = domain.check_format(document, len(raw))
         if form.outcome != "passed":
             return form.detail
-        checks, _ = await self._genuine(document, raw, form, self._foreign, now, False)
+        checks, _ = await self._genuine(document, raw, form, self._foreign, now, None)
         checks.append(domain.check_dates(document, now))
         wrong = [one for one in checks if one.outcome in ("failed", "not_checked") and one.step != "schema"]
         return f"{wrong[0].step}: {wrong[0].detail}" if wrong else None
@@ -258,6 +267,19 @@ def _issuer_name(document: dict[str, Any], resolved: Resolved | None) -> str | N
 def _verification_method(proof: Any) -> str | None:
     method = proof.get("verificationMethod") if isinstance(proof, dict) else None
     return method if isinstance(method, str) and len(method) <= 2048 else None
+
+
+def _may_be_newer(resolved: Resolved, row: store.Indexed | None, methods: Sequence[str | None]) -> bool:
+    """Whether the key may be missing only because `resolved` is older than it.
+
+    Of our own: the very key that the indexed credential names, and the issuer's document in our register is not younger
+    than the credential. A younger one would list the key, had it not been taken out since. (Issued-at tells seconds.)
+    """
+    if row is None or resolved.published_at is None:
+        return resolved.stale
+    if resolved.published_at.replace(microsecond=0) > row.issued_at:
+        return False
+    return methods == [_verification_method(proof) for proof in proofs_of(json.loads(row.document))]
 
 
 def _self_describing(method: str | None) -> str:
