@@ -6,7 +6,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -138,15 +137,6 @@ def issuer_name(event: CredentialIssued) -> str:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return ""
     return issuer.name if isinstance(issuer, _Issuer) else ""
-
-
-# A dot-atom or nearly so; what a mail server does not like it will say. Line breaks, spaces and brackets never pass.
-_ADDRESS = re.compile(r"[^\s\x00-\x20\x7f@<>()\[\],;:\\\"]{1,64}@[^\s\x00-\x20\x7f@<>()\[\],;:\\\"]{1,255}").fullmatch
-
-
-def mailable(address: str) -> bool:
-    """Whether an address can stand in a header and an SMTP command without changing their meaning."""
-    return _ADDRESS(address) is not None
 
 
 # --- signatures ---------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from laurel import telemetry
+from laurel.addresses import is_address
 from laurel.database import Transaction
 from laurel.envelope import Delivered
 from laurel.errors import NotNow, Reject
@@ -115,7 +116,7 @@ class Notify:
 def _email(delivered: Delivered, issued: CredentialIssued, contact: Contact) -> Email:
     assert issued.contact is not None
     assert contact.email is not None
-    error = None if domain.mailable(contact.email) else "the address cannot be written to: it is not name@domain"
+    error = None if is_address(contact.email) else "the address cannot be written to: it is not name@domain"
     return Email(
         credential_id=issued.credential_id,
         tenant_id=issued.tenant_id,

@@ -24,6 +24,7 @@ from aiosmtplib import SMTP
 from opentelemetry.trace import SpanKind
 
 from laurel import telemetry
+from laurel.addresses import is_address
 from laurel.database import UNAVAILABLE, Database
 from laurel.errors import ConfigurationError
 from laurel.security import CannotUnseal, unseal
@@ -204,7 +205,7 @@ class MailWorker:
             except (CannotUnseal, msgspec.DecodeError):
                 return self._later(mail, "the contact cannot be opened; LAUREL_CONTACT_KEY has changed")
             address = contact.email or ""
-            if not domain.mailable(address):
+            if not is_address(address):
                 return Sent(mail.credential_id, "failed", self._clock(), "the address cannot be written to")
             letter = self._letters.letter(
                 credential_id=mail.credential_id, to=address, name=contact.name,

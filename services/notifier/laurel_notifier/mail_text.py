@@ -110,7 +110,7 @@ class Letters:
         valid_until: datetime | None,
         now: datetime,
     ) -> bytes:
-        """The message with CRLF line ends, ready for DATA. `to` must be mailable (domain.mailable)."""
+        """The message with CRLF line ends, ready for DATA. `to` must be mailable (laurel.addresses)."""
         lang = language(locale)
         phrases = PHRASES[lang]
         url = credential_url(self._base_url, credential_id)
