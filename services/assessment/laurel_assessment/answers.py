@@ -1,15 +1,29 @@
-"""What the routes answer with: problem documents made of findings, and pages of lists."""
+"""What the routes share: the course run as a parameter, problem documents made of findings, pages of lists."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import Response
+from fastapi import Query, Response
+from pydantic import AfterValidator
 
 from laurel.web import FieldError, Problem, json_response
 from laurel_assessment.domain import Finding
-from laurel_assessment.rows import as_uuid
+from laurel_assessment.rows import MAX_COURSE_RUN, as_uuid, plain_course_run
+
+
+def _course_run(text: str | None) -> str | None:
+    found = None if text is None else plain_course_run(text)
+    if isinstance(found, Finding):
+        raise ValueError(found.detail)
+    return found
+
+
+# As at intake: what was accepted under one name is found under it, however its accents are composed.
+CourseRun = Annotated[
+    str | None, Query(min_length=1, max_length=MAX_COURSE_RUN, description="A course run."), AfterValidator(_course_run)
+]
 
 
 def problem_of(findings: Sequence[Finding], *, status: int = 422, code: str = "invalid_input") -> Problem:

@@ -17,7 +17,7 @@ from laurel.security import Principal
 from laurel.web import Problem, create_app, json_response, not_found, requires
 from laurel_assessment import public, results_api, store
 from laurel_assessment.achievements import AchievementInput, document_of, lint, policy_of, trial
-from laurel_assessment.answers import cursor, page, problem_of
+from laurel_assessment.answers import CourseRun, cursor, page, problem_of
 from laurel_assessment.config import Settings
 from laurel_assessment.domain import Finding
 from laurel_assessment.images import Image
@@ -192,8 +192,11 @@ def _achievements(app: FastAPI, parts: Parts) -> None:
 
 def _reports(app: FastAPI, parts: Parts) -> None:
     @app.get("/assessment/v1/reports/reconcile", tags=["reports"])
-    async def reconcile(who: Reporter, course_run: str | None = None) -> Response:
-        """What became of it all: accepted = passed + not_passed + duplicate + rejected + waiting."""
+    async def reconcile(who: Reporter, course_run: CourseRun = None) -> Response:
+        """What became of it all: accepted = passed + not_passed + duplicate + rejected + waiting.
+
+        For one course run, `waiting` counts every row that waits in an import and may name that run.
+        """
         async with parts.database.transaction([who.tenant_id]) as tx:
             counts = await store.counts(tx, who.tenant_id, course_run)
         return json_response({"service": "assessment", "course_run": course_run, "counts": counts})
@@ -201,7 +204,7 @@ def _reports(app: FastAPI, parts: Parts) -> None:
     @app.get("/assessment/v1/reports/credentials", tags=["reports"])
     async def owed_credentials(
         who: Reporter,
-        course_run: str | None = None,
+        course_run: CourseRun = None,
         after: After = None,
         limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
     ) -> Response:

@@ -19,8 +19,8 @@ from laurel_assessment.domain import Finding
 from laurel_assessment.import_store import Form, Work
 from laurel_assessment.intake import SLICE, Arrival, Keys, take_in
 from laurel_assessment.records import PROBLEMS, Record
-from laurel_assessment.row_json import read_json
-from laurel_assessment.rows import Defaults, check, read_csv
+from laurel_assessment.row_json import read_json, texts_of_json
+from laurel_assessment.rows import Defaults, Glimpse, check, glimpse, read_csv, texts_of_csv
 
 log = structlog.get_logger()
 
@@ -148,7 +148,11 @@ class ImportWorker:
                     f"{self._unexplained} rows in a row failed with {type(error).__name__}; look at the log"
                 ) from error
             detail = "we could not take in this row; the fault is ours and is logged"
-            return await take(arrival._replace(attempt=None, findings=(Finding("", "internal_error", detail),)))
+            seen = arrival.seen
+            if arrival.attempt is not None:
+                seen = Glimpse(arrival.attempt.learner, arrival.attempt.achievement_id, arrival.attempt.course_run)
+            finding = Finding("", "internal_error", detail)
+            return await take(arrival._replace(attempt=None, findings=(finding,), seen=seen))
 
 
 async def read_chunk(work: Work, base_url: str) -> list[Arrival]:
@@ -165,6 +169,7 @@ async def read_chunk(work: Work, base_url: str) -> list[Arrival]:
 def read_record(record: Record, form: Form, defaults: Defaults, received_at: datetime) -> Arrival:
     """One record as it arrives at intake."""
     findings: list[Finding]
+    seen = Glimpse(course_run=defaults.course_run)
     if record.problem:
         findings = [Finding("", record.problem, PROBLEMS[record.problem])]
     else:
@@ -174,5 +179,8 @@ def read_record(record: Record, form: Form, defaults: Defaults, received_at: dat
             shown = record.raw.decode("utf-8", "replace")
             return Arrival(record.line, checked, shown=shown[:_SHOWN], csv=form.csv is not None)
         findings = checked
+        if isinstance(row, list):
+            row = texts_of_json(record.raw) if form.csv is None else texts_of_csv(record.raw, form.csv)
+        seen = glimpse(row, defaults)
     shown = record.raw.decode("utf-8", "replace").replace("\x00", "\ufffd")[:_SHOWN]
-    return Arrival(record.line, None, tuple(findings), shown, defaults.course_run, csv=form.csv is not None)
+    return Arrival(record.line, None, tuple(findings), shown, seen, csv=form.csv is not None)

@@ -34,7 +34,7 @@ from laurel_assessment.domain import (
     settle,
     written,
 )
-from laurel_assessment.rows import column_of
+from laurel_assessment.rows import Glimpse, column_of
 
 SLICE = 100  # rows that are worked on before the loop may turn to something else
 
@@ -49,13 +49,16 @@ class Keys:
 
 
 class Arrival(NamedTuple):
-    """A row that came in: a checked attempt, or what is wrong with it. shown: the row as sent, kept if rejected."""
+    """A row that came in: a checked attempt, or what is wrong with it and where it belongs (`seen`).
+
+    shown: the row as sent, kept if rejected.
+    """
 
     line: int | None
     attempt: Attempt | None
     findings: tuple[Finding, ...] = ()
     shown: str = ""
-    course_run: str | None = None
+    seen: Glimpse = Glimpse()
     csv: bool = False
 
 
@@ -80,7 +83,7 @@ async def take_in(
     received_at: when the request came, the time of completion of rows that name none. Raises UniqueViolationError when
     somebody else was faster; the whole transaction is then to be tried again.
     """
-    learners = {one.attempt.learner for one in arrivals if one.attempt is not None}
+    learners = {learner for one in arrivals if (learner := (one.attempt or one.seen).learner) is not None}
     pseudonyms = {one: learner_key(keys.id_key, tenant_id=tenant_id, learner=one) for one in learners}
     wanted = {one.attempt.achievement_id for one in arrivals if one.attempt is not None}
     rules = await store.rules(tx, tenant_id, wanted, base_url=keys.base_url) if wanted else {}
@@ -98,7 +101,7 @@ async def take_in(
         if place % SLICE == 0:
             await asyncio.sleep(0)
         if arrival.attempt is None:
-            recorded.append(_rejected(arrival, arrival.findings))
+            recorded.append(_rejected(arrival, arrival.findings, pseudonyms.get(arrival.seen.learner or "")))
             continue
         key = pseudonyms[arrival.attempt.learner]
         found = rules.get(arrival.attempt.achievement_id)
@@ -129,12 +132,13 @@ _UNKNOWN = Finding(
 
 def _rejected(arrival: Arrival, findings: Sequence[Finding], key: bytes | None = None) -> store.Recorded:
     attempt = arrival.attempt
+    seen = attempt or arrival.seen
     if arrival.csv:
         findings = [column_of(one) for one in findings]
     return store.Recorded(
         result_id=uuid7(), outcome="rejected", reasons=tuple(f"{one.code}: {one.detail}" for one in findings),
-        line=arrival.line, learner=attempt.learner if attempt else None, learner_key=key,
-        course_run=attempt.course_run if attempt else arrival.course_run,
+        line=arrival.line, achievement_id=seen.achievement_id, learner=seen.learner, learner_key=key,
+        course_run=seen.course_run,
         external_id=attempt.external_id if attempt else None,
         errors=tuple({"field": one.field, "code": one.code, "detail": one.detail} for one in findings),
         row_text=arrival.shown,

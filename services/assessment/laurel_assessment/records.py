@@ -1,10 +1,11 @@
 """Cutting a stream into whole records, whatever pieces it arrives in, holding no more than one record at a time. Pure.
 
-A record that is longer than 64 kB, or a CSV quote that is opened and never closed, costs that record and no other.
+A record that is longer than 64 kB, or a CSV quote that is never rightly closed, costs that line and no other.
 """
 
 from __future__ import annotations
 
+import csv
 from typing import NamedTuple, Protocol
 
 from laurel_assessment.rows import MAX_ROW
@@ -115,9 +116,20 @@ class CsvRecords:
                 if self._size > MAX_ROW:
                     records += self._give_up()
                 elif b'"' in line.raw and not self._ends_inside(line.raw, True):
-                    records.append(Record(self._open[0].line, b"\n".join(one.raw for one in self._open)))
-                    self._open = []
+                    joined = Record(self._open[0].line, b"\n".join(one.raw for one in self._open))
+                    if self._is_csv(joined.raw):
+                        records.append(joined)
+                        self._open = []
+                    else:
+                        records += self._give_up()
         return records
+
+    def _is_csv(self, raw: bytes) -> bool:
+        """Whether these lines are one record. If not, a stray quote would have swallowed good rows that follow it."""
+        try:
+            return len(list(csv.reader([raw.decode("latin-1")], delimiter=self._delimiter.decode(), strict=True))) == 1
+        except csv.Error:
+            return False
 
     def _give_up(self) -> list[Record]:
         # The first line is to blame. The others are taken line by line, so that each byte is looked at twice at most.

@@ -19,13 +19,13 @@ from laurel.ids import learner_key
 from laurel.security import Principal, guard_json
 from laurel.web import MAX_BODY, FieldError, Problem, json_response, not_found, requires
 from laurel_assessment import import_store, store
-from laurel_assessment.answers import cursor, page, problem_of
+from laurel_assessment.answers import CourseRun, cursor, page, problem_of
 from laurel_assessment.config import Settings
 from laurel_assessment.domain import Finding
 from laurel_assessment.imports import Refused, Upload, fingerprint
 from laurel_assessment.intake import Arrival, Keys, take_in
 from laurel_assessment.row_json import from_mapping
-from laurel_assessment.rows import MAX_TEXT, Defaults, achievement_id, as_uuid, check
+from laurel_assessment.rows import MAX_ATTEMPT, MAX_COURSE_RUN, MAX_TEXT, Defaults, achievement_id, as_uuid, check
 
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 CSV = ("text/csv", "application/csv")
@@ -56,9 +56,9 @@ ROW_SCHEMA: dict[str, Any] = {
         "name": _TEXT,
         "score": {"type": "number"},
         "parts": {"type": "object", "additionalProperties": {"type": "number"}, "examples": [{"essay": 12}]},
-        "attempt": {"type": "integer", "minimum": 1, "default": 1},
+        "attempt": {"type": "integer", "minimum": 1, "maximum": MAX_ATTEMPT, "default": 1},
         "completed_at": {"type": "string", "format": "date-time", "description": "Default: when this came in."},
-        "course_run": _TEXT,
+        "course_run": {"type": "string", "maxLength": MAX_COURSE_RUN},
         "result_id": {**_TEXT, "description": "The platform's own id of the result; kept as `external_id`."},
         "evidence": {"type": "array", "items": {"type": "string", "format": "uri"}, "maxItems": 10},
         "locale": {"type": "string", "examples": ["pt-BR"]},
@@ -169,7 +169,7 @@ def _bulk(app: FastAPI, database: Database, settings: Settings, clock: Callable[
         request: Request,
         who: Writer,
         achievement: Annotated[str | None, Query(max_length=2000, description="For rows that name none.")] = None,
-        course_run: Annotated[str | None, Query(min_length=1, max_length=MAX_TEXT)] = None,
+        course_run: CourseRun = None,
         idempotency_key: IdempotencyKey = None,
     ) -> Response:
         """Take in many results. The body is streamed; 202 means that every row of it is stored and owed an outcome."""
@@ -179,7 +179,7 @@ def _bulk(app: FastAPI, database: Database, settings: Settings, clock: Callable[
             raise Problem(415, "unsupported_media_type", detail)
         if request.headers.get("content-encoding", "identity").lower() != "identity":
             raise Problem(415, "unsupported_encoding", "send the body without Content-Encoding")
-        defaults = Defaults(base_url, await _default_achievement(achievement, who), _plain(course_run))
+        defaults = Defaults(base_url, await _default_achievement(achievement, who), course_run)
 
         def answer(import_id: str) -> bytes:
             path = f"/assessment/v1/results/imports/{import_id}"
@@ -210,12 +210,6 @@ def _bulk(app: FastAPI, database: Database, settings: Settings, clock: Callable[
                     return found
         detail = "there is no such achievement; make it first, or name another by its id"
         raise problem_of([Finding("achievement", "unknown_achievement", detail)])
-
-    def _plain(course_run: str | None) -> str | None:
-        checked = from_mapping({"course_run": course_run})
-        if course_run is not None and not course_run.isprintable():
-            raise problem_of([Finding("course_run", "bad_string", "control characters are not allowed")])
-        return None if isinstance(checked, list) or course_run is None else course_run.strip() or None
 
     @app.get("/assessment/v1/results/imports", tags=["results"])
     async def list_imports(who: Reader, after: str | None = None, limit: Limit = 100) -> Response:
@@ -269,7 +263,7 @@ def _reading(app: FastAPI, database: Database, keys: Keys) -> None:
         who: Reader,
         learner: str | None = None,
         achievement: str | None = None,
-        course_run: str | None = None,
+        course_run: CourseRun = None,
         after: str | None = None,
         limit: Limit = 100,
     ) -> Response:

@@ -12,15 +12,18 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from laurel.addresses import is_address
 from laurel.credential.text import is_did, is_web_url, parse_timestamp
 from laurel_assessment.domain import Attempt, Finding
 
 MAX_ROW = 64 * 1024  # bytes of one record
 MAX_TEXT = 255
+MAX_COURSE_RUN = 200  # the same as where credentials are asked for and revoked by course run
 MAX_ATTEMPT = 32_767
 MAX_PARTS = 100
 MAX_EVIDENCE = 10
@@ -58,6 +61,14 @@ class Defaults:
     """What holds where a row says nothing, and what we call ourselves (an achievement may be named by its URL)."""
 
     base_url: str
+    achievement_id: str | None = None
+    course_run: str | None = None
+
+
+class Glimpse(NamedTuple):
+    """Where a rejected row belongs."""
+
+    learner: str | None = None
     achievement_id: str | None = None
     course_run: str | None = None
 
@@ -151,20 +162,36 @@ def read_csv(raw: bytes, form: CsvForm) -> Read:
         return [Finding("", "not_utf8", f"byte {error.start} of this record is not UTF-8")]
     if "\x00" in text:
         return [Finding("", "bad_string", "the record holds NUL")]
+    cells = _cells(text, form)
+    return _from_cells(cells, form) if isinstance(cells, list) else [cells]
+
+
+def _cells(text: str, form: CsvForm) -> list[str] | Finding:
     if '"' in text:
         try:
             cells = next(csv.reader([text], delimiter=form.delimiter, strict=True))
         except (csv.Error, StopIteration) as error:
             detail = f'not CSV ({error}); put fields with quotes in quotes and double them: "5"" screen"'
-            return [Finding("", "bad_csv", detail)]
+            return Finding("", "bad_csv", detail)
     else:
         cells = text.split(form.delimiter)
     if len(cells) > len(form.columns) and not any(cell.strip() for cell in cells[len(form.columns) :]):
         cells = cells[: len(form.columns)]
     if len(cells) != len(form.columns):
         detail = f"this record has {len(cells)} fields and the header names {len(form.columns)} columns"
-        return [Finding("", "wrong_column_count", detail)]
-    return _from_cells(cells, form)
+        return Finding("", "wrong_column_count", detail)
+    return cells
+
+
+def texts_of_csv(raw: bytes, form: CsvForm) -> Row:
+    """The texts alone of a record that is rejected for something else; an empty row where there are none."""
+    cells = _cells(raw.decode("utf-8", "replace"), form)
+    row = Row()
+    if isinstance(cells, list):
+        for column, cell in zip(form.columns, cells, strict=True):
+            if column in TEXTS and cell.strip() and "\ufffd" not in cell:
+                setattr(row, column, cell.strip())
+    return row
 
 
 def _from_cells(cells: Sequence[str], form: CsvForm) -> Read:
@@ -221,9 +248,9 @@ def pointer_step(name: str) -> str:
 # --- checking -----------------------------------------------------------------------------------------------
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
-_EMAIL = re.compile(r"[^@\s()<>\[\],;:\"\\]+@[^@\s()<>\[\],;:\"\\.]+(\.[^@\s()<>\[\],;:\"\\.]+)+").fullmatch
 _LOCALE = re.compile(r"[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*", re.ASCII).fullmatch
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]").search
+_TURNED = re.compile("[\u202a-\u202e\u2066-\u2069\ufffe\uffff]").search
 
 
 def as_uuid(text: str) -> str | None:
@@ -237,6 +264,34 @@ def achievement_id(text: str, base_url: str) -> str | None:
     return as_uuid(text.strip().removeprefix(f"{base_url}/achievements/"))
 
 
+def plain_course_run(text: str) -> str | Finding:
+    """A course run in the one form in which it is stored and asked for; or what is wrong with it."""
+    text = text.strip()
+    normal = unicodedata.normalize("NFC", text)
+    if not text:
+        return Finding("/course_run", "blank", "name a course run, or leave it out")
+    if max(len(text), len(normal)) > MAX_COURSE_RUN:
+        return Finding("/course_run", "too_long", f"at most {MAX_COURSE_RUN} characters")
+    if _CONTROL(normal) or _TURNED(normal):
+        detail = "control characters, lone surrogates and characters that turn the text around are not allowed"
+        return Finding("/course_run", "bad_string", detail)
+    return normal
+
+
+def glimpse(row: Row, defaults: Defaults) -> Glimpse:
+    """What a row that is rejected says of itself, as far as it can be read."""
+    unused: list[Finding] = []
+    named = _text(row.achievement, "achievement", unused, most=2000)
+    run = plain_course_run(row.course_run) if row.course_run and row.course_run.strip() else defaults.course_run
+    learner = _text(row.learner, "learner", unused)
+    if any(one.field == "/learner" for one in unused):
+        learner = None
+    return Glimpse(
+        learner, achievement_id(named, defaults.base_url) if named else defaults.achievement_id,
+        None if isinstance(run, Finding) else run,
+    )  # fmt: skip
+
+
 def check(row: Row, defaults: Defaults, *, received_at: datetime) -> Attempt | list[Finding]:
     """The attempt that a row describes, or everything that is wrong with it."""
     findings: list[Finding] = []
@@ -246,7 +301,7 @@ def check(row: Row, defaults: Defaults, *, received_at: datetime) -> Attempt | l
             Finding("/learner", "missing", "say who took the assessment: the platform's own id of the learner")
         )
     email = _text(row.email, "email", findings, most=254)
-    if email is not None and _EMAIL(email) is None:
+    if email is not None and not is_address(email):
         findings.append(Finding("/email", "not_an_email", f"{email[:80]!r} is not an e-mail address"))
     did = _text(row.did, "did", findings)
     if did is not None and not (is_did(did) and not set(did) & set("/?#")):
@@ -276,7 +331,13 @@ def check(row: Row, defaults: Defaults, *, received_at: datetime) -> Attempt | l
     if score is not None and not _in_range(score):
         findings.append(Finding("/score", "out_of_range", f"send a finite number between ±{MAX_NUMBER:g}"))
     name = _text(row.name, "name", findings)
-    course_run = _text(row.course_run, "course_run", findings) or defaults.course_run
+    course_run = defaults.course_run
+    if row.course_run and row.course_run.strip():
+        named_run = plain_course_run(row.course_run)
+        if isinstance(named_run, Finding):
+            findings.append(named_run)
+        else:
+            course_run = named_run
     external_id = _text(row.result_id, "result_id", findings)
     parts = _parts(row, findings)
     completed_at = _completed_at(row, findings, received_at)

@@ -327,7 +327,11 @@ async def remember(
 
 
 async def counts(tx: Transaction, tenant_id: str, course_run: str | None) -> dict[str, int]:
-    """Everything taken in, by what became of it. waiting: rows of imports that no worker has settled yet."""
+    """Everything taken in, by what became of it. waiting: rows of imports that no worker has settled yet.
+
+    A row may name its course run itself, and is not read before it is settled: for one course run, `waiting` counts
+    every waiting row that may belong to it. It is never short; it is exact once it is 0.
+    """
     rows = await tx.fetch(
         "SELECT outcome, count(*) AS n FROM results WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2) "
         "GROUP BY outcome",
@@ -336,7 +340,8 @@ async def counts(tx: Transaction, tenant_id: str, course_run: str | None) -> dic
     found = {row["outcome"]: row["n"] for row in rows}
     waiting = await tx.fetchval(
         "SELECT coalesce(sum(rows - processed), 0)::bigint FROM imports "
-        "WHERE tenant_id = $1 AND status = 'processing' AND ($2::text IS NULL OR course_run = $2)",
+        "WHERE tenant_id = $1 AND status = 'processing' AND ($2::text IS NULL OR course_run = $2 "
+        "OR coalesce(form->'csv'->'columns' ? 'course_run', true))",
         tenant_id, course_run,
     )  # fmt: skip
     outbox = await tx.fetchval("SELECT count(*) FROM outbox WHERE tenant_id = $1", tenant_id)

@@ -107,3 +107,13 @@ def test_an_endless_line_is_dropped_as_it_comes(splitter: Splitter) -> None:
 
 def test_bare_delimiters_are_no_record() -> None:
     assert cut(CsvRecords(";", line=1), b"a;b\n;\n ; ;\r\n", []) == [Record(2, b"a;b")]
+
+
+def test_a_stray_quote_swallows_no_good_rows() -> None:
+    body = b'O,80,"open\nP,80,x\n,,\nQ,80,"fine"\nR,80,"two\nlines"\n'
+    assert cut(CsvRecords(",", line=1), body, [7]) == [
+        Record(2, b'O,80,"open', "unclosed_quote"),
+        Record(3, b"P,80,x"),
+        Record(5, b'Q,80,"fine"'),
+        Record(6, b'R,80,"two\nlines"'),
+    ]
