@@ -7,15 +7,16 @@ owes against what the issuer issued and what the verifier indexed, exactly, what
 from __future__ import annotations
 
 import asyncio
+import unicodedata
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 from laurel.migrate import SERVICES
-from laurel_local.client import Client
+from laurel_local.client import Client, Refused
 from laurel_local.console import Output
-from laurel_local.exits import Exit
+from laurel_local.exits import Exit, Failure
 
 _PAGE = 10_000
 _LISTED = 1000  # ids of one difference that are printed; the count is always whole
@@ -59,6 +60,11 @@ class Reconciliation:
         return abs(lost) + len(self.differences)
 
     @property
+    def waiting_for(self) -> dict[str, int]:
+        """Why the issuer cannot issue passed results yet: reason → how many."""
+        return dict(self.counts["issuer"].get("waiting_for") or {})
+
+    @property
     def undelivered(self) -> int:
         """Webhook deliveries that have not (yet) succeeded."""
         return sum(count for state, count in self.deliveries.items() if state != "delivered")
@@ -68,8 +74,8 @@ class Reconciliation:
         return {
             "accepted": self.accepted, "passed": self.passed, "not_passed": self.not_passed, "issued": self.issued,
             "duplicate": self.duplicate, "rejected": self.rejected, "dead_lettered": self.dead_lettered,
-            "waiting": self.waiting, "indexed": self.indexed, "deliveries": dict(self.deliveries),
-            "unaccounted": self.unaccounted,
+            "waiting": self.waiting, "waiting_for": self.waiting_for, "indexed": self.indexed,
+            "deliveries": dict(self.deliveries), "unaccounted": self.unaccounted,
             "differences": {
                 name: {"count": len(ids), "credential_ids": [_text(one) for one in sorted(ids)[:_LISTED]]}
                 for name, ids in vars(self.differences).items()
@@ -135,8 +141,19 @@ def _text(raw: bytes) -> str:
 
 async def run(client: Client, course_run: str | None, output: Output) -> Exit:
     """`laurel reconcile`."""
+    if course_run is not None:
+        # As the services keep it: however its accents are composed, and without blanks around it.
+        course_run = unicodedata.normalize("NFC", course_run.strip())
+        if not course_run:
+            raise Failure("the course run is blank", fix="name one, or leave it out for everything", code=Exit.USAGE)
     async with client:
-        found = await reconcile(client, course_run)
+        try:
+            found = await reconcile(client, course_run)
+        except Refused as refused:
+            if refused.status != 422 or course_run is None:
+                raise
+            fix = "name a course run as it was sent with the results: 1 to 200 printable characters"
+            raise Failure(refused.message, fix=fix, code=Exit.USAGE) from None
     output.result(found.as_json())
     if not output.as_json:
         for number, word in _lines(found):
@@ -146,6 +163,10 @@ async def run(client: Client, course_run: str | None, output: Output) -> Exit:
                 output.out.print(f"{name.replace('_', ' ')}: {len(ids)}")
                 for one in sorted(ids)[:_LISTED]:
                     output.out.print(f"  {_text(one)}")
+        for reason, number in sorted(found.waiting_for.items()):
+            output.out.print(f"the issuer waits with {number:,}: {reason}", markup=False)
+        if found.waiting and course_run is not None:
+            output.out.print("waiting to be decided: rows of imports that may belong to this course run, or to another")
         word = "everything is accounted for" if not found.unaccounted else f"{found.unaccounted} unaccounted for"
         output.out.print(word)
     return Exit.NO if found.unaccounted else Exit.OK

@@ -27,6 +27,7 @@ from laurel_local.state import State
 # Every consumer group and what it reads; a test holds this table against the services' own parts lists.
 GROUPS: dict[str, tuple[Topic, ...]] = {
     "assessment.access": (ORGANISATION,),
+    "assessment.issuers": (ISSUER,),
     "issuer.achievements": (ACHIEVEMENT,),
     "issuer.issuance": (ASSESSMENT,),
     "notifier.access": (ORGANISATION,),
@@ -116,12 +117,12 @@ async def _store(service: str, url: str) -> dict[str, Any]:
 
 def _show(found: dict[str, Any], output: Output) -> None:
     out = output.out
-    out.print(f"{found['url'] or 'no address known'}", markup=False)
+    out.print(f"{found['url'] or 'no address known'}")
     for name, word in found["services"].items():
-        out.print(f"  {name}: {word}", markup=False)
+        out.print(f"  {name}: {word}")
     if found["lag"] is not None:
         if "error" in found["lag"]:
-            out.print(f"The bus cannot be reached: {found['lag']['error']}", markup=False)
+            out.print(f"The bus cannot be reached: {found['lag']['error']}")
         else:
             table = Table(box=None, title="Lag", title_justify="left")
             table.add_column("consumer group")

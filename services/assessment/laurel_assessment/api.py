@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +26,8 @@ from laurel_assessment.intake import Keys
 from laurel_assessment.rows import as_uuid
 
 MAX_LIMIT = 1000
+# Seconds between looks: a profile that was made a moment ago comes with its event.
+_PAUSES = (0.0, 0.1, 0.3, 0.6, 1.0, 1.0)
 
 Writer = Annotated[Principal, Depends(requires("achievements:write"))]
 ResultsReader = Annotated[Principal, Depends(requires("results:read"))]
@@ -134,16 +137,28 @@ def _achievements(app: FastAPI, parts: Parts) -> None:
             assert found is not None
         return _shown(found, base_url)
 
-    def checked(given: AchievementInput) -> Image | None:
+    async def checked(given: AchievementInput, who: Principal) -> tuple[AchievementInput, Image | None]:
         findings, image = lint(given)
         if findings:
             raise problem_of(findings)
-        return image
+        if given.profile_id is None:
+            return given, image
+        return given.model_copy(update={"profile_id": await own_profile(given.profile_id, who)}), image
+
+    async def own_profile(named: str, who: Principal) -> str:
+        profile_id = as_uuid(named)
+        for pause in _PAUSES if profile_id is not None else ():
+            await asyncio.sleep(pause)
+            async with parts.database.transaction([who.tenant_id]) as tx:
+                if await store.has_profile(tx, who.tenant_id, str(profile_id)):
+                    return str(profile_id)
+        detail = "your organisation has no such issuer profile; name one by the profile_id that the issuer answered"
+        raise problem_of([Finding("/profile_id", "unknown_profile", detail)])
 
     @app.post("/assessment/v1/achievements", status_code=201, tags=["achievements"])
     async def create_achievement(given: AchievementInput, who: Writer) -> Response:
         """Make an achievement. It can be earned at once."""
-        shown = await save(given, checked(given), who, None)
+        shown = await save(*await checked(given, who), who, None)
         return json_response(shown, 201, headers={"Location": f"/assessment/v1/achievements/{shown['achievement_id']}"})
 
     @app.get("/assessment/v1/achievements", tags=["achievements"])
@@ -166,7 +181,8 @@ def _achievements(app: FastAPI, parts: Parts) -> None:
     @app.put("/assessment/v1/achievements/{achievement_id}", tags=["achievements"])
     async def replace_achievement(achievement_id: str, given: AchievementInput, who: Writer) -> Response:
         """Publish a new version. Credentials that were issued keep the version that they were issued with."""
-        return json_response(await save(given, checked(given), who, uuid_or_404(achievement_id, "achievement")))
+        name = uuid_or_404(achievement_id, "achievement")
+        return json_response(await save(*await checked(given, who), who, name))
 
     @app.post("/assessment/v1/achievements/{achievement_id}/retire", tags=["achievements"])
     async def retire_achievement(achievement_id: str, who: Writer) -> Response:

@@ -14,6 +14,7 @@ import asyncpg
 import msgspec
 
 from laurel.database import Transaction
+from laurel.events import IssuerProfilePublished
 from laurel_assessment.achievements import descriptions_of
 from laurel_assessment.domain import History, Policy, Rules, Stored
 from laurel_assessment.images import Image
@@ -154,6 +155,24 @@ async def rules(tx: Transaction, tenant_id: str, achievement_ids: Iterable[str],
         described = descriptions_of(_parsed(row["definition"]), url=f"{base_url}/achievements/{name}")
         found[name] = Rules(name, row["version"], policy, row["repeatable"], row["retired_at"] is not None, described)
     return found
+
+
+# --- issuer profiles ----------------------------------------------------------------------------------------
+
+
+async def keep_profile(tx: Transaction, event: IssuerProfilePublished) -> None:
+    """Remember whose profile it is; an older version changes nothing."""
+    await tx.execute(
+        "INSERT INTO issuer_profiles (profile_id, tenant_id, version) VALUES ($1, $2, $3) "
+        "ON CONFLICT (profile_id) DO UPDATE SET version = $3 WHERE issuer_profiles.version < $3",
+        event.profile_id, event.tenant_id, event.version,
+    )  # fmt: skip
+
+
+async def has_profile(tx: Transaction, tenant_id: str, profile_id: str) -> bool:
+    """Whether this organisation has this issuer profile."""
+    query = "SELECT true FROM issuer_profiles WHERE profile_id = $1 AND tenant_id = $2"
+    return bool(await tx.fetchval(query, profile_id, tenant_id))
 
 
 # --- results ------------------------------------------------------------------------------------------------

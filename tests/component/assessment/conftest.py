@@ -19,12 +19,13 @@ from laurel import bus as buses
 from laurel.access import store_api_key
 from laurel.bus import Bus
 from laurel.envelope import EVENT_TYPES
-from laurel.events import ApiKeyCreated, Event
+from laurel.events import ApiKeyCreated, Event, IssuerProfilePublished
 from laurel.ids import uuid7
 from laurel.migrate import migrate
 from laurel.process import ensure_topics
 from laurel.security import SCOPES, new_api_key
 from laurel.service import Service
+from laurel_assessment import store
 from laurel_assessment.config import Settings
 from laurel_assessment.import_worker import ImportWorker
 from laurel_assessment.intake import Keys
@@ -34,7 +35,7 @@ NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 BASE = "https://badges.example"
 TABLES = (
     "achievements, achievement_versions, achievement_images, policies, results, imports, import_chunks, "
-    "idempotency_keys, outbox, dead_letters, api_keys"
+    "idempotency_keys, issuer_profiles, outbox, dead_letters, api_keys"
 )
 
 
@@ -120,6 +121,13 @@ class World:
             await store_api_key(tx, created)
         return Caller(self.http, tenant, {"authorization": f"Bearer {key.text}"})
 
+    async def profile(self, tenant_id: str) -> str:
+        """A profile of this organisation, as its event leaves it here."""
+        profile_id = uuid7()
+        async with self.service.worker_database.transaction() as tx:
+            await store.keep_profile(tx, profile_published(tenant_id, profile_id))
+        return profile_id
+
     async def settle(self) -> int:
         """Work off every chunk that is owed; how many there were."""
         steps = 0
@@ -190,6 +198,14 @@ def achievement(**fields: Any) -> dict[str, Any]:
         "policy": {"minimum_score": 60},
         **fields,
     }
+
+
+def profile_published(tenant_id: str, profile_id: str, version: int = 1) -> IssuerProfilePublished:
+    """What the issuer says of a profile."""
+    return IssuerProfilePublished(
+        tenant_id=tenant_id, profile_id=profile_id, slug="school", version=version, did="did:web:badges.example",
+        profile={"id": f"{BASE}/issuers/school"}, did_document={}, published_at=NOW,
+    )  # fmt: skip
 
 
 def ndjson(*rows: dict[str, Any]) -> bytes:

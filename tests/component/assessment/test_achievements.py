@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import zlib
@@ -11,10 +12,12 @@ from typing import Any
 import httpx
 import pytest
 
+from laurel.bus import Message
 from laurel.credential.contexts import CREDENTIALS_V2, OPEN_BADGES
+from laurel.envelope import Delivered
 from laurel.events import AchievementPublished, AchievementRetired
 from laurel.ids import uuid7
-from tests.component.assessment.conftest import BASE, Caller, World, achievement
+from tests.component.assessment.conftest import BASE, NOW, Caller, World, achievement, profile_published
 
 PATH = "/assessment/v1/achievements"
 
@@ -35,7 +38,6 @@ def uri(content: bytes, media_type: str = "image/png") -> str:
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 10 10"><circle cx="5" cy="5" r="4"/></svg>'
 
 FULL: dict[str, Any] = {
-    "profile_id": "p-1",
     "name": "Compétences en données",
     "description": "Reads, questions and explains data.",
     "criteria": {"narrative": "Pass the exam.\n\nWrite an *essay*.", "id": "https://example.org/criteria"},
@@ -59,7 +61,8 @@ FULL: dict[str, Any] = {
 
 
 async def test_an_achievement_becomes_an_open_badges_achievement(world: World, ours: Caller) -> None:
-    response = await ours.post(PATH, FULL)
+    profile = await world.profile(ours.tenant_id)
+    response = await ours.post(PATH, {**FULL, "profile_id": profile})
     assert response.status_code == 201, response.text
     made = response.json()
     url = f"{BASE}/achievements/{made['achievement_id']}"
@@ -68,7 +71,7 @@ async def test_an_achievement_becomes_an_open_badges_achievement(world: World, o
     assert made["policy"] == {"version": 1, "minimum_score": 60, "required_parts": {"essay": 5}, "max_attempts": 3}
 
     (event,) = await world.events(AchievementPublished)
-    assert (event.achievement_id, event.version, event.profile_id) == (made["achievement_id"], 1, "p-1")
+    assert (event.achievement_id, event.version, event.profile_id) == (made["achievement_id"], 1, profile)
     assert (event.validity_days, event.status_purposes) == (730, ("revocation", "suspension"))
     document = event.achievement
     assert document["id"] == url
@@ -231,6 +234,41 @@ async def test_what_would_make_a_poor_credential_is_refused(
     if field is not None:
         assert field in {one["field"] for one in response.json()["errors"]}
     assert await world.fetch("SELECT 1 FROM achievements UNION ALL SELECT 1 FROM outbox") == []
+
+
+# --- who awards it ------------------------------------------------------------------------------------------
+
+
+async def test_only_a_profile_of_ones_own_can_be_named(world: World, ours: Caller, theirs: Caller) -> None:
+    own, foreign = await world.profile(ours.tenant_id), await world.profile(theirs.tenant_id)
+    made = await ours.post(PATH, achievement(profile_id=own.upper()))
+    assert (made.status_code, made.json()["profile_id"]) == (201, own)
+    path = f"{PATH}/{made.json()['achievement_id']}"
+    for unknown in ("nope", foreign, uuid7()):
+        for response in (
+            await ours.post(PATH, achievement(profile_id=unknown)),
+            await ours.put(path, achievement(profile_id=unknown)),
+        ):
+            assert response.status_code == 422, response.text
+            assert [(one["field"], one["code"]) for one in response.json()["errors"]] == [
+                ("/profile_id", "unknown_profile")
+            ]
+    assert [event.profile_id for event in await world.events(AchievementPublished)] == [own]
+
+
+async def test_a_profile_made_a_moment_ago_is_waited_for(world: World, ours: Caller) -> None:
+    profile = uuid7()
+    asked = asyncio.create_task(ours.post(PATH, achievement(profile_id=profile)))
+    (consumer,) = [one for one in world.service.consumers if one.group == "assessment.issuers"]
+    event = profile_published(ours.tenant_id, profile)
+    message = Message("laurel.issuer", 0, 0, profile.encode(), b"", (), 0)
+    delivered = Delivered(message, event, uuid7(), NOW, None)
+    await asyncio.sleep(0.2)  # it has looked once or twice by now; the answer is the same if it has not
+    prepared = await consumer.handler.prepare([delivered, delivered])
+    async with world.service.worker_database.transaction() as tx:
+        await consumer.handler.save(tx, prepared)
+    assert (await asked).status_code == 201
+    assert len(await world.fetch("SELECT 1 FROM issuer_profiles")) == 1
 
 
 # --- in public ----------------------------------------------------------------------------------------------

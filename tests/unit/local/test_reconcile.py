@@ -6,9 +6,12 @@ import uuid
 from typing import Any
 
 import httpx
+import pytest
 
 from laurel_local.client import Client
-from laurel_local.reconcile import Reconciliation, reconcile
+from laurel_local.console import Output
+from laurel_local.exits import Exit, Failure
+from laurel_local.reconcile import Reconciliation, reconcile, run
 
 A, B, C, D = (str(uuid.UUID(int=n)) for n in range(1, 5))
 
@@ -80,3 +83,40 @@ async def test_rows_that_are_not_decided_are_not_accounted_for() -> None:
     services = Services([A], [A], [A])
     services.counts["assessment"] |= {"accepted": 9, "waiting": 5}
     assert (await services.reconcile()).unaccounted == 5
+
+
+async def ask(services: Services, course_run: str | None, capsys: pytest.CaptureFixture[str]) -> tuple[Exit, str]:
+    client = Client("http://laurel")
+    client._http = httpx.AsyncClient(base_url="http://laurel", transport=httpx.MockTransport(services.answer))
+    code = await run(client, course_run, Output(as_json=False))
+    return code, capsys.readouterr().out
+
+
+async def test_what_the_issuer_waits_for_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    services = Services([A, B, C], [A], [A])
+    services.counts["issuer"] |= {"waiting": 2, "waiting_for": {"unknown_profile": 2}}
+    code, out = await ask(services, None, capsys)
+    assert code == Exit.NO
+    assert "the issuer waits with 2: unknown_profile" in out
+    assert (await services.reconcile()).as_json()["waiting_for"] == {"unknown_profile": 2}
+
+
+class Strict(Services):
+    """Services that know no course run but one."""
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        if request.url.params.get("course_run", "Höst") != "Höst":
+            return httpx.Response(422, json={"detail": "course_run: no"}, headers={"content-type": "application/json"})
+        return super().answer(request)
+
+
+async def test_a_course_run_is_asked_for_in_its_one_form(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out = await ask(Strict([A], [A], [A]), " Ho\u0308st ", capsys)
+    assert (code, "everything is accounted for" in out) == (Exit.OK, True)
+
+
+@pytest.mark.parametrize("run", ["", "  ", "a\u202eb", "x" * 201])
+async def test_a_malformed_course_run_is_a_usage_error(run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Failure) as failed:
+        await ask(Strict([A], [A], [A]), run, capsys)
+    assert failed.value.code == Exit.USAGE
