@@ -18,7 +18,8 @@ from typing import Any, NoReturn
 from pyld import jsonld as pyld
 
 from laurel.credential import contexts
-from laurel.credential.rdf import RELATIVE, QuadWriter, Unsafe, UnsafeDocument, canonicalize
+from laurel.credential.rdf import RELATIVE, QuadWriter, Unsafe, UnsafeDocument, bad_iris, canonicalize
+from laurel.credential.text import pointer
 from laurel.errors import LaurelError
 
 __all__ = ["UnsafeDocument", "canonical_nquads", "canonicalize", "expand", "to_nquads"]
@@ -216,13 +217,31 @@ def _translated(error: BaseException) -> LaurelError:
     return UnsafeDocument("", f"not valid JSON-LD: {message}")
 
 
+def _place_of(culprit: object, document: dict[str, Any]) -> list[str | int]:
+    """The path of the first value of the document that is the text `culprit`; [] where there is none."""
+    if not isinstance(culprit, str):
+        return []
+    wanted = culprit.removeprefix(RELATIVE)
+    stack: list[tuple[list[str | int], Any]] = [([], document)]
+    while stack:
+        path, value = stack.pop()
+        if value == wanted and isinstance(value, str):
+            return path
+        if isinstance(value, dict):
+            stack.extend(([*path, key], inner) for key, inner in reversed(value.items()) if key != "@context")
+        elif isinstance(value, list):
+            stack.extend(([*path, index], value[index]) for index in reversed(range(len(value))))
+    return []
+
+
 def to_nquads(document: dict[str, Any]) -> str:
     """The document's RDF dataset as N-Quads: one statement a line, not canonical. Raises as `expand`."""
     writer = QuadWriter()
     try:
         for node in expand(document):
             writer.node(node, "")
-    except Unsafe as unsafe:
+    except Unsafe as unsafe:  # the writer sees expanded nodes, which no longer know where they stood
+        unsafe.path = _place_of(unsafe.below, document)
         raise unsafe.public() from None
     except RecursionError:
         raise UnsafeDocument("", "nested too deeply") from None
@@ -231,4 +250,11 @@ def to_nquads(document: dict[str, Any]) -> str:
 
 def canonical_nquads(document: dict[str, Any], *, max_blank_nodes: int = 10_000) -> bytes:
     """The RDFC-1.0 canonical N-Quads of a JSON-LD document. Raises as `expand` and `canonicalize`."""
-    return canonicalize(to_nquads(document), max_blank_nodes=max_blank_nodes)
+    nquads = to_nquads(document)
+    try:
+        return canonicalize(nquads, max_blank_nodes=max_blank_nodes)
+    except UnsafeDocument as unsafe:
+        for iri in bad_iris(nquads):
+            if place := _place_of(iri, document):
+                raise UnsafeDocument(pointer(tuple(place)), f"{iri!r} is not an IRI: {unsafe.reason}") from None
+        raise

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from laurel.credential import contexts, schema
+from laurel.credential import images as pictures
 from laurel.credential.lint_rules import Finding, Path, Subject, error, objects_at, types_of, warning
-from laurel.credential.text import is_web_url
+from laurel.credential.text import is_did, is_web_url
 
 _IDENTITY_HASH = re.compile(r"(sha256\$[0-9a-fA-F]{64}|md5\$[0-9a-fA-F]{32})").fullmatch
 _DATA_IMAGE = re.compile(r"data:image/(png|svg\+xml)(?:;charset=utf-8)?;base64,([A-Za-z0-9+/]+={0,2})").fullmatch
@@ -70,6 +71,9 @@ def recipient(subject: Subject) -> Iterator[Finding]:
         identities = list(objects_at(node, "identifier", path))
         if not node.get("id") and not identities:
             yield error("recipient", path, "the learner has neither an id nor an identifier", clause)
+        learner = node.get("id")
+        if isinstance(learner, str) and learner.startswith("did:") and not is_did(learner):
+            yield error("recipient", (*path, "id"), "the learner's id is no DID; a did:key must hold a key", clause)
         for inner, identity in identities:
             value = identity.get("identityHash")
             if identity.get("hashed") is not True:
@@ -93,19 +97,26 @@ def images(subject: Subject) -> Iterator[Finding]:
         where = (*path, "id") if isinstance(value, dict) else path
         if not isinstance(url, str) or not (is_web_url(url) or url.startswith("data:")):
             yield error("images", where, "the image is neither an http(s) URL nor a data URI", clause)
-        elif url.startswith("data:") and not _is_data_image(url):
-            yield error("images", where, "the data URI is not a base64 PNG or SVG image", clause)
+        elif url.startswith("data:") and (wrong := _wrong_image(url)):
+            yield error("images", where, wrong, clause)
 
 
-def _is_data_image(url: str) -> bool:
+def _wrong_image(url: str) -> str | None:
+    wrong = "the data URI is not a base64 PNG or SVG image"
     match = _DATA_IMAGE(url)
     if match is None:
-        return False
+        return wrong
     try:
         content = base64.b64decode(match[2], validate=True)
     except binascii.Error:
-        return False
-    return content.startswith(b"\x89PNG\r\n\x1a\n") if match[1] == "png" else b"<svg" in content[:4096]
+        return wrong
+    if match[1] == "png":
+        return None if content.startswith(b"\x89PNG\r\n\x1a\n") else wrong
+    try:
+        pictures.check_svg(content)
+    except pictures.BadImage as bad:
+        return bad.detail
+    return None
 
 
 def alignments(subject: Subject) -> Iterator[Finding]:

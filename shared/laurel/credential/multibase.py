@@ -21,6 +21,12 @@ _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 ED25519_PUBLIC = b"\xed\x01"  # multicodec ed25519-pub 0xed as varint
 ED25519_SECRET = b"\x80\x26"  # multicodec ed25519-priv 0x1300 as varint
 
+# multicodec public keys by their varint, with the length of the key; None: any (an encoded structure).
+_PUBLIC_KEYS: dict[bytes, int | None] = {
+    ED25519_PUBLIC: 32, b"\xec\x01": 32, b"\xe7\x01": 33, b"\x80\x24": 33, b"\x81\x24": 49, b"\x82\x24": 67,
+    b"\xeb\x01": 96, b"\x85\x24": None, b"\xd1\xd6\x03": None,
+}  # fmt: skip  # ed25519, x25519, secp256k1, p256, p384, p521, bls12_381-g2; rsa, jwk_jcs
+
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
 
 
@@ -78,6 +84,15 @@ def decode(text: str, *, max_length: int = 1024) -> bytes:
     if text[:1] == "u":
         return base64url_decode(text[1:])
     raise MultibaseError(f"multibase prefix {text[:1]!r} is not supported: 'z' (base58btc) or 'u' (base64url)")
+
+
+def is_public_key(data: bytes) -> bool:
+    """Whether these bytes are a multicodec public key of a kind that did:key names, complete by its length."""
+    for codec, length in _PUBLIC_KEYS.items():
+        if data.startswith(codec):
+            rest = len(data) - len(codec)
+            return rest == length if length is not None else rest >= 32
+    return False
 
 
 def base64url_encode(data: bytes) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pyoxigraph
@@ -27,6 +28,7 @@ _ESCAPES |= {8: "\\b", 9: "\\t", 10: "\\n", 12: "\\f", 13: "\\r", 0x22: '\\"', 0
 _NEEDS_ESCAPE = re.compile('[\x00-\x1f\x7f"\\\\]').search
 _IRI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[^\x00-\x20<>\"{}|^`\\\ud800-\udfff]*").fullmatch
 _DECIMAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII).fullmatch
+_WRITTEN_IRI = re.compile(r"<([^<>\s]*)>").findall
 _LANGUAGE = re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*").fullmatch
 
 
@@ -76,6 +78,15 @@ class Unsafe(Exception):
     def public(self) -> UnsafeDocument:
         parts = (str(step).replace("~", "~0").replace("/", "~1") for step in self.path)
         return UnsafeDocument("".join("/" + part for part in parts), self.reason)
+
+
+def bad_iris(nquads: str) -> Iterator[str]:
+    """What stands between < and > in N-Quads and is no IRI (RFC 3987 §2.2): for messages, once parsing has failed."""
+    for iri in _WRITTEN_IRI(nquads):
+        try:
+            pyoxigraph.NamedNode(iri)
+        except ValueError:
+            yield iri
 
 
 class QuadWriter:

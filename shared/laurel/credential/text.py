@@ -6,6 +6,8 @@ import re
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
+from laurel.credential import multibase
+
 # XML Schema 1.1 §3.3.7 dateTime with the time zone required (VC Data Model 2.0 §4.9: dateTimeStamp).
 _TIMESTAMP = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d{1,12})?(Z|[+-](?:0\d|1[0-3]):[0-5]\d|[+-]14:00)", re.ASCII
@@ -64,8 +66,17 @@ def is_web_url(text: str) -> bool:
 
 
 def is_did(text: str) -> bool:
-    """Whether `text` is a DID or DID URL by its syntax."""
-    return _DID(text) is not None
+    """Whether `text` is a DID or DID URL by its syntax; a did:key must hold a key (did:key §2)."""
+    if _DID(text) is None:
+        return False
+    return not text.startswith("did:key:") or _holds_key(re.split("[/?#]", text.removeprefix("did:key:"))[0])
+
+
+def _holds_key(name: str) -> bool:
+    try:
+        return name.startswith("z") and multibase.is_public_key(multibase.decode(name))
+    except multibase.MultibaseError:
+        return False
 
 
 def is_absolute_identifier(text: str) -> bool:
@@ -81,7 +92,7 @@ def is_absolute_identifier(text: str) -> bool:
     if name == "urn":
         return _URN(text) is not None
     if name == "did":
-        return is_did(text)
+        return _DID(text) is not None
     if name == "mailto":
         return "@" in text
     return False

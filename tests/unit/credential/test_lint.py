@@ -15,6 +15,14 @@ KEY = SIGNER.public_key_multibase
 Change = Callable[[dict[str, Any]], object]
 
 
+A = "/credentialSubject/achievement"
+
+
+def svg(inner: str) -> str:
+    content = f'<svg xmlns="http://www.w3.org/2000/svg">{inner}</svg>'
+    return "data:image/svg+xml;base64," + base64.b64encode(content.encode()).decode()
+
+
 def subject(document: dict[str, Any]) -> dict[str, Any]:
     return document["credentialSubject"]  # type: ignore[no-any-return]
 
@@ -47,6 +55,13 @@ OPEN_BADGE: list[tuple[str, Change, str]] = [
     ("safe-expansion", lambda d: achievement(d).update(colour="blue"), "/credentialSubject/achievement/colour"),
     ("safe-expansion", lambda d: d["type"].append("Nonsense"), "/type/2"),
     ("safe-expansion", lambda d: d.update({"schema:name": "x"}), "/schema:name"),
+    ("safe-expansion", lambda d: d.update(evidence=[{"id": "https://x.example/a b"}]), "/evidence/0/id"),
+    ("safe-expansion", lambda d: d.update(evidence=[{"id": "https://x.example/%zz"}]), "/evidence/0/id"),
+    (
+        "safe-expansion",
+        lambda d: d["issuer"].update(image={"id": "https://x.example/%", "type": "Image"}),
+        "/issuer/image/id",
+    ),
     ("absolute-ids", lambda d: d.update(id="badge-1"), "/id"),
     ("absolute-ids", lambda d: d.pop("id"), "/id"),
     ("absolute-ids", lambda d: achievement(d).update(id="http://"), "/credentialSubject/achievement/id"),
@@ -135,6 +150,7 @@ OPEN_BADGE: list[tuple[str, Change, str]] = [
     ("achievement-complete", lambda d: achievement(d)["criteria"].clear(), "/credentialSubject/achievement/criteria"),
     ("achievement-complete", lambda d: subject(d).pop("achievement"), "/credentialSubject"),
     ("recipient", lambda d: subject(d).pop("identifier"), "/credentialSubject"),
+    ("recipient", lambda d: subject(d).update(id="did:key:z6Mk"), "/credentialSubject/id"),
     (
         "recipient",
         lambda d: subject(d)["identifier"][0].update(hashed=False, identityHash="ada@example.org"),
@@ -146,6 +162,12 @@ OPEN_BADGE: list[tuple[str, Change, str]] = [
         "/credentialSubject/identifier/0/identityHash",
     ),
     ("images", lambda d: d["issuer"].update(image={"id": "urn:x:logo", "type": "Image"}), "/issuer/image/id"),
+    ("images", lambda d: d["issuer"].update(image={"id": svg("<script/>"), "type": "Image"}), "/issuer/image/id"),
+    (
+        "images",
+        lambda d: achievement(d).update(image={"id": svg('<g onload="x()"/>'), "type": "Image"}),
+        f"{A}/image/id",
+    ),
     (
         "images",
         lambda d: achievement(d)["image"].update(id="data:image/gif;base64,R0lGODlhAQABAAAAACw="),

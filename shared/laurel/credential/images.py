@@ -1,0 +1,137 @@
+"""Badge images, and what may not be one. PNG is read by its chunks, SVG by a parser without entities. Pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+import zlib
+from dataclasses import dataclass
+from xml.parsers import expat
+
+MAX_IMAGE = 512 * 1024
+_DATA_URI = re.compile(r"data:(image/png|image/svg\+xml)(?:;charset=utf-8)?;base64,([A-Za-z0-9+/=\s]*)", re.IGNORECASE)
+_PNG = b"\x89PNG\r\n\x1a\n"  # PNG (ISO/IEC 15948) §5.2
+_SVG = "http://www.w3.org/2000/svg"
+# What runs, loads or embeds something else. The image is served sandboxed as well; this keeps it out of downloads, too.
+_ACTIVE = frozenset({"script", "foreignObject", "iframe", "object", "embed", "handler", "listener"})
+
+
+# url(…) of anything but a fragment or an embedded bitmap, in presentation attributes as in CSS.
+_REACHES_OUT = re.compile(r"url\((?!['\"]?(#|data:image/(png|jpeg|webp)))", re.IGNORECASE)
+# What else CSS can load with; a backslash could spell any of it in another way.
+_LOADING_CSS = re.compile(r"@import|https?:|//|\\", re.IGNORECASE)
+
+
+class BadImage(ValueError):
+    """The data is no image that a badge may have; `code` is stable, the text says what to send."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A checked image."""
+
+    media_type: str
+    content: bytes
+
+    @property
+    def digest(self) -> str:
+        """Names this very image in its URL: 128 bits of its SHA-256, in hex."""
+        return hashlib.sha256(self.content).hexdigest()[:32]
+
+
+def from_data_uri(text: str) -> Image:
+    """The image in a data URI (RFC 2397). Raises BadImage."""
+    match = _DATA_URI.fullmatch(text.strip())
+    if match is None:
+        raise BadImage("not_a_data_uri", "send data:image/png;base64,… or data:image/svg+xml;base64,…")
+    if len(match[2]) > MAX_IMAGE * 3 // 2:
+        raise BadImage("too_large", f"the image may have {MAX_IMAGE} bytes")
+    try:
+        content = base64.b64decode("".join(match[2].split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise BadImage("not_base64", "the data URI's base64 is damaged") from None
+    if len(content) > MAX_IMAGE:
+        raise BadImage("too_large", f"the image has {len(content)} bytes; {MAX_IMAGE} are allowed")
+    media_type = match[1].lower()
+    if media_type == "image/png":
+        _check_png(content)
+    else:
+        check_svg(content)
+    return Image(media_type, content)
+
+
+def _check_png(content: bytes) -> None:
+    if not content.startswith(_PNG):
+        raise BadImage("not_a_png", "this is not a PNG file; export the image as PNG")
+    place, first = len(_PNG), True
+    while place + 12 <= len(content):
+        size = int.from_bytes(content[place : place + 4], "big")
+        kind = content[place + 4 : place + 8]
+        end = place + 12 + size
+        if end > len(content):
+            break
+        if zlib.crc32(content[place + 4 : end - 4]) != int.from_bytes(content[end - 4 : end], "big"):
+            break
+        if first != (kind == b"IHDR"):
+            break
+        if first:
+            width, height = (int.from_bytes(content[place + at : place + at + 4], "big") for at in (8, 12))
+            if not (1 <= width <= 4096 and 1 <= height <= 4096):
+                raise BadImage("bad_size", f"the image is {width} × {height}; at most 4096 × 4096 pixels")
+        first = False
+        if kind == b"IEND":
+            return
+        place = end
+    raise BadImage("damaged_png", "the PNG is cut off or damaged; export it again")
+
+
+def check_svg(content: bytes) -> None:
+    """Raises BadImage where an SVG runs, loads or embeds anything, or is none."""
+    parser = expat.ParserCreate(namespace_separator=" ")
+    root: list[str] = []
+    text: list[str] = []
+
+    def on_doctype(*_: object) -> None:
+        raise BadImage("svg_doctype", "the SVG has a DOCTYPE (and may expand entities); save it as plain SVG")
+
+    def on_element(name: str, attributes: dict[str, str]) -> None:
+        space, _, local = name.rpartition(" ")
+        if not root:
+            root.append(name)
+            if (space, local) != (_SVG, "svg"):
+                raise BadImage("not_an_svg", f"the root must be svg in the namespace {_SVG}")
+        if local in _ACTIVE:
+            raise BadImage("active_svg", f"the SVG has a <{local}>; a badge image must not run or embed anything")
+        for attribute, value in attributes.items():
+            plain = attribute.rpartition(" ")[2].lower()
+            target = "".join(value.split()).lower()
+            if plain.startswith("on") or "javascript:" in target:
+                raise BadImage("active_svg", f"the SVG has a script in {plain!r}; a badge image must not run anything")
+            if _REACHES_OUT.search(target) or (plain == "style" and _LOADING_CSS.search(target)):
+                raise BadImage("external_svg", f"{plain!r} refers to something outside the SVG; embed it as a data URI")
+            if plain == "href" and not target.startswith(("#", "data:image/png", "data:image/jpeg", "data:image/webp")):
+                raise BadImage("external_svg", "the SVG refers to something outside itself; embed it as a data URI")
+
+    def on_element_end(name: str) -> None:
+        style = "".join("".join(text).split())
+        if name.rpartition(" ")[2] == "style" and (_REACHES_OUT.search(style) or _LOADING_CSS.search(style)):
+            raise BadImage(
+                "external_svg", "the style sheet refers to something outside the SVG; embed it as a data URI"
+            )
+        text.clear()
+
+    parser.StartDoctypeDeclHandler = on_doctype
+    parser.StartElementHandler = on_element
+    parser.EndElementHandler = on_element_end
+    parser.CharacterDataHandler = text.append
+    try:
+        parser.Parse(content, True)
+    except expat.ExpatError as error:
+        raise BadImage("not_an_svg", f"not well-formed XML: {error}") from None
