@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
+from uuid import UUID
 
 from fastapi import Depends, FastAPI, Query, Response
 
@@ -16,7 +17,7 @@ from laurel.events import AchievementPublished, AchievementRetired
 from laurel.ids import uuid7
 from laurel.security import Principal
 from laurel.web import Problem, create_app, json_response, not_found, requires
-from laurel_assessment import public, results_api, store
+from laurel_assessment import public, results_api, shapes, store
 from laurel_assessment.achievements import AchievementInput, document_of, lint, policy_of, trial
 from laurel_assessment.answers import CourseRun, cursor, page, problem_of
 from laurel_assessment.config import Settings
@@ -155,20 +156,20 @@ def _achievements(app: FastAPI, parts: Parts) -> None:
         detail = "your organisation has no such issuer profile; name one by the profile_id that the issuer answered"
         raise problem_of([Finding("/profile_id", "unknown_profile", detail)])
 
-    @app.post("/assessment/v1/achievements", status_code=201, tags=["achievements"])
+    @app.post("/assessment/v1/achievements", response_model=shapes.Achievement, status_code=201, tags=["achievements"])
     async def create_achievement(given: AchievementInput, who: Writer) -> Response:
         """Make an achievement. It can be earned at once."""
         shown = await save(*await checked(given, who), who, None)
         return json_response(shown, 201, headers={"Location": f"/assessment/v1/achievements/{shown['achievement_id']}"})
 
-    @app.get("/assessment/v1/achievements", tags=["achievements"])
+    @app.get("/assessment/v1/achievements", response_model=shapes.Page[shapes.Achievement], tags=["achievements"])
     async def list_achievements(who: ResultsReader, after: After = None, limit: Limit = 100) -> Response:
         """Your achievements, oldest first."""
         async with parts.database.transaction([who.tenant_id]) as tx:
             rows = await store.achievements(tx, after=cursor(after), limit=limit)
         return page([_shown(row, base_url) for row in rows], limit, "achievement_id")
 
-    @app.get("/assessment/v1/achievements/{achievement_id}", tags=["achievements"])
+    @app.get("/assessment/v1/achievements/{achievement_id}", response_model=shapes.Achievement, tags=["achievements"])
     async def get_achievement(achievement_id: str, who: ResultsReader) -> Response:
         """One achievement, as it stands now."""
         name = uuid_or_404(achievement_id, "achievement")
@@ -178,13 +179,15 @@ def _achievements(app: FastAPI, parts: Parts) -> None:
             raise not_found("achievement")
         return json_response(_shown(found, base_url))
 
-    @app.put("/assessment/v1/achievements/{achievement_id}", tags=["achievements"])
+    @app.put("/assessment/v1/achievements/{achievement_id}", response_model=shapes.Achievement, tags=["achievements"])
     async def replace_achievement(achievement_id: str, given: AchievementInput, who: Writer) -> Response:
         """Publish a new version. Credentials that were issued keep the version that they were issued with."""
         name = uuid_or_404(achievement_id, "achievement")
         return json_response(await save(*await checked(given, who), who, name))
 
-    @app.post("/assessment/v1/achievements/{achievement_id}/retire", tags=["achievements"])
+    @app.post(
+        "/assessment/v1/achievements/{achievement_id}/retire", response_model=shapes.Achievement, tags=["achievements"]
+    )
     async def retire_achievement(achievement_id: str, who: Writer) -> Response:
         """End an achievement: it can no longer be earned; what was earned stays. Doing it again changes nothing."""
         name = uuid_or_404(achievement_id, "achievement")
@@ -207,7 +210,7 @@ def _achievements(app: FastAPI, parts: Parts) -> None:
 
 
 def _reports(app: FastAPI, parts: Parts) -> None:
-    @app.get("/assessment/v1/reports/reconcile", tags=["reports"])
+    @app.get("/assessment/v1/reports/reconcile", response_model=shapes.Reconciliation, tags=["reports"])
     async def reconcile(who: Reporter, course_run: CourseRun = None) -> Response:
         """What became of it all: accepted = passed + not_passed + duplicate + rejected + waiting.
 
@@ -217,7 +220,7 @@ def _reports(app: FastAPI, parts: Parts) -> None:
             counts = await store.counts(tx, who.tenant_id, course_run)
         return json_response({"service": "assessment", "course_run": course_run, "counts": counts})
 
-    @app.get("/assessment/v1/reports/credentials", tags=["reports"])
+    @app.get("/assessment/v1/reports/credentials", response_model=shapes.Page[UUID], tags=["reports"])
     async def owed_credentials(
         who: Reporter,
         course_run: CourseRun = None,
@@ -229,7 +232,7 @@ def _reports(app: FastAPI, parts: Parts) -> None:
             items = await store.owed_credentials(tx, who.tenant_id, course_run, after=cursor(after), limit=limit)
         return json_response({"items": items, "next": items[-1] if len(items) == limit else None})
 
-    @app.get("/assessment/v1/dead-letters", tags=["reports"])
+    @app.get("/assessment/v1/dead-letters", response_model=shapes.Page[shapes.DeadLetter], tags=["reports"])
     async def dead_letters(
         who: Reporter, after: Annotated[int, Query(ge=0, le=2**62)] = 0, limit: Limit = 100
     ) -> Response:

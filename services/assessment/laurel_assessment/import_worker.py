@@ -24,8 +24,7 @@ from laurel_assessment.rows import Defaults, Glimpse, check, glimpse, read_csv, 
 
 log = structlog.get_logger()
 
-SILENT_S = 300.0  # an upload of which nothing was heard for so long has lost its process
-SWEEP_S = 30.0
+SWEEP_S = 10.0
 KEEP_ANSWERS_DAYS = 30
 MAX_UNEXPLAINED = 20
 _SHOWN = 2000  # characters kept of a rejected row
@@ -37,7 +36,10 @@ def _begin_again(error: BaseException) -> bool:
 
 
 class ImportWorker:
-    """Settles spooled imports, several at once. `database` is the worker's. Any number of processes may run one."""
+    """Settles spooled imports, several at once. `database` is the worker's. Any number of processes may run one.
+
+    silent_s: an upload of which nothing was heard for so long has lost its process.
+    """
 
     def __init__(
         self,
@@ -46,12 +48,14 @@ class ImportWorker:
         keys: Keys,
         at_once: int = 2,
         poll_s: float = 0.25,
+        silent_s: float = 300.0,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._database = database
         self._keys = keys
         self._at_once = at_once
         self._poll_s = poll_s
+        self._silent_s = silent_s
         self._clock = clock
         self._troubled: set[str] = set()
         self._unexplained = 0
@@ -81,7 +85,7 @@ class ImportWorker:
         while not stop.is_set():
             try:
                 async with self._database.transaction() as tx:
-                    for import_id in await import_store.fail_abandoned(tx, silent_s=SILENT_S):
+                    for import_id in await import_store.fail_abandoned(tx, silent_s=self._silent_s):
                         log.warning("upload abandoned", import_id=import_id)
                     await import_store.forget_answers(tx, days=KEEP_ANSWERS_DAYS)
             except Exception as error:

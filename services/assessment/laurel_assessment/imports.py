@@ -33,17 +33,35 @@ log = structlog.get_logger()
 CHUNK_ROWS = 1000
 CHUNK_BYTES = 256 * 1024
 HEARTBEAT_S = 10.0
+_ASK_AGAIN_S = 10
+
+
+def abandoned_after(idle_s: float) -> float:
+    """Seconds without a sign of life after which an upload has lost its process.
+
+    An upload that lives is heard of at the latest when a client that may be silent for idle_s is given up.
+    """
+    return idle_s + 3 * HEARTBEAT_S
 
 
 class Refused(Exception):
     """An upload is not taken. status: for HTTP; code and text: what is wrong, and the fix."""
 
-    def __init__(self, status: int, code: str, detail: str, findings: list[Finding] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        findings: list[Finding] | None = None,
+        *,
+        retry_after_s: int | None = None,
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.code = code
         self.detail = detail
         self.findings = findings or []
+        self.retry_after_s = retry_after_s
 
 
 class Upload:
@@ -114,7 +132,7 @@ class Upload:
 
     async def _again(self, before: store.Answered, body: AsyncIterator[bytes]) -> bytes:
         if before.fingerprint is None or before.answer is None:
-            raise _in_flight()
+            raise _in_flight(self._idle_s)
         async for _ in body:
             pass
         if self._fingerprint() != before.fingerprint:
@@ -191,7 +209,7 @@ class Upload:
         if self._import_id is None:
             begun = await import_store.begin(tx, self._tenant_id, import_id, request, key=self._key, now=self._clock())
             if not begun:
-                raise _in_flight()
+                raise _in_flight(self._idle_s)
         if self._pending:
             await self._spooled(import_store.append_chunk(tx, self._tenant_id, import_id, self._seq, self._pending))
         self._import_id = import_id
@@ -243,8 +261,12 @@ def _empty() -> Refused:
     return Refused(422, "empty", "there is no row in this body; send at least one")
 
 
-def _in_flight() -> Refused:
-    return Refused(409, "in_flight", "the first request with this Idempotency-Key is still under way; ask again later")
+def _in_flight(idle_s: float) -> Refused:
+    detail = (
+        "an upload with this Idempotency-Key has begun and has not ended; send yours again when it has. If its "
+        f"connection is lost, the key is free again about {abandoned_after(idle_s):g} s after its last byte"
+    )
+    return Refused(409, "in_flight", detail, retry_after_s=_ASK_AGAIN_S)
 
 
 def fingerprint(*parts: bytes | str) -> bytes:

@@ -18,6 +18,20 @@ from laurel_assessment.rows import as_uuid
 # An SVG opened by itself is a document: it may not run, load or be framed.
 _IMAGE_CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
 
+_BYTES = {"schema": {"type": "string", "format": "binary"}}
+_PAGE_DOCS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The achievement, in the form that `Accept` asks for.",
+        "content": {
+            "application/ld+json": {"schema": {"type": "object", "description": "An Open Badges 3.0 Achievement."}},
+            "text/html": {"schema": {"type": "string"}},
+        },
+    }
+}
+_IMAGE_DOCS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The badge image.", "content": {"image/png": _BYTES, "image/svg+xml": _BYTES}}
+}
+
 
 def routes(app: FastAPI, database: Database, base_url: str) -> None:
     """Add the public routes."""
@@ -30,7 +44,7 @@ def routes(app: FastAPI, database: Database, base_url: str) -> None:
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = CSP.replace("style-src 'self'", f"style-src 'self' 'sha256-{digest}'")
 
-    @app.get("/achievements/{achievement_id}", tags=["public"])
+    @app.get("/achievements/{achievement_id}", tags=["public"], response_class=Response, responses=_PAGE_DOCS)
     async def show_achievement(achievement_id: str, request: Request) -> Response:
         """An achievement: JSON-LD (Open Badges 3.0), or a page for those who ask for HTML."""
         name = as_uuid(achievement_id)
@@ -50,7 +64,7 @@ def routes(app: FastAPI, database: Database, base_url: str) -> None:
         document = {"@context": list(CONTEXTS), **found["document"]}
         return json_response(document, media_type="application/ld+json", headers=headers)
 
-    @app.get("/achievements/{achievement_id}/image", tags=["public"])
+    @app.get("/achievements/{achievement_id}/image", tags=["public"], response_class=Response, responses=_IMAGE_DOCS)
     async def show_image(
         achievement_id: str, v: Annotated[str | None, Query(pattern=r"^[0-9a-f]{32}$")] = None
     ) -> Response:

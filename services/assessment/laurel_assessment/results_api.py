@@ -18,7 +18,7 @@ from laurel.database import Database, Transaction
 from laurel.ids import learner_key
 from laurel.security import Principal, guard_json
 from laurel.web import MAX_BODY, FieldError, Problem, json_response, not_found, requires
-from laurel_assessment import import_store, store
+from laurel_assessment import import_store, shapes, store
 from laurel_assessment.answers import CourseRun, cursor, page, problem_of
 from laurel_assessment.config import Settings
 from laurel_assessment.domain import Finding
@@ -87,7 +87,14 @@ def routes(app: FastAPI, database: Database, settings: Settings, keys: Keys, clo
 
 
 def _single(app: FastAPI, database: Database, keys: Keys, clock: Callable[[], datetime]) -> None:
-    @app.post("/assessment/v1/results", status_code=201, tags=["results"], openapi_extra=_SINGLE_DOCS)
+    @app.post(
+        "/assessment/v1/results",
+        response_model=shapes.Decided,
+        status_code=201,
+        tags=["results"],
+        openapi_extra=_SINGLE_DOCS,
+        responses={200: {"model": shapes.Decided, "description": "A duplicate of what is known."}},
+    )
     async def create_result(request: Request, who: Writer, idempotency_key: IdempotencyKey = None) -> Response:
         """Take in one result: 201 when it was decided, 200 when it is a duplicate of what is known."""
         media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
@@ -164,7 +171,13 @@ def _answer(one: store.Recorded, base_url: str) -> dict[str, Any]:
 def _bulk(app: FastAPI, database: Database, settings: Settings, clock: Callable[[], datetime]) -> None:
     base_url = settings.base_url
 
-    @app.post("/assessment/v1/results/imports", status_code=202, tags=["results"], openapi_extra=_BULK_DOCS)
+    @app.post(
+        "/assessment/v1/results/imports",
+        response_model=shapes.AcceptedImport,
+        status_code=202,
+        tags=["results"],
+        openapi_extra=_BULK_DOCS,
+    )
     async def create_import(
         request: Request,
         who: Writer,
@@ -195,6 +208,8 @@ def _bulk(app: FastAPI, database: Database, settings: Settings, clock: Callable[
             errors = [FieldError(field=one.field, code=one.code, detail=one.detail) for one in refused.findings]
             # What is left of the body is not read: the connection cannot be used again.
             headers = {"Connection": "close"} if refused.status in (408, 413) else {}
+            if refused.retry_after_s is not None:
+                headers["Retry-After"] = str(refused.retry_after_s)
             raise Problem(refused.status, refused.code, refused.detail, errors=errors, headers=headers) from None
         except ClientDisconnect:
             return Response(status_code=400)  # nobody is there to read it
@@ -211,20 +226,24 @@ def _bulk(app: FastAPI, database: Database, settings: Settings, clock: Callable[
         detail = "there is no such achievement; make it first, or name another by its id"
         raise problem_of([Finding("achievement", "unknown_achievement", detail)])
 
-    @app.get("/assessment/v1/results/imports", tags=["results"])
+    @app.get("/assessment/v1/results/imports", response_model=shapes.Page[shapes.Import], tags=["results"])
     async def list_imports(who: Reader, after: str | None = None, limit: Limit = 100) -> Response:
         """Your imports, oldest first."""
         async with database.transaction([who.tenant_id]) as tx:
             items = await import_store.imports(tx, after=cursor(after), limit=limit)
         return page(items, limit, "import_id")
 
-    @app.get("/assessment/v1/results/imports/{import_id}", tags=["results"])
+    @app.get("/assessment/v1/results/imports/{import_id}", response_model=shapes.Import, tags=["results"])
     async def get_import(import_id: str, who: Reader) -> Response:
         """How far an import is. accepted = passed + not_passed + duplicate + rejected, once it is done."""
         async with database.transaction([who.tenant_id]) as tx:
             return json_response(await _import_or_404(tx, import_id))
 
-    @app.get("/assessment/v1/results/imports/{import_id}/rejections", tags=["results"])
+    @app.get(
+        "/assessment/v1/results/imports/{import_id}/rejections",
+        response_model=shapes.Page[shapes.Rejection],
+        tags=["results"],
+    )
     async def list_rejections(import_id: str, who: Reader, after: LineAfter = 0, limit: Limit = 100) -> Response:
         """Every row that was rejected, with its line, the field, and what to do about it."""
         async with database.transaction([who.tenant_id]) as tx:
@@ -232,7 +251,11 @@ def _bulk(app: FastAPI, database: Database, settings: Settings, clock: Callable[
             items = await import_store.rejections(tx, found["import_id"], after=after, limit=limit)
         return page(items, limit, "line")
 
-    @app.get("/assessment/v1/results/imports/{import_id}/results", tags=["results"])
+    @app.get(
+        "/assessment/v1/results/imports/{import_id}/results",
+        response_model=shapes.Page[shapes.ImportedRow],
+        tags=["results"],
+    )
     async def list_import_results(import_id: str, who: Reader, after: LineAfter = 0, limit: Limit = 100) -> Response:
         """What became of every row, by line."""
         async with database.transaction([who.tenant_id]) as tx:
@@ -258,7 +281,7 @@ def _reading(app: FastAPI, database: Database, keys: Keys) -> None:
             row["credential_url"] = f"{keys.base_url}/c/{row['credential_id']}"
         return row
 
-    @app.get("/assessment/v1/results", tags=["results"])
+    @app.get("/assessment/v1/results", response_model=shapes.Page[shapes.Result], tags=["results"])
     async def list_results(
         who: Reader,
         learner: str | None = None,
@@ -285,7 +308,7 @@ def _reading(app: FastAPI, database: Database, keys: Keys) -> None:
             )  # fmt: skip
         return page([shown(row) for row in rows], limit, "result_id")
 
-    @app.get("/assessment/v1/results/{result_id}", tags=["results"])
+    @app.get("/assessment/v1/results/{result_id}", response_model=shapes.Result, tags=["results"])
     async def get_result(result_id: str, who: Reader) -> Response:
         """One result: its outcome, the reasons, and the policy's version that decided it."""
         name = as_uuid(result_id)

@@ -14,6 +14,7 @@ from laurel_assessment.api import Parts, make_api
 from laurel_assessment.config import Settings
 from laurel_assessment.handlers import consumers
 from laurel_assessment.import_worker import ImportWorker
+from laurel_assessment.imports import abandoned_after
 from laurel_assessment.intake import Keys
 
 NAME = "assessment"
@@ -29,7 +30,10 @@ async def open_service(
         Database(settings.dsn(NAME), schema=NAME, size=settings.database_pool) as database,
         Database(settings.dsn(NAME, worker=True), schema=NAME, size=settings.database_pool) as worker_database,
     ):
-        importing = ImportWorker(worker_database, keys=keys, at_once=settings.import_workers, clock=clock)
+        importing = ImportWorker(
+            worker_database, keys=keys, at_once=settings.import_workers, clock=clock,
+            silent_s=abandoned_after(settings.import_idle_s),
+        )  # fmt: skip
         yield Service(
             name=NAME,
             api=make_api(Parts(database, settings, keys, clock)),

@@ -314,6 +314,9 @@ async def test_a_key_in_flight_is_a_conflict_and_the_status_is_truthful_meanwhil
     refused = await ours.upload(ndjson(learner(1)), key="k", achievement=achievement)
     assert refused.status_code == 409
     assert refused.json()["type"] == "urn:laurel:problem:in_flight"
+    assert "has begun and has not ended" in refused.json()["detail"]
+    assert "35 s" in refused.json()["detail"]  # import_idle_s is 5 here
+    assert int(refused.headers["retry-after"]) > 0
     go_on.set()
     found = await settled(world, ours, await upload)
     assert counted(found) == (1600, 1600, 0, 0, 0)

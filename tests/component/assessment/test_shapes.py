@@ -1,0 +1,89 @@
+"""The OpenAPI document tells the truth: every answer fits the shape that is documented for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+from laurel_assessment.shapes import DeadLetter
+from tests.component.assessment.conftest import Caller, World, learner, ndjson
+
+V1 = "/assessment/v1"
+
+
+class Documented:
+    """Calls, and holds the answers against the document."""
+
+    def __init__(self, document: dict[str, Any], caller: Caller) -> None:
+        self.document = document
+        self.caller = caller
+        self.seen: set[tuple[str, str]] = set()
+
+    async def call(self, method: str, path: str, status: int, template: str | None = None, **options: Any) -> Any:
+        headers = {**self.caller.headers, **options.pop("headers", {})}
+        answer = await self.caller.http.request(method, path, headers=headers, **options)
+        assert answer.status_code == status, answer.text
+        documented = self.document["paths"][template or path][method.lower()]["responses"][str(status)]
+        schema = documented["content"]["application/json"]["schema"]
+        assert schema
+        Draft202012Validator({**schema, "components": self.document["components"]}).validate(answer.json())
+        self.seen.add((method.lower(), template or path))
+        return answer.json()
+
+
+async def test_answers_fit_their_documented_shapes(world: World, ours: Caller) -> None:
+    document = (await world.http.get(f"{V1}/openapi.json")).json()
+    api = Documented(document, ours)
+    profile = await world.profile(ours.tenant_id)
+    given = {
+        "profile_id": profile, "name": "Data", "description": "Reads data.", "criteria": {"narrative": "Pass."},
+        "policy": {"minimum_score": 60}, "alignment": [{"targetName": "x", "targetUrl": "https://e.org/1"}],
+        "result_descriptions": [{"name": "Score"}], "tags": ["data"],
+    }  # fmt: skip
+    made = await api.call("POST", f"{V1}/achievements", 201, json=given)
+    one = f"{V1}/achievements/{made['achievement_id']}"
+    template = f"{V1}/achievements/{{achievement_id}}"
+    await api.call("PUT", one, 200, template, json=given)
+    await api.call("GET", one, 200, template)
+    await api.call("GET", f"{V1}/achievements", 200)
+
+    row = learner(1, achievement=made["achievement_id"], parts={"essay": 2.5}, course_run="CR1")
+    passed = await api.call("POST", f"{V1}/results", 201, json=row)
+    await api.call("POST", f"{V1}/results", 200, json=row)
+    await api.call("POST", f"{V1}/results", 201, json=learner(2, achievement=made["achievement_id"], score=1))
+    await api.call("GET", f"{V1}/results/{passed['result_id']}", 200, f"{V1}/results/{{result_id}}")
+    taken = await api.call(
+        "POST", f"{V1}/results/imports", 202, params={"achievement": made["achievement_id"]},
+        headers={"content-type": "application/x-ndjson"}, content=ndjson(learner(3), {"learner": "x"}, learner(1)),
+    )  # fmt: skip
+    await world.settle()
+    template = f"{V1}/results/imports/{{import_id}}"
+    await api.call("GET", taken["url"], 200, template)
+    assert (await api.call("GET", f"{taken['url']}/rejections", 200, f"{template}/rejections"))["items"]
+    assert len((await api.call("GET", f"{taken['url']}/results", 200, f"{template}/results"))["items"]) == 3
+    await api.call("GET", f"{V1}/results/imports", 200)
+    assert len((await api.call("GET", f"{V1}/results", 200))["items"]) == 6
+    await api.call("GET", f"{V1}/reports/reconcile", 200)
+    assert (await api.call("GET", f"{V1}/reports/credentials", 200))["items"]
+    await api.call("GET", f"{V1}/dead-letters", 200)
+    assert set(DeadLetter.model_fields) >= {"code", "detail"}
+    await api.call("POST", f"{one}/retire", 200, f"{V1}/achievements/{{achievement_id}}/retire")
+
+    documented = {
+        (method, path)
+        for path, methods in document["paths"].items()
+        for method in methods
+        if path.startswith(V1) and not path.endswith(("healthz", "readyz"))
+    }
+    assert documented == api.seen
+
+
+async def test_public_routes_name_their_media_types(world: World) -> None:
+    paths = (await world.http.get(f"{V1}/openapi.json")).json()["paths"]
+    page = paths["/achievements/{achievement_id}"]["get"]["responses"]["200"]["content"]
+    assert set(page) == {"application/ld+json", "text/html"}
+    image = paths["/achievements/{achievement_id}/image"]["get"]["responses"]["200"]["content"]
+    assert set(image) == {"image/png", "image/svg+xml"}
+    row = paths[f"{V1}/results"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert row["properties"]["attempt"]["maximum"] == 32_767
