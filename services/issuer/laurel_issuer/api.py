@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -9,10 +10,10 @@ import msgspec
 from fastapi import APIRouter, Depends, FastAPI, Query, Response
 from pydantic import Field, StrictBool
 
-from laurel.database import is_unavailable
+from laurel.database import Transaction, is_unavailable
 from laurel.security import Principal
 from laurel.web import Problem, create_app, json_response, not_found, requires
-from laurel_issuer import shapes, store_reports, store_status
+from laurel_issuer import shapes, store, store_reports, store_status
 from laurel_issuer.api_admin import admin_routes
 from laurel_issuer.domain import Action
 from laurel_issuer.edge import (
@@ -42,7 +43,10 @@ _MOST_REFUSED = 10_000
 
 
 class StatusChange(Body):
-    """Why a credential's status changes. The reason is told to the organisation's webhooks and on the public page."""
+    """Why a credential's status changes. The organisation's API and webhooks tell the reason; public pages do not.
+
+    It may say something about a person.
+    """
 
     reason: Reason
 
@@ -50,7 +54,7 @@ class StatusChange(Body):
 class Where(Body):
     """Which credentials; at least one field. Fields narrow each other."""
 
-    achievement_id: Line | None = None
+    achievement_id: Line | None = Field(default=None, description="The achievement's id or its URL.")
     course_run: Line | None = None
     issued_from: Moment | None = Field(default=None, description="Issued at or after.")
     issued_to: Moment | None = Field(default=None, description="Issued before.")
@@ -160,14 +164,32 @@ def _credential_routes(desk: Desk) -> APIRouter:
     return router
 
 
+async def _achievement(tx: Transaction, caller: Principal, text: str, desk: Desk) -> str:
+    """The id of the achievement that the text names by its id, in any case, or by its URL. Raises Problem 422."""
+    name = text.removeprefix(f"{desk.base_url}/achievements/").lower()
+    if not await store.has_achievement(tx, caller.tenant_id, name):
+        detail = f"this organisation has no achievement {text[:120]!r}; give its id or its URL"
+        raise invalid("/where/achievement_id", "unknown_achievement", detail)
+    return name
+
+
 async def _change_all(desk: Desk, caller: Principal, body: StatusByQuery) -> dict[str, Any]:
     fields = body.where.model_dump(exclude_none=True)
     if not fields:
         raise invalid("/where", "empty", "name at least one of " + ", ".join(Where.model_fields))
-    ids = None if body.where.credential_ids is None else tuple(body.where.credential_ids)
+    ids = None if body.where.credential_ids is None else tuple(dict.fromkeys(body.where.credential_ids))
     where = store_status.Where(**{**fields, "credential_ids": ids})
     now = desk.clock()
     answer: dict[str, Any] = {"matched": 0, "changed": 0, "unchanged": 0, "refused": [], "refused_total": 0}
+    async with desk.database.transaction([caller.tenant_id]) as tx:
+        if where.achievement_id is not None:
+            where = replace(where, achievement_id=await _achievement(tx, caller, where.achievement_id, desk))
+        unknown = await store_status.unknown_ids(tx, caller.tenant_id, ids or ())
+    answer["not_found"] = answer["refused_total"] = len(unknown)
+    answer["refused"] = [
+        {"credential_id": one, "code": "not_found", "detail": "this organisation has no such credential"}
+        for one in unknown
+    ]
     after = 0
     while True:
         try:

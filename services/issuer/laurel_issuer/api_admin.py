@@ -14,6 +14,7 @@ from pydantic import Field, StringConstraints
 
 from laurel.credential import lint
 from laurel.credential.did import DidError, did_web
+from laurel.credential.images import BadImage, from_data_uri
 from laurel.credential.keys import Ed25519Signer
 from laurel.credential.text import is_web_url
 from laurel.events import ApiKeyCreated, OrganisationCreated
@@ -112,6 +113,23 @@ def _organisation_routes(router: APIRouter, desk: Desk) -> None:
             201,
         )  # fmt: skip
 
+    @router.post(
+        "/organisations/{slug}/api-keys",
+        status_code=201,
+        tags=["organisations"],
+        dependencies=[Depends(operator)],
+        response_model=shapes.CreatedApiKey,
+    )
+    async def create_key_of_organisation(slug: str, body: NewKey) -> Response:
+        """Make an API key for an organisation that has lost its own. Only the operator may."""
+        scopes = _scopes(body)
+        known = id_in(slug, "organisation")
+        async with desk.database.transaction(public_id=known) as tx:
+            tenant_id = await store.tenant_of(tx, known)
+        if tenant_id is None:
+            raise not_found("organisation")
+        return await _created(desk, tenant_id, body, scopes)
+
     @router.get("/organisation", tags=["organisations"], response_model=shapes.Organisation)
     async def organisation(caller: Caller) -> Response:
         """The caller's own organisation."""
@@ -141,23 +159,32 @@ def _shown_once(made: NewApiKey, created: ApiKeyCreated) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _scopes(body: NewKey) -> tuple[str, ...]:
+    for scope in body.scopes:
+        if scope not in SCOPES:
+            raise invalid("/scopes", "unknown_scope", f"there is no scope {scope[:80]!r}; use {', '.join(SCOPES)}")
+    return tuple(sorted(set(body.scopes)))
+
+
+async def _created(desk: Desk, tenant_id: str, body: NewKey, scopes: tuple[str, ...]) -> Response:
+    if body.expires_at is not None and body.expires_at <= desk.clock():
+        raise invalid("/expires_at", "in_the_past", "must lie in the future")
+    made = new_api_key()
+    created = _key_event(made, tenant_id, body.label, scopes, desk, expires_at=body.expires_at)
+    async with desk.database.transaction([tenant_id]) as tx:
+        await store.create_api_key(tx, created)
+    return json_response(_shown_once(made, created), 201)
+
+
 def _api_key_routes(router: APIRouter, desk: Desk) -> None:
     @router.post("/api-keys", status_code=201, tags=["api keys"], response_model=shapes.CreatedApiKey)
     async def create_api_key(body: NewKey, caller: KeysWriter) -> Response:
         """Create an API key. `text` is shown this once."""
-        scopes = tuple(sorted(set(body.scopes)))
+        scopes = _scopes(body)
         for scope in scopes:
-            if scope not in SCOPES:
-                raise invalid("/scopes", "unknown_scope", f"there is no scope {scope[:80]!r}; use {', '.join(SCOPES)}")
             if scope not in caller.scopes:
                 raise invalid("/scopes", "scope_beyond_own", f"your own key lacks {scope!r}, so it cannot hand it on")
-        if body.expires_at is not None and body.expires_at <= desk.clock():
-            raise invalid("/expires_at", "in_the_past", "must lie in the future")
-        made = new_api_key()
-        created = _key_event(made, caller.tenant_id, body.label, scopes, desk, expires_at=body.expires_at)
-        async with desk.database.transaction([caller.tenant_id]) as tx:
-            await store.create_api_key(tx, created)
-        return json_response(_shown_once(made, created), 201)
+        return await _created(desk, caller.tenant_id, body, scopes)
 
     @router.get("/api-keys", tags=["api keys"], response_model=shapes.Page[shapes.ApiKey])
     async def list_api_keys(caller: KeysWriter, after: After = None, limit: Limit = 50) -> Response:
@@ -168,9 +195,14 @@ def _api_key_routes(router: APIRouter, desk: Desk) -> None:
 
     @router.delete("/api-keys/{key_id}", status_code=204, tags=["api keys"])
     async def revoke_api_key(key_id: str, caller: KeysWriter) -> Response:
-        """Revoke an API key; it stops working within seconds, in every service."""
+        """Revoke an API key; it stops working within seconds, in every service. The last with keys:write stays."""
         async with desk.database.transaction([caller.tenant_id]) as tx:
-            if not await store.revoke_api_key(tx, caller.tenant_id, id_in(key_id, "API key"), desk.clock()):
+            try:
+                known = await store.revoke_api_key(tx, caller.tenant_id, id_in(key_id, "API key"), desk.clock())
+            except store.LastKey:
+                detail = "this is the last key with the scope keys:write; make another with it first, then revoke this"
+                raise Problem(409, "last_key", detail) from None
+            if not known:
                 raise not_found("API key")
         return Response(status_code=204)
 
@@ -243,15 +275,28 @@ async def _checked(body: ProfileBody, did: str, desk: Desk) -> IssuerProfile:
     if body.image and not (is_web_url(body.image) or body.image.startswith("data:image/")):
         raise invalid("/image", "not_an_image", "must be an http(s) address or a data URI of a PNG or SVG picture")
     profile = IssuerProfile(did, body.name, body.url, body.email or None, body.description or None, body.image or None)
+    if profile.image and profile.image.startswith("data:"):
+        try:
+            await asyncio.to_thread(from_data_uri, profile.image)
+        except BadImage as bad:
+            raise invalid("/image", bad.code, bad.detail) from None
     findings = await asyncio.to_thread(_findings, probe_credential(profile, desk.clock()))
+    # The rest of the probe is harmless, so that whatever is found is the profile's, wherever the rule saw it.
     errors = [
-        FieldError(field="/" + one.pointer.split("/")[2], code=one.rule, detail=one.message)
+        FieldError(field=_field(one, profile), code=one.rule, detail=one.message)
         for one in findings
-        if one.level == "error" and one.pointer.startswith("/issuer/")
+        if one.level == "error"
     ]
     if errors:
         raise Problem(422, "invalid_input", f"{errors[0].field}: {errors[0].detail}", errors=errors)
     return profile
+
+
+def _field(finding: lint.Finding, profile: IssuerProfile) -> str:
+    if finding.pointer.startswith("/issuer/"):
+        return "/" + finding.pointer.split("/")[2]
+    said = ((name, getattr(profile, name)) for name in ("image", "url", "email", "name", "description"))
+    return next((f"/{name}" for name, value in said if value and value in finding.message), "/")
 
 
 def _findings(document: dict[str, Any]) -> tuple[lint.Finding, ...]:

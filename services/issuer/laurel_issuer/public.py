@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 
 from laurel.web import Problem, not_found
-from laurel_issuer import store, store_status
+from laurel_issuer import shapes, store, store_status
 from laurel_issuer.edge import Desk, id_in
 
 _ANYBODY = {"Access-Control-Allow-Origin": "*"}  # verifiers run in browsers, too
@@ -19,21 +20,27 @@ def public_routes(desk: Desk) -> APIRouter:
     router = APIRouter(tags=["public"])
 
     @router.head("/issuers/{slug}", include_in_schema=False)
-    @router.get("/issuers/{slug}")
+    @router.get("/issuers/{slug}", response_class=Response, responses=_says("application/ld+json", shapes.OPEN_PROFILE))
     async def profile(slug: str, request: Request) -> Response:
         """The issuer's Open Badges 3.0 Profile, as JSON-LD."""
         row = await _documents(slug)
         return _cached(request, row["profile"], f"{row['version']}", "application/ld+json", _DOCUMENT_S)
 
     @router.head("/issuers/{slug}/did.json", include_in_schema=False)
-    @router.get("/issuers/{slug}/did.json")
+    @router.get(
+        "/issuers/{slug}/did.json",
+        response_class=Response,
+        responses=_says("application/did+json", shapes.DID_DOCUMENT),
+    )
     async def did_document(slug: str, request: Request) -> Response:
         """The issuer's DID document (did:web): active and retired keys."""
         row = await _documents(slug)
         return _cached(request, row["did_document"], f"{row['version']}", "application/did+json", _DOCUMENT_S)
 
     @router.head("/status/{list_id}", include_in_schema=False)
-    @router.get("/status/{list_id}")
+    @router.get(
+        "/status/{list_id}", response_class=Response, responses=_says("application/vc+ld+json", shapes.STATUS_LIST)
+    )
     async def status_list(list_id: str, request: Request) -> Response:
         """A signed BitstringStatusListCredential (Bitstring Status List 1.0 §2.2)."""
         try:
@@ -57,6 +64,14 @@ def public_routes(desk: Desk) -> APIRouter:
         return row
 
     return router
+
+
+def _says(media_type: str, schema: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI tells of a route of this module."""
+    return {
+        200: {"description": "The document", "content": {media_type: {"schema": schema}}},
+        304: {"description": "The caller has this version (If-None-Match)"},
+    }
 
 
 def _cached(request: Request, body: bytes, version: str, media_type: str, max_age: int) -> Response:

@@ -148,11 +148,12 @@ class Refused(Shape):
 
 
 class ChangeReport(Shape):
-    """What a change by query came to; matched = changed + unchanged + refused_total."""
+    """What a change by query came to; matched + not_found = changed + unchanged + refused_total."""
 
     matched: int
     changed: int
     unchanged: int
+    not_found: int = Field(description="Ids of `credential_ids` that this organisation does not have; all refused.")
     refused: list[Refused] = Field(description="The first 10,000 of them.")
     refused_total: int
 
@@ -191,3 +192,40 @@ class DeadLetter(Shape):
     detail: str
     died_at: datetime
     redriven_at: datetime | None
+
+
+# --- public documents: the standards' own shapes, and what Laurel puts into them --------------------------------
+
+_TEXT = {"type": "string"}
+_LIST_OF_TEXT = {"type": "array", "items": _TEXT}
+
+
+def _object(title: str, required: list[str], **properties: Any) -> dict[str, Any]:
+    return {"type": "object", "title": title, "required": required, "properties": properties}
+
+
+OPEN_PROFILE = _object(
+    "Open Badges 3.0 Profile", ["@context", "id", "type", "name", "url"],
+    **{"@context": _LIST_OF_TEXT}, id=_TEXT, type=_LIST_OF_TEXT, name=_TEXT, url=_TEXT, email=_TEXT, description=_TEXT,
+    image={"type": "object"},
+)  # fmt: skip
+DID_DOCUMENT = _object(
+    "DID document", ["@context", "id", "verificationMethod", "assertionMethod"],
+    **{"@context": _LIST_OF_TEXT}, id=_TEXT, alsoKnownAs=_LIST_OF_TEXT, assertionMethod=_LIST_OF_TEXT,
+    verificationMethod={
+        "type": "array",
+        "items": _object(
+            "Multikey", ["id", "type", "controller", "publicKeyMultibase"], id=_TEXT, type=_TEXT, controller=_TEXT,
+            publicKeyMultibase=_TEXT,
+        ),
+    },
+)  # fmt: skip
+STATUS_LIST = _object(
+    "BitstringStatusListCredential", ["@context", "id", "type", "issuer", "validFrom", "credentialSubject", "proof"],
+    **{"@context": _LIST_OF_TEXT}, id=_TEXT, type=_LIST_OF_TEXT, issuer=_TEXT, validFrom=_TEXT,
+    credentialSubject=_object(
+        "BitstringStatusList", ["type", "statusPurpose", "encodedList"], id=_TEXT, type=_TEXT, statusPurpose=_TEXT,
+        encodedList=_TEXT, ttl={"type": "integer"},
+    ),
+    proof={"type": "object"},
+)  # fmt: skip

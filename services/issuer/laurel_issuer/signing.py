@@ -12,6 +12,7 @@ import functools
 import multiprocessing
 import multiprocessing.connection
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -240,10 +241,25 @@ def _check(body: bytes, document_id: str, key: SealedKey) -> None:
 
 
 def _what_failed(error: lint.LintError) -> str:
-    # A finding's message may quote the value. Only what the organisation published itself is quoted on.
-    public = ("/issuer", "/credentialSubject/achievement", "/name")
     return "; ".join(
-        f"{one.rule} at {one.pointer or '/'}" + (f": {one.message}" if one.pointer.startswith(public) else "")
-        for one in error.findings
-        if one.level == "error"
+        f"{one.rule} at {one.pointer or '/'}: {_told(one)}" for one in error.findings if one.level == "error"
     )[:2000]
+
+
+# These rules speak of the form alone; the others may quote a value, and only between quotation marks or not at all.
+_STRUCTURAL = frozenset(
+    {"plain-json", "size", "no-proof", "context-order", "issuer-key", "no-empty-values", "status-entries"}
+    | {"open-badge-type", "credential-schema", "achievement-complete", "recipient", "images"}
+)
+_PUBLIC = ("/issuer", "/credentialSubject/achievement", "/name")  # what the organisation published itself
+_QUOTED = re.compile(r"(['\"]).*\1", re.DOTALL)  # to the last mark: a value may hold marks itself
+_MASKED = frozenset({"safe-expansion", "absolute-ids", "dates", "alignments", "languages"})
+
+
+def _told(finding: lint.Finding) -> str:
+    """The finding's message, without anything that might be the learner's."""
+    if finding.rule in _STRUCTURAL or finding.pointer.startswith(_PUBLIC):
+        return finding.message
+    if finding.rule in _MASKED and _QUOTED.search(finding.message):
+        return _QUOTED.sub("'…'", finding.message)
+    return "the value is not told here, because it may be personal; look up the result"

@@ -34,6 +34,10 @@ class Taken(Exception):
     """Somebody has this slug already."""
 
 
+class LastKey(Exception):
+    """Without this key nobody could make keys for the organisation any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class NewKey:
     """A signing key to store: public parts, and the seed sealed under the KEK."""
@@ -67,6 +71,12 @@ async def organisation(tx: Transaction, tenant_id: str) -> Row | None:
     )
 
 
+async def tenant_of(tx: Transaction, slug: str) -> str | None:
+    """Whose slug this is, in a transaction that names it as public; None: nobody's."""
+    tenant_id: str | None = await tx.fetchval("SELECT tenant_id FROM organisations WHERE slug = $1", slug)
+    return tenant_id
+
+
 async def create_api_key(tx: Transaction, created: ApiKeyCreated) -> None:
     """A key, with its event."""
     await store_api_key(tx, created)
@@ -83,12 +93,18 @@ async def api_keys(tx: Transaction, tenant_id: str, *, after: str, limit: int) -
 
 
 async def revoke_api_key(tx: Transaction, tenant_id: str, key_id: str, now: datetime) -> bool:
-    """Revoke a key, with its event; again changes nothing. False: there is no such key."""
-    row = await tx.fetchrow(
-        "SELECT revoked_at FROM api_keys WHERE tenant_id = $1 AND key_id = $2 FOR UPDATE", tenant_id, key_id
-    )
+    """Revoke a key, with its event; again changes nothing. False: there is no such key. Raises LastKey."""
+    # All rows are locked, in one order: two callers that revoke the last two keys follow one another.
+    rows = await tx.fetch(
+        "SELECT key_id, revoked_at, revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2) "
+        "AND 'keys:write' = ANY (scopes) AS makes_keys FROM api_keys WHERE tenant_id = $1 ORDER BY key_id FOR UPDATE",
+        tenant_id, now,
+    )  # fmt: skip
+    row = next((one for one in rows if one["key_id"] == key_id), None)
     if row is None:
         return False
+    if row["makes_keys"] and sum(one["makes_keys"] for one in rows) == 1:
+        raise LastKey(key_id)
     if row["revoked_at"] is None:
         await tx.execute("UPDATE api_keys SET revoked_at = $2 WHERE key_id = $1", key_id, now)
         await outbox.append(tx, [ApiKeyRevoked(tenant_id=tenant_id, key_id=key_id, revoked_at=now)])
@@ -256,6 +272,15 @@ async def keep_achievement(tx: Transaction, published: AchievementPublished) -> 
         published.published_at,
     )  # fmt: skip
     await tx.execute("SELECT pg_notify(current_schema() || '_parked', '')")
+
+
+async def has_achievement(tx: Transaction, tenant_id: str, achievement_id: str) -> bool:
+    """Whether the tenant has an achievement of this id."""
+    found: bool = await tx.fetchval(
+        "SELECT EXISTS (SELECT FROM achievements WHERE tenant_id = $1 AND achievement_id = $2)",
+        tenant_id, achievement_id,
+    )  # fmt: skip
+    return found
 
 
 async def retire_achievement(tx: Transaction, retired: AchievementRetired) -> None:

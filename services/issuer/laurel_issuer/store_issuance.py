@@ -58,6 +58,16 @@ class Reservation:
     foreign: set[str] = field(default_factory=set)
 
 
+# The profile that issues version `a` of an achievement: the one it names, or the tenant's first where it names none.
+# Where it names one that is not there, the newest version that names a good one corrects it.
+PROFILE_OF_A = """
+    SELECT p.profile_id, p.version FROM achievements n
+    JOIN issuer_profiles p ON p.tenant_id = n.tenant_id AND (n.profile_id IS NULL OR p.profile_id = n.profile_id)
+    WHERE n.achievement_id = a.achievement_id AND n.tenant_id = a.tenant_id AND n.version >= a.version
+    ORDER BY n.version = a.version DESC, n.version DESC, p.created_at, p.profile_id LIMIT 1
+"""
+
+
 # --- step 1: reserve ----------------------------------------------------------------------------------------
 
 
@@ -130,26 +140,19 @@ def _intent(row: Row) -> Intent:
 async def _prerequisites(
     tx: Transaction, events: Iterable[AssessmentPassed]
 ) -> dict[tuple[str, str, int], Prerequisites]:
-    """What there is for each (tenant, achievement, version).
-
-    An achievement that names no profile takes the tenant's first.
-    """
+    """What there is for each (tenant, achievement, version)."""
     wanted = sorted({(one.tenant_id, one.achievement_id, one.achievement_version) for one in events})
     tenants, achievements, versions = zip(*wanted, strict=True)
     rows = await tx.fetch(
-        """
+        f"""
         SELECT w.tenant_id, w.achievement_id AS wanted_id, w.version AS wanted_version, a.achievement_id,
                a.status_purposes, p.profile_id, p.version AS profile_version, k.key_id
         FROM unnest($1::text[], $2::text[], $3::int[]) AS w (tenant_id, achievement_id, version)
         LEFT JOIN achievements a
             ON a.achievement_id = w.achievement_id AND a.version = w.version AND a.tenant_id = w.tenant_id
-        LEFT JOIN LATERAL (
-            SELECT profile_id, version FROM issuer_profiles
-            WHERE tenant_id = w.tenant_id AND (a.profile_id IS NULL OR profile_id = a.profile_id)
-            ORDER BY created_at, profile_id LIMIT 1
-        ) p ON a.achievement_id IS NOT NULL
+        LEFT JOIN LATERAL ({PROFILE_OF_A}) p ON a.achievement_id IS NOT NULL
         LEFT JOIN signing_keys k ON k.profile_id = p.profile_id AND k.state = 'active'
-        """,
+        """,  # noqa: S608 - a constant of ours
         tenants, achievements, versions,
     )  # fmt: skip
     return {

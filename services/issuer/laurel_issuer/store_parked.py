@@ -13,6 +13,7 @@ from laurel.bus import Message
 from laurel.database import Transaction
 from laurel.envelope import Delivered
 from laurel.events import AssessmentPassed
+from laurel_issuer.store_issuance import PROFILE_OF_A
 
 
 async def park(tx: Transaction, waiting: Sequence[tuple[Delivered, str]], now: datetime) -> None:
@@ -55,7 +56,7 @@ async def ready_parked(tx: Transaction, limit: int) -> dict[UUID, Message]:
     Looks at each (tenant, achievement, version) once, however many events wait for it.
     """
     rows = await tx.fetch(
-        """
+        f"""
         WITH RECURSIVE groups AS (
             (SELECT tenant_id, achievement_id, achievement_version AS version FROM parked ORDER BY 1, 2, 3 LIMIT 1)
             UNION ALL
@@ -69,18 +70,14 @@ async def ready_parked(tx: Transaction, limit: int) -> dict[UUID, Message]:
         FROM groups g
         JOIN achievements a
             ON a.achievement_id = g.achievement_id AND a.version = g.version AND a.tenant_id = g.tenant_id
-        JOIN LATERAL (
-            SELECT profile_id FROM issuer_profiles
-            WHERE tenant_id = g.tenant_id AND (a.profile_id IS NULL OR profile_id = a.profile_id)
-            ORDER BY created_at, profile_id LIMIT 1
-        ) p ON true
+        JOIN LATERAL ({PROFILE_OF_A}) p ON true
         JOIN signing_keys k ON k.profile_id = p.profile_id AND k.state = 'active'
         JOIN LATERAL (
             SELECT * FROM parked WHERE tenant_id = g.tenant_id AND achievement_id = g.achievement_id
                 AND achievement_version = g.version LIMIT $1
         ) w ON true
         LIMIT $1
-        """,
+        """,  # noqa: S608 - a constant of ours
         limit,
     )
     return {

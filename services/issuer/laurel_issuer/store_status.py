@@ -60,6 +60,16 @@ async def matching(tx: Transaction, tenant_id: str, where: Where, *, after: int,
     return [(row["seq"], row["credential_id"]) for row in rows]
 
 
+async def unknown_ids(tx: Transaction, tenant_id: str, credential_ids: Sequence[UUID]) -> list[str]:
+    """Those of the ids that are no credential of the tenant, in their order."""
+    rows = await tx.fetch(
+        "SELECT w.id FROM unnest($2::uuid[]) WITH ORDINALITY AS w (id, place) WHERE NOT EXISTS "
+        "(SELECT FROM credentials WHERE credential_id = w.id AND tenant_id = $1) ORDER BY w.place",
+        tenant_id, credential_ids,
+    )  # fmt: skip
+    return [str(row["id"]) for row in rows]
+
+
 _CURRENT = (
     "SELECT credential_id, status, status_version, revocation_list, suspension_list FROM credentials "
     "WHERE credential_id = ANY ($1) AND tenant_id = $2 ORDER BY credential_id"

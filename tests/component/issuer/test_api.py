@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -100,6 +102,45 @@ ROUTES: list[tuple[str, str, Any, str]] = [
 ]
 
 
+async def test_a_profile_that_would_spoil_credentials_cannot_be_put(issuer: Issuer) -> None:
+    tenant = await issuer.tenant()
+    profile = await issuer.profile(tenant)
+    for image in ("https://x.example/%zz.png", SVG):
+        body = {"name": "P", "url": "https://p.example", "image": image}
+        answer = await issuer.http.put(f"{V1}/profiles/{profile['profile_id']}", json=body, headers=tenant.headers)
+        assert [one["field"] for one in problem(answer, 422, "invalid_input")["errors"]] == ["/image"]
+    assert (await issuer.get(tenant, f"{V1}/profiles/{profile['profile_id']}"))["image"] is None
+
+
+async def test_the_last_key_that_makes_keys_stays(issuer: Issuer) -> None:
+    tenant = await issuer.tenant()
+    (first,) = (await issuer.get(tenant, f"{V1}/api-keys"))["items"]
+    await key_with(issuer, tenant, "credentials:read")
+    path = f"{V1}/api-keys/{first['key_id']}"
+    assert "keys:write" in problem(await issuer.http.delete(path, headers=tenant.headers), 409, "last_key")["detail"]
+    brief = {"label": "brief", "scopes": ["keys:write"], "expires_at": (issuer.clock() + timedelta(days=1)).isoformat()}
+    await issuer.post(tenant, f"{V1}/api-keys", brief, status=201)
+    issuer.clock.move(days=2)  # an expired key makes no keys any more
+    problem(await issuer.http.delete(path, headers=tenant.headers), 409, "last_key")
+    second = await key_with(issuer, tenant, "keys:write")
+    assert (await issuer.http.delete(path, headers=second.headers)).status_code == 204
+    assert len(await issuer.outbox(ApiKeyRevoked)) == 1
+
+
+async def test_the_operator_makes_a_key_for_an_organisation(issuer: Issuer) -> None:
+    tenant = await issuer.tenant()
+    path, body = f"{V1}/organisations/uni/api-keys", {"label": "a new start", "scopes": list(SCOPES)}
+    problem(await issuer.http.post(path, json=body, headers=tenant.headers), 401, "unauthorized")
+    right = {"Authorization": f"Bearer {OPERATOR}"}
+    problem(await issuer.http.post(path.replace("uni", "nobody"), json=body, headers=right), 404, "not_found")
+    problem(await issuer.http.post(path, json={**body, "scopes": ["all"]}, headers=right), 422, "invalid_input")
+    answer = await issuer.http.post(path, json=body, headers=right)
+    assert answer.status_code == 201
+    shown = await issuer.get(Tenant(tenant.tenant_id, answer.json()["text"]), f"{V1}/organisation")
+    assert shown["tenant_id"] == tenant.tenant_id
+    assert len(await issuer.outbox(ApiKeyCreated)) == 2
+
+
 async def test_every_route_asks_for_a_key_and_its_scope(issuer: Issuer) -> None:
     tenant = await issuer.tenant()
     for method, path, body, scope in ROUTES:
@@ -134,7 +175,12 @@ async def test_what_is_another_tenants_is_not_there(issuer: Issuer) -> None:
         problem(answer, 404, "not_found")
     where = {"credential_ids": [passed.credential_id]}
     query = {"action": "revoke", "reason": "malice", "where": where}
-    assert (await issuer.post(other, f"{V1}/credentials/status", query))["matched"] == 0
+    answer = await issuer.post(other, f"{V1}/credentials/status", query)
+    assert (answer["matched"], answer["not_found"], answer["refused_total"]) == (0, 1, 1)
+    assert [(one["credential_id"], one["code"]) for one in answer["refused"]] == [(passed.credential_id, "not_found")]
+    query["where"] = {"achievement_id": achievement.achievement_id}
+    answer = await issuer.http.post(f"{V1}/credentials/status", json=query, headers=other.headers)
+    assert problem(answer, 422, "invalid_input")["errors"][0]["field"] == "/where/achievement_id"
     assert (await issuer.get(other, f"{V1}/credentials"))["items"] == []
     assert (await issuer.get(other, f"{V1}/reports/credentials"))["items"] == []
     assert (await issuer.get(tenant, f"{V1}/credentials/{passed.credential_id}"))["status"] == "active"
@@ -150,6 +196,10 @@ async def test_a_slug_belongs_to_one_issuer_of_all_tenants(issuer: Issuer) -> No
 
 
 GOOD_PROFILE = {"slug": "p", "name": "P", "url": "https://p.example"}
+SVG = (
+    "data:image/svg+xml;base64,"
+    + base64.b64encode(b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>').decode()
+)
 GOOD_STATUS = {"action": "revoke", "reason": "x", "where": {"course_run": "x"}}
 REVOKE = "/credentials/00000000-0000-8000-8000-000000000000/revoke"
 
@@ -169,6 +219,10 @@ WRONG: list[tuple[str, Any, str]] = [
     ("/profiles", {**GOOD_PROFILE, "url": "not a url"}, "/url"),
     ("/profiles", {**GOOD_PROFILE, "image": "data:text/html;base64,AAAA"}, "/image"),
     ("/profiles", {**GOOD_PROFILE, "image": "ftp://x.example/a.png"}, "/image"),
+    ("/profiles", {**GOOD_PROFILE, "image": "https://x.example/%zz.png"}, "/image"),
+    ("/profiles", {**GOOD_PROFILE, "image": SVG}, "/image"),
+    ("/profiles", {**GOOD_PROFILE, "image": "data:image/png;base64,iVBORw0KGgo="}, "/image"),
+    ("/profiles", {**GOOD_PROFILE, "url": "https://x.example/%zz"}, "/url"),
     ("/profiles", {**GOOD_PROFILE, "email": "nobody"}, "/email"),
     ("/profiles", {**GOOD_PROFILE, "email": "a b@x.example"}, "/email"),
     ("/profiles", {**GOOD_PROFILE, "description": "<script>x</script>"}, "/description"),
@@ -200,6 +254,7 @@ WRONG: list[tuple[str, Any, str]] = [
         {**GOOD_STATUS, "where": {"issued_to": "0001-01-01T00:00:00+14:00"}},
         "/where/issued_to",
     ),
+    ("/credentials/status", {**GOOD_STATUS, "where": {"achievement_id": "nope"}}, "/where/achievement_id"),
     ("/credentials/status", {**GOOD_STATUS, "action": "destroy"}, "/action"),
     ("/credentials/status", {**GOOD_STATUS, "dry_run": "yes"}, "/dry_run"),
 ]
@@ -296,7 +351,13 @@ async def test_the_docs_name_every_route(issuer: Issuer) -> None:
     paths = (await issuer.get(None, f"{V1}/openapi.json"))["paths"]
     for path in ("/organisations", "/profiles/{profile_id}/keys", "/credentials/{credential_id}/revoke"):
         assert f"{V1}{path}" in paths
-    assert "/status/{list_id}" in paths
+    for path, media_type in [
+        ("/status/{list_id}", "application/vc+ld+json"), ("/issuers/{slug}", "application/ld+json"),
+        ("/issuers/{slug}/did.json", "application/did+json"),
+    ]:  # fmt: skip
+        content = paths[path]["get"]["responses"]["200"]["content"]
+        assert list(content) == [media_type]
+        assert content[media_type]["schema"]["required"]
 
 
 async def test_answers_have_the_documented_shapes(issuer: Issuer) -> None:

@@ -209,6 +209,40 @@ async def test_a_profile_of_another_tenant_does_not_sign(issuer: Issuer) -> None
     assert await bodies(issuer) == {}
 
 
+async def test_a_newer_version_corrects_the_profile_that_parked_events_wait_for(issuer: Issuer) -> None:
+    tenant = await issuer.tenant()
+    profile = await issuer.profile(tenant)
+    wrong = await issuer.achievement(tenant, "018f0000-0000-7000-8000-000000000000")
+    passed = [passed_of(wrong, n) for n in range(3)]
+    await issuer.process(passed)
+    await issuer.work("parked")
+    assert await bodies(issuer) == {}
+    await issuer.achievement(tenant, profile["profile_id"], achievement_id=wrong.achievement_id, version=2)
+    await issuer.work("parked")
+    assert set(await bodies(issuer)) == {event.credential_id for event in passed}
+    assert await issuer.sql("SELECT * FROM parked") == []
+    rows = await issuer.sql("SELECT DISTINCT profile_id, achievement_version FROM credentials")
+    assert rows == [(profile["profile_id"], 1)]  # what was passed stays what it was
+    late = passed_of(wrong, 9)
+    await issuer.process([late])
+    assert late.credential_id in await bodies(issuer)
+
+
+async def test_a_dead_letter_of_lint_tells_place_and_reason_but_no_value(issuer: Issuer) -> None:
+    tenant, achievement = await ready(issuer)
+    await issuer.process(
+        [
+            passed_of(achievement, 1, evidence=("https://lms.example/ada lovelace",)),
+            passed_of(achievement, 2, recipient=Recipient(identity_hash="ada@example.org", salt="x")),
+        ]
+    )
+    letters = (await issuer.get(tenant, "/issuer/v1/dead-letters"))["items"]
+    told = " ".join(letter["detail"] for letter in letters)
+    assert "safe-expansion at /evidence/0/id: '…' is not an absolute IRI" in told
+    assert "recipient at /credentialSubject/identifier/0/identityHash: identityHash is not" in told
+    assert "ada" not in told
+
+
 async def test_what_lint_refuses_becomes_a_dead_letter_and_the_rest_goes_on(issuer: Issuer) -> None:
     tenant, achievement = await ready(issuer)
     bad = passed_of(achievement, 1, recipient=Recipient(identity_hash="not a hash", salt="x"))

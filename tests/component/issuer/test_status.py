@@ -198,6 +198,21 @@ async def test_change_by_query_tells_every_refusal_and_can_be_sent_again(issuer:
     assert (await issuer.post(tenant, f"{CREDENTIALS}/status", none))["matched"] == 0
 
 
+async def test_a_change_by_query_names_what_it_did_not_find(issuer: Issuer) -> None:
+    tenant, achievement, events = await issued(issuer, 2)
+    nobody = "00000000-0000-8000-8000-00000000dead"
+    ids = [events[0].credential_id, nobody, nobody.upper(), events[0].credential_id]
+    query = {"action": "revoke", "reason": "x", "where": {"credential_ids": ids}, "dry_run": True}
+    answer = await issuer.post(tenant, f"{CREDENTIALS}/status", query)
+    assert [(one["credential_id"], one["code"]) for one in answer["refused"]] == [(nobody, "not_found")]
+    counted = {name: answer[name] for name in ("matched", "changed", "unchanged", "not_found", "refused_total")}
+    assert counted == {"matched": 1, "changed": 1, "unchanged": 0, "not_found": 1, "refused_total": 1}
+    name = achievement.achievement_id
+    for text in (name, name.upper(), f"https://badges.example.org/achievements/{name}"):
+        query["where"] = {"achievement_id": text}
+        assert (await issuer.post(tenant, f"{CREDENTIALS}/status", query))["matched"] == 2
+
+
 async def test_a_change_by_query_that_breaks_off_says_how_far_it_came(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
