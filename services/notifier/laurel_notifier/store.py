@@ -337,8 +337,8 @@ async def report_deliveries(
 async def list_dead_letters(tx: Transaction, tenant_id: str, *, after: int | None, limit: int) -> list[dict[str, Any]]:
     """The newest first, without the records' bytes."""
     rows = await tx.fetch(
-        'SELECT id, consumer, topic, partition, "offset", event_type, code, detail, died_at, redriven_at '
+        'SELECT id, consumer, topic, partition, "offset", key, event_type, code, detail, died_at, redriven_at '
         "FROM dead_letters WHERE tenant_id = $1 AND ($2::bigint IS NULL OR id < $2) ORDER BY id DESC LIMIT $3",
         tenant_id, after, limit,
     )  # fmt: skip
-    return [dict(row) for row in rows]
+    return [{**dict(row), "key": row["key"].decode("utf-8", "backslashreplace")} for row in rows]
