@@ -16,9 +16,16 @@ from typing import Any
 from laurel.migrate import SERVICES
 from laurel_local.client import Client, Refused
 from laurel_local.console import Output
+from laurel_local.deliveries import Endpoint, compare, lines
 from laurel_local.exits import Exit, Failure
 
 _PAGE = 10_000
+EMAIL_STATES = ("sent", "pending", "sending", "uncertain", "failed", "held", "cancelled")
+RETRY_EMAIL = (
+    "An e-mail that is uncertain was being handed over when its worker died: whether it arrived, nobody knows. Send it "
+    "again, like a failed one, with POST /notifier/v1/emails/{credential_id}/retry (GET /notifier/v1/emails?state=… "
+    "lists them)."
+)
 _LISTED = 1000  # ids of one difference that are printed; the count is always whole
 
 
@@ -30,6 +37,8 @@ class Differences:
     issued_not_owed: set[bytes] = field(default_factory=set)
     issued_not_indexed: set[bytes] = field(default_factory=set)
     indexed_not_issued: set[bytes] = field(default_factory=set)
+
+    issued_not_delivered: set[bytes] = field(default_factory=set)  # no delivery to an endpoint that wanted it
 
     def __len__(self) -> int:
         return sum(len(ids) for ids in vars(self).values())
@@ -52,6 +61,13 @@ class Reconciliation:
     dead_letters: list[dict[str, Any]]
     differences: Differences
     counts: dict[str, dict[str, Any]]
+    endpoints: dict[str, Endpoint] = field(default_factory=dict)
+
+    @property
+    def emails(self) -> Counter[str]:
+        """E-mails to learners, by state. They account for nothing, and are not silent when they fail."""
+        notifier = self.counts["notifier"]
+        return Counter({name: int(notifier.get(f"emails_{name}", 0)) for name in EMAIL_STATES})
 
     @property
     def unaccounted(self) -> int:
@@ -75,7 +91,8 @@ class Reconciliation:
             "accepted": self.accepted, "passed": self.passed, "not_passed": self.not_passed, "issued": self.issued,
             "duplicate": self.duplicate, "rejected": self.rejected, "dead_lettered": self.dead_lettered,
             "waiting": self.waiting, "waiting_for": self.waiting_for, "indexed": self.indexed,
-            "deliveries": dict(self.deliveries), "unaccounted": self.unaccounted,
+            "deliveries": dict(self.deliveries), "emails": dict(self.emails),
+            "endpoints": {name: one.as_json() for name, one in self.endpoints.items()}, "unaccounted": self.unaccounted,
             "differences": {
                 name: {"count": len(ids), "credential_ids": [_text(one) for one in sorted(ids)[:_LISTED]]}
                 for name, ids in vars(self.differences).items()
@@ -93,20 +110,19 @@ async def reconcile(client: Client, course_run: str | None = None) -> Reconcilia
     owed, issued, indexed = await asyncio.gather(
         *(_ids(client, f"/{name}/v1/reports/credentials", course_run) for name in ("assessment", "issuer", "verifier"))
     )
-    deliveries: Counter[str] = Counter()
-    async for one in client.pages("/notifier/v1/reports/deliveries", course_run=course_run, limit=_PAGE):
-        deliveries[one["state"]] += 1
     letters: list[dict[str, Any]] = []
     for name in SERVICES:
         async for letter in client.pages(f"/{name}/v1/dead-letters", limit=500):
             if letter.get("redriven_at") is None:
                 letters.append({"service": name, **letter})
-    dead = {name: _keys(letters, name) for name in ("issuer", "verifier")}
+    dead = {name: _keys(letters, name) for name in ("issuer", "verifier", "notifier")}
+    endpoints, deliveries = await compare(client, course_run, issued, dead["notifier"])
     differences = Differences(
         owed_not_issued=owed - issued - dead["issuer"],
         issued_not_owed=issued - owed,
         issued_not_indexed=issued - indexed - dead["verifier"],
         indexed_not_issued=indexed - issued,
+        issued_not_delivered=set[bytes]().union(*(one.missing for one in endpoints.values())),
     )
     found = counts["assessment"]
     return Reconciliation(
@@ -115,6 +131,7 @@ async def reconcile(client: Client, course_run: str | None = None) -> Reconcilia
         issued=len(issued & owed), indexed=len(indexed & issued),
         dead_lettered=len((owed - issued) & dead["issuer"]),
         deliveries=deliveries, dead_letters=letters, differences=differences, counts=counts,
+        endpoints=endpoints,
     )  # fmt: skip
 
 
@@ -163,13 +180,21 @@ async def run(client: Client, course_run: str | None, output: Output) -> Exit:
                 output.out.print(f"{name.replace('_', ' ')}: {len(ids)}")
                 for one in sorted(ids)[:_LISTED]:
                     output.out.print(f"  {_text(one)}")
+        for line in lines(found.endpoints):
+            output.out.print(line)
+        if found.emails["uncertain"] or found.emails["failed"]:
+            output.out.print(RETRY_EMAIL)
         for reason, number in sorted(found.waiting_for.items()):
-            output.out.print(f"the issuer waits with {number:,}: {reason}", markup=False)
+            output.out.print(f"the issuer waits with {number:,}: {reason}")
         if found.waiting and course_run is not None:
             output.out.print("waiting to be decided: rows of imports that may belong to this course run, or to another")
+        if found.accepted == 0:
+            output.out.print(f"no results of {course_run!r}" if course_run is not None else "no results yet")
         word = "everything is accounted for" if not found.unaccounted else f"{found.unaccounted} unaccounted for"
         output.out.print(word)
-    return Exit.NO if found.unaccounted else Exit.OK
+    # A course run that nobody knows is most likely misspelt: "everything is accounted for" would calm for nothing.
+    unknown = course_run is not None and found.accepted == 0
+    return Exit.NO if found.unaccounted or unknown else Exit.OK
 
 
 def _lines(found: Reconciliation) -> list[tuple[int, str]]:
@@ -178,5 +203,6 @@ def _lines(found: Reconciliation) -> list[tuple[int, str]]:
         (found.duplicate, "duplicate"), (found.rejected, "rejected"), (found.dead_lettered, "dead lettered"),
         (found.waiting, "waiting to be decided"), (found.indexed, "indexed"),
         *((number, f"deliveries {state}") for state, number in sorted(found.deliveries.items())),
+        *((number, f"e-mails {state}") for state, number in found.emails.items() if number),
         (found.unaccounted, "unaccounted"),
     ]  # fmt: skip

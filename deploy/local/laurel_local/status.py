@@ -22,6 +22,7 @@ from laurel.settings import with_role
 from laurel.topics import ACHIEVEMENT, ASSESSMENT, CREDENTIAL, ISSUER, ORGANISATION, Topic
 from laurel_local.console import Output
 from laurel_local.exits import Exit, Failure
+from laurel_local.reconcile import RETRY_EMAIL
 from laurel_local.state import State
 
 # Every consumer group and what it reads; a test holds this table against the services' own parts lists.
@@ -54,7 +55,9 @@ async def run(state: State, url: str | None, output: Output) -> Exit:
     stores = {name: await _store(name, str(database)) for name in SERVICES} if database else None
     found = {"url": address, "services": services, "lag": lag, "stores": stores}
     output.result(found)
-    if not output.as_json:
+    if not output.as_json and not reached and stores and all("error" in one for one in stores.values()):
+        output.out.print(f"Laurel is not running at {address}. Start it with `laurel up --state {state.folder}`.")
+    elif not output.as_json:
         _show(found, output)
     away = not reached or (lag is not None and "error" in lag)
     away = away or any("error" in one for one in (stores or {}).values())
@@ -106,13 +109,17 @@ async def _store(service: str, url: str) -> dict[str, Any]:
             "SELECT consumer, code, count(*) AS n FROM dead_letters WHERE redriven_at IS NULL "
             "GROUP BY consumer, code ORDER BY n DESC"
         )
+        mails = []
+        if service == "notifier":
+            mails = await connection.fetch("SELECT state, count(*) AS n FROM emails GROUP BY state ORDER BY state")
     except _AWAY as error:
         return {"error": f"{type(error).__name__}: {error}"}
     finally:
         await connection.close()
+    found: dict[str, Any] = {"emails": {row["state"]: row["n"] for row in mails}} if service == "notifier" else {}
     assert outbox is not None  # an aggregate always has a row
     letters = [{"consumer": row["consumer"], "code": row["code"], "count": row["n"]} for row in dead]
-    return {"outbox": outbox["waiting"], "oldest_s": outbox["oldest_s"], "dead_letters": letters}
+    return {"outbox": outbox["waiting"], "oldest_s": outbox["oldest_s"], "dead_letters": letters, **found}
 
 
 def _show(found: dict[str, Any], output: Output) -> None:
@@ -142,3 +149,8 @@ def _show(found: dict[str, Any], output: Output) -> None:
             letters = ", ".join(f"{one['count']} {one['consumer']} {one['code']}" for one in store["dead_letters"])
             table.add_row(name, f"{store['outbox']:,}", age, letters or "0")
         out.print(table)
+        mails = found["stores"].get("notifier", {}).get("emails", {})
+        if mails:
+            out.print("E-mails: " + ", ".join(f"{count:,} {state}" for state, count in mails.items()))
+        if mails.get("uncertain") or mails.get("failed"):
+            out.print(RETRY_EMAIL)

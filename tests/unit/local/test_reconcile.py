@@ -22,6 +22,11 @@ class Services:
     def __init__(self, owed: list[str], issued: list[str], indexed: list[str], dead: list[dict[str, Any]] = ()) -> None:  # type: ignore[assignment]
         self.lists = {"assessment": owed, "issuer": issued, "verifier": indexed}
         self.dead = list(dead)
+        self.owed_out = dict.fromkeys(issued, "delivered")
+        self.endpoint = {
+            "endpoint_id": "e", "url": "https://x.example", "enabled": True, "event_types": ["credential.issued"],
+            "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z",
+        }  # fmt: skip
         self.counts = {
             "assessment": {
                 "accepted": len(owed) + 3, "passed": len(owed), "not_passed": 1, "duplicate": 1, "rejected": 1,
@@ -38,16 +43,23 @@ class Services:
         if rest == ["reconcile"]:
             return httpx.Response(200, json={"service": service, "counts": self.counts[service]})
         if rest == ["deliveries"]:
-            items = [{"credential_id": one, "endpoint_id": "e", "state": "delivered"} for one in self.lists["issuer"]]
+            items = [{"credential_id": one, "endpoint_id": "e", "state": state} for one, state in self.owed_out.items()]
             return httpx.Response(200, json={"items": items, "next": None})
+        if kind == "endpoints":
+            return httpx.Response(200, json={"items": [self.endpoint], "next": None})
+        if kind == "results":
+            return httpx.Response(200, json={"items": [{"recorded_at": "2026-01-02T00:00:00Z"}], "next": None})
         ids, after = sorted(self.lists[service]), request.url.params.get("after", "")
         page = [one for one in ids if one > after][:2]
         return httpx.Response(200, json={"items": page, "next": page[-1] if len(page) == 2 else None})
 
-    async def reconcile(self) -> Reconciliation:
+    def client(self) -> Client:
         client = Client("http://laurel")
         client._http = httpx.AsyncClient(base_url="http://laurel", transport=httpx.MockTransport(self.answer))
-        async with client:
+        return client
+
+    async def reconcile(self) -> Reconciliation:
+        async with self.client() as client:
             return await reconcile(client)
 
 
@@ -120,3 +132,45 @@ async def test_a_malformed_course_run_is_a_usage_error(run: str, capsys: pytest.
     with pytest.raises(Failure) as failed:
         await ask(Strict([A], [A], [A]), run, capsys)
     assert failed.value.code == Exit.USAGE
+
+
+async def test_equal_counts_of_deliveries_hide_nothing() -> None:
+    services = Services([A, B], [A, B], [A, B])
+    services.owed_out = {A: "delivered", C: "delivered"}
+    found = await services.reconcile()
+    assert found.unaccounted == 1
+    assert found.as_json()["endpoints"]["e"]["missing"] == {"count": 1, "credential_ids": [B]}
+    services.dead = [{"service": "notifier", "id": 1, "key": B, "code": "contact_unsealable", "redriven_at": None}]
+    assert (await services.reconcile()).unaccounted == 0, "a dead letter accounts for it"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"enabled": False}, {"event_types": ["credential.revoked"]}, {"updated_at": "2026-01-03T00:00:00Z"}],
+)
+async def test_an_endpoint_that_may_not_have_been_owed_anything_is_said(change: dict[str, Any]) -> None:
+    services = Services([A], [A], [A])
+    services.owed_out = {}
+    assert (await services.reconcile()).unaccounted == 1
+    services.endpoint |= change
+    found = await services.reconcile()
+    assert found.unaccounted == 0
+    assert found.as_json()["endpoints"]["e"]["not_compared"]
+
+
+async def test_what_is_on_its_way_is_shown_and_no_loss() -> None:
+    services = Services([A, B], [A, B], [A, B])
+    services.owed_out = {A: "pending", B: "failed"}
+    services.counts["notifier"] = {"emails_uncertain": 2, "emails_sent": 5}
+    found = await services.reconcile()
+    told = found.as_json()
+    assert (found.unaccounted, found.undelivered, told["emails"]["uncertain"]) == (0, 2, 2)
+    assert told["endpoints"]["e"]["credential_ids"] == {"pending": [A], "failed": [B]}
+
+
+async def test_a_course_run_without_results_is_a_no(capsys: pytest.CaptureFixture[str]) -> None:
+    services = Services([], [], [])
+    services.counts["assessment"] = dict.fromkeys(services.counts["assessment"], 0)
+    assert await run(services.client(), "nosuch", Output(as_json=False)) is Exit.NO
+    assert "no results of 'nosuch'" in capsys.readouterr().out
+    assert await run(services.client(), None, Output(as_json=False)) is Exit.OK

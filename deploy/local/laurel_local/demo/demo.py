@@ -180,6 +180,7 @@ class Counts:
     delivered: int
     unfinished: int
     dead: int
+    rejected: int
 
     @property
     def arrived(self) -> bool:
@@ -210,6 +211,7 @@ async def _counts(client: Client, imports: list[str]) -> Counts:
         delivered=notifier.get("deliveries_delivered", 0),
         unfinished=unwritten + waiting,
         dead=sum(one.get("dead_lettered", 0) for one in (issuer, verifier, notifier)),
+        rejected=sum(one["rejected"] for one in statuses),
     )
 
 
@@ -221,11 +223,13 @@ async def _arrive(client: Client, imports: list[str], progress: Progress, output
     while True:
         asked_at = loop.time()
         now = await _counts(client, imports)
-        failures = f"{now.dead} dead letters" if now.dead else ""
+        dead = f"{now.dead:,} dead letters" if now.dead else ""
+        rejected = f"{now.rejected:,} rejected" if now.rejected else ""
         done = ((now.decided, now.rows), (now.issued, now.due), (now.indexed, now.due), (now.delivered, now.deliveries))
         for bar, (completed, total) in zip(bars, done, strict=True):
             progress.update(bar, completed=completed, total=max(total, completed, 1))
             speed = progress.tasks[bars.index(bar)].speed
+            failures = ", ".join(word for word in (rejected if bar == bars[0] else "", dead) if word)
             progress.update(bar, rate=f"{speed:,.0f}/s" if speed else "", failures=failures)
         if now.arrived:
             return

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from rich.text import Text
+
 from laurel.ids import uuid7
 from laurel_local.client import Client, Refused
 from laurel_local.console import Output
 from laurel_local.demo.inbox import Inbox
 from laurel_local.demo.mailbox import Mailbox
-from laurel_local.reconcile import Reconciliation
+from laurel_local.reconcile import EMAIL_STATES, RETRY_EMAIL, Reconciliation
 
 SAMPLE = 400  # passes whose way is timed
 _AT_ONCE = 8
@@ -54,19 +56,21 @@ def percentile(values: Sequence[float], share: float) -> float | None:
 
 async def latency(client: Client, course_run: str) -> Latency:
     """Time real passes by what the services recorded: `recorded_at` of the result, `indexed_at` of the credential."""
-    passed = [one async for one in _results(client, course_run) if one["outcome"] == "passed"]
+    # By id: windows of a short course run overlap, and a result is timed once.
+    found = {one["result_id"]: one async for one in _results(client, course_run)}
+    passed = [one for one in found.values() if one["outcome"] == "passed"]
     step = max(1, len(passed) // SAMPLE)
     gate = asyncio.Semaphore(_AT_ONCE)
 
     async def milliseconds(result: dict[str, Any]) -> float | None:
         async with gate:
             try:
-                found = await client.call("GET", f"/verifier/v1/credentials/{result['credential_id']}")
+                known = await client.call("GET", f"/verifier/v1/credentials/{result['credential_id']}")
             except Refused as refused:
                 if refused.status != 404:
                     raise
                 return None  # not indexed: the table says so
-        indexed_at, decided_at = (datetime.fromisoformat(one) for one in (found["indexed_at"], result["recorded_at"]))
+        indexed_at, decided_at = (datetime.fromisoformat(one) for one in (known["indexed_at"], result["recorded_at"]))
         return (indexed_at - decided_at).total_seconds() * 1000
 
     asked = await asyncio.gather(*(milliseconds(one) for one in passed[::step]))
@@ -125,7 +129,8 @@ def document(outcome: Outcome, mailbox: Mailbox, inbox: Inbox, url: str, total_s
         "seconds": round(outcome.seconds, 3),
         "new": outcome.new,
         "undelivered": found.undelivered,
-        "emails": found.counts["notifier"].get("emails_sent", 0),
+        "emails": found.emails["sent"],
+        **{f"emails_{name}": found.emails[name] for name in EMAIL_STATES if name != "sent"},
         "rejected_for": outcome.rejections,
         "inbox": {"messages": inbox.messages, "repeated": inbox.repeated, "refused": inbox.refused},
         "mailbox": {"received_this_run": mailbox.messages},
@@ -160,11 +165,16 @@ def show(found: dict[str, Any], output: Output) -> None:
         (_number(found["dead_lettered"]), "dead lettered"),
         (_number(found["unaccounted"]), "unaccounted"),
     ]
+    unsent = [(found[f"emails_{name}"], name) for name in EMAIL_STATES if name != "sent"]
+    at = 1 + next(place for place, (_, word) in enumerate(rows) if word.startswith("e-mails"))
+    rows[at:at] = [(_number(count), f"e-mails {name}") for count, name in unsent if count]
     if found["p50_ms"] is not None:
         sample = f"from pass to verifiable (of {found['latency_sample']} passes)"
         rows.append((f"{found['p50_ms']:,.0f} / {found['p99_ms']:,.0f} ms", f"p50 / p99 {sample}"))
     for number, word in rows:
-        console.print(f"[bold]{number:>18}[/]  {word}")
+        console.print(Text.assemble((f"{number:>18}", "bold"), f"  {word}"))
+    if found["emails_uncertain"] or found["emails_failed"]:
+        console.print(RETRY_EMAIL)
     if not found["new"]:
         console.print(
             "Nothing new: these results were taken in by an earlier run, and sending them again changed nothing."
