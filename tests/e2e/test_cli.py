@@ -45,6 +45,14 @@ def test_help_lists_the_commands_and_the_exit_codes() -> None:
         (["reconcile", "--url", "http://127.0.0.1:1"], 3, "does not answer"),
         (["reconcile", "--url", "ftp://x"], 2, "https://"),
         (["issue", "bulk", "no-such-file.csv", "--url", "http://127.0.0.1:1"], 2, "no-such-file.csv"),
+        (["verify", "ftp://example.org/x"], 2, "https://"),
+        (["verify", "HTTP://[::1"], 2, "not a URL"),
+        (["verify", "HTTP://127.0.0.1:1/x"], 3, "cannot be fetched"),
+        (["verify"], 2, "Missing argument"),
+        (["up", "--bus", "foo://x"], 2, "foo"),
+        (["demo", "--bus", "foo://x", "--exit"], 2, "foo"),
+        (["up", "--port", "nine"], 2, "--port"),
+        (["reconcile", "--url", "http://127.0.0.1:1", "--api-key", "Ключ"], 2, "--api-key"),
         (["status"], 2, "laurel up"),
     ],
 )  # fmt: skip
@@ -55,10 +63,56 @@ def test_errors_are_messages_with_a_code(arguments: list[str], code: int, word: 
     assert word in said
     assert "Traceback" not in said
     assert "\x1b" not in said
-    if arguments[0] != "nonsense" and "--learners" not in arguments:
-        as_json = laurel(*arguments, "--json", cwd=tmp_path) if arguments[0] != "serve" else None
-        if as_json is not None:
-            assert json.loads(as_json.stdout)["error"]["exit"] == code
+    assert not (tmp_path / ".laurel" / "postgres").exists(), "refused before anything is made"
+    if arguments[0] != "serve":  # which has no --json
+        as_json = laurel(*arguments, "--json", cwd=tmp_path)
+        assert (as_json.returncode, json.loads(as_json.stdout)["error"]["exit"]) == (code, code)
+
+
+def test_the_version() -> None:
+    done = laurel("--version")
+    assert (done.returncode, done.stdout.split()[0]) == (0, "laurel")
+
+
+@pytest.mark.parametrize("to", [">&-", ">/dev/full", "| true"])
+@pytest.mark.parametrize("arguments", ["secrets", "secrets --json", "doctor", "--help"])
+def test_an_answer_that_cannot_be_written_has_a_code_of_its_own(arguments: str, to: str, tmp_path: Path) -> None:
+    command = f"set -o pipefail; {sys.executable} -m laurel_local.cli {arguments} {to}"
+    done = subprocess.run(
+        ["bash", "-c", command], env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    # `true` may be gone before or after the answer is written: that is the shell's affair.
+    assert done.returncode in (
+        {0, 1, 74} if to == "| true" and arguments == "doctor" else {0, 74} if to == "| true" else {74}
+    )
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_a_stream_that_cannot_hold_every_letter(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "laurel_local.cli", "verify", "[/Ложка😀].json"]
+    ascii_only = {**environment(), "PYTHONIOENCODING": "ascii"}
+    for more in ([], ["--json"]):
+        done = subprocess.run(
+            [*command, *more], env=ascii_only, cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 2, done.stderr
+    assert json.loads(done.stdout)["error"]["detail"].startswith("[/Ложка😀].json")
+
+
+def test_a_state_folder_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    for name in ("state.json", "lock", "laurel.log"):
+        state = tmp_path / f"of {name}"
+        (state / name).mkdir(parents=True)  # root may read everything else
+        done = laurel("up", "--port", "0", "--state", str(state), "--json")
+        error = json.loads(done.stdout)["error"]
+        assert done.returncode == 2, name
+        assert str(state / name) in error["detail"]
+    done = laurel("doctor", "--state", str(tmp_path / "of state.json"), "--json")
+    found = {one["check"]: one for one in json.loads(done.stdout)["findings"]}
+    assert done.returncode == 1
+    assert found["port"]["word"] == "wrong"
+    assert "mvn" in found, "it goes on"
 
 
 def test_secrets_are_new_each_time_and_fit_an_environment_file() -> None:
@@ -209,7 +263,7 @@ def test_refused_rows_end_in_a_file_and_code_4(up: dict[str, Any], tmp_path: Pat
     assert done.returncode == 4
     assert (told["rows"], told["passed"], told["refused"]) == (3, 1, 2)
     assert told["refused_for"] == {"not_an_email": 1, "conflicting_result": 1}
-    lines = [line.split(",")[0] for line in (tmp_path / "few.rejected.csv").read_text().splitlines()]
+    lines = [line.split(",")[0] for line in (tmp_path / "few.csv.rejected.csv").read_text().splitlines()]
     assert lines == ["line", "3", "4"], "by their line in the file, whoever refused them"
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import importlib.metadata
 import os
 import sys
 from collections.abc import Coroutine
@@ -16,7 +18,15 @@ from laurel.bus import BusError, BusUnavailable
 from laurel.database import is_unavailable
 from laurel.errors import ConfigurationError, LaurelError
 from laurel.migrate import SERVICES
-from laurel_local.console import Output, bug, log_to_file, report_failure
+from laurel_local.console import (
+    Output,
+    OutputLost,
+    bug,
+    drop_output,
+    guard_streams,
+    log_to_file,
+    report_failure,
+)
 from laurel_local.exits import MEANINGS, Exit, Failure
 from laurel_local.state import State, default_folder, new_secrets
 
@@ -35,7 +45,10 @@ app.add_typer(issue, name="issue")
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 StateFolder = Annotated[Path | None, typer.Option("--state", help="State folder. [default: $LAUREL_STATE or .laurel]")]
-Port = Annotated[int | None, typer.Option(min=0, max=65535, help="Port; 0: any free one. [default: 8080 or the next]")]
+_PORT_HELP = (
+    "Port. 0: the state folder's, else any free one. [default: the state folder's, else 8080 or the next free one]"
+)
+Port = Annotated[int | None, typer.Option(min=0, max=65535, help=_PORT_HELP)]
 BusUrl = Annotated[str | None, typer.Option("--bus", help="kafka://host:port instead of PostgreSQL as the bus.")]
 Url = Annotated[
     str | None, typer.Option("--url", envvar="LAUREL_URL", help="The Laurel to talk to. [default: the state folder's]")
@@ -72,12 +85,21 @@ def _failure(error: BaseException) -> Failure:
             return error
         case ConfigurationError():
             return Failure(str(error), code=Exit.USAGE)
+        case OutputLost():
+            fix = "run it again with a standard output that takes the answer: nothing is done twice"
+            return Failure(str(error), fix=fix, code=Exit.OUTPUT)
         case BusUnavailable():
             return Failure(
                 f"the bus cannot be reached: {error}", fix="start the broker, or check --bus", code=Exit.UNREACHABLE
             )
         case BusError() | LaurelError():
             return Failure(str(error), code=Exit.NO)
+        case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = f" ({error.filename})" if error.filename is not None else ""
+            return Failure(f"the disk is full{where}", fix="make room, then run it again", code=Exit.USAGE)
+        case OSError() if error.filename is not None:  # the network's errors name no file
+            fix = "give this user the file and its folder, or choose another place (--state DIR, LAUREL_STATE)"
+            return Failure(f"{_printable(error.filename)}: {error.strerror}", fix=fix, code=Exit.USAGE)
         case _ if is_unavailable(error):
             return Failure(
                 f"a part cannot be reached: {type(error).__name__}: {error}",
@@ -88,12 +110,31 @@ def _failure(error: BaseException) -> Failure:
             return bug(error)
 
 
+def _printable(name: object) -> str:
+    return os.fsdecode(name) if isinstance(name, str | bytes) else str(name)
+
+
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The failure that came first of those that ended a group of tasks."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"laurel {importlib.metadata.version('laurel')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    pass
 
 
 # --- run ----------------------------------------------------------------------------------------------------
@@ -201,7 +242,9 @@ def print_secrets(as_json: Json = False) -> None:
 
 @issue.command()
 def bulk(
-    file: Annotated[Path, typer.Argument(help="Results as CSV (header first) or NDJSON (.ndjson, .jsonl).")],
+    file: Annotated[
+        Path, typer.Argument(help="Results as CSV (header first) or NDJSON (.ndjson, .jsonl); - for stdin.")
+    ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check every row; send nothing.")] = False,
     url: Url = None,
     api_key: ApiKey = None,
@@ -215,7 +258,7 @@ def bulk(
     from laurel_local.client import connection
 
     async def work() -> Exit:
-        where = ("http://localhost", "") if dry_run and not url else connection(_state(state), url, api_key)
+        where = connection(_state(state), url, api_key, needed=not dry_run)
         return await run_bulk(
             file, url=where[0], api_key=where[1], achievement=achievement, course_run=course_run, dry_run=dry_run,
             output=Output(as_json=as_json),
@@ -290,10 +333,32 @@ def _usage(message: str, fix: str) -> NoReturn:
 
 def main() -> None:
     """The entry point that pyproject.toml names."""
+    guard_streams()
+    as_json = "--json" in sys.argv
     try:
-        app()
+        code = _called(as_json=as_json)
+        sys.stdout.flush()
     except Exception as error:  # noqa: BLE001 - the edge of the program
-        sys.exit(int(_fail(error, as_json="--json" in sys.argv)))
+        code = int(_fail(error, as_json=as_json))
+    if code == Exit.OUTPUT:
+        drop_output()
+    sys.exit(code)
+
+
+def _called(*, as_json: bool) -> int:
+    """Typer's own reading of the command line; what is wrong with it is JSON too where that was asked for."""
+    try:
+        answer = app(standalone_mode=not as_json)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(Exit.OK if end.code is None else Exit.USAGE)
+    except typer.Abort:
+        return int(Exit.INTERRUPTED)
+    except Exception as error:
+        message = getattr(error, "format_message", None)  # what Typer says of a command line, without its box
+        if message is None:
+            raise
+        raise Failure(str(message()), fix="`laurel COMMAND --help` lists what it takes", code=Exit.USAGE) from None
+    return answer if isinstance(answer, int) else int(Exit.OK)
 
 
 if __name__ == "__main__":

@@ -23,12 +23,24 @@ class Refused(Failure):
         self.status = status
         self.problem = dict(problem)
 
+    @property
+    def errors(self) -> list[dict[str, Any]]:
+        """What is wrong with which field, as the server says it."""
+        found = self.problem.get("errors")
+        return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
 
 class Client:
     """One Laurel, one API key. An async context manager."""
 
     def __init__(self, url: str, api_key: str = "") -> None:
         self.url = url.rstrip("/")
+        if not all("!" <= letter <= "~" for letter in api_key):
+            raise Failure(
+                "the API key holds a blank, a line end or another character that no key has",
+                fix="copy it again, whole and alone, into --api-key or LAUREL_API_KEY",
+                code=Exit.USAGE,
+            )
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         timeout = httpx.Timeout(_PATIENCE_S, write=300.0, read=300.0)
         try:
@@ -103,28 +115,34 @@ def _refused(answer: httpx.Response) -> Refused:
         except ValueError:
             problem = {}
     detail = str(problem.get("detail") or answer.reason_phrase or "no reason given")
-    errors = [f"{one.get('field')}: {one.get('detail')}" for one in problem.get("errors", []) if isinstance(one, dict)]
     message = f"{answer.request.method} {answer.request.url.path}: {answer.status_code} {detail}"
-    if errors:
-        message += "; " + "; ".join(errors[:5])
+    fields = [one for one in problem.get("errors") or () if isinstance(one, dict)]
+    # The first error often is the detail.
+    more = [f"{one.get('field')}: {one.get('detail')}" for one in fields if str(one.get("detail")) not in detail]
+    message = "; ".join([message, *more[:5]])
     fix, code = "", Exit.NO
     if answer.status_code == 401:
         fix, code = "give an API key with --api-key or LAUREL_API_KEY", Exit.USAGE
     elif answer.status_code == 403:
         fix, code = "use an API key that has this scope", Exit.USAGE
+    elif answer.status_code in (400, 422):
+        fix, code = "correct what the message names", Exit.USAGE
     elif answer.status_code >= 500:
         fix, code = "look at `laurel status` and the server's log, then try again", Exit.UNREACHABLE
     return Refused(message, status=answer.status_code, problem=problem, fix=fix, code=code)
 
 
-def connection(state: State, url: str | None, api_key: str | None) -> tuple[str, str]:
-    """(URL, API key) to use: what was given, else what the state folder knows of `laurel up` and the demo."""
+def connection(state: State, url: str | None, api_key: str | None, *, needed: bool = True) -> tuple[str, str]:
+    """(URL, API key) to use: what was given, else what the state folder knows of `laurel up` and the demo.
+
+    needed: whether knowing none is a Failure; else the URL is "".
+    """
     address = url or str(state.read("state.json").get("public_url") or "")
-    if not address:
+    if not address and needed:
         raise Failure(
             "no Laurel to talk to",
             fix="give --url or LAUREL_URL, or --state with the folder of `laurel up`",
             code=Exit.USAGE,
         )
     key = api_key or ("" if url else str(state.read("demo.json").get("api_key") or ""))
-    return address, key
+    return address, key.strip()

@@ -1,19 +1,107 @@
-"""What a person or a script reads: results on stdout, everything else on stderr, colour on a terminal alone."""
+"""What a person or a script reads: results on stdout, everything else on stderr, colour on a terminal alone.
+
+Text is printed as it is: names of files, credentials and errors are strangers' words, and `[` in them is no markup.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from rich.console import Console
+from rich.progress import ProgressColumn, Task
+from rich.text import Text
 
 from laurel import logs
 from laurel_local.exits import Exit, Failure
 
 _WIDE = 160  # off a terminal: wide enough that no table cuts its cells
+
+
+class OutputLost(Exception):
+    """Standard output cannot be written: its reader is gone, its disk is full, or it was closed from the start."""
+
+
+class Stream:
+    """Standard output or error as the command writes to it.
+
+    What cannot be encoded is escaped. A broken standard output raises OutputLost: as an OSError it would look like a
+    server out of reach. A broken standard error is nobody's loss.
+    """
+
+    def __init__(self, target: TextIO | None, *, needed: bool) -> None:
+        self._target = target
+        self._needed = needed
+        if target is not None and hasattr(target, "reconfigure"):
+            target.reconfigure(errors="backslashreplace")
+
+    @property
+    def encoding(self) -> str:
+        """The encoding of what is written."""
+        return getattr(self._target, "encoding", None) or "utf-8"
+
+    def write(self, text: str) -> int:
+        """Write text."""
+        try:
+            if self._target is not None:
+                return self._target.write(text)
+        except (OSError, ValueError) as error:
+            self._lost(error)
+        else:
+            self._lost(None)
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write texts."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Hand over what was written."""
+        try:
+            if self._target is not None:
+                self._target.flush()
+        except (OSError, ValueError) as error:
+            self._lost(error)
+
+    def isatty(self) -> bool:
+        """Whether a person reads."""
+        try:
+            return self._target is not None and self._target.isatty()
+        except ValueError:
+            return False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._target, name)
+
+    def _lost(self, error: Exception | None) -> None:
+        if self._needed:
+            reason = "it is closed" if error is None else getattr(error, "strerror", None) or str(error)
+            raise OutputLost(f"standard output cannot be written: {reason}") from None
+
+
+def guard_streams() -> None:
+    """Replace sys.stdout and sys.stderr by Streams. At the start of the program, once."""
+    for _ in range(3):  # a descriptor that was closed must not become that of the next file opened
+        descriptor = os.open(os.devnull, os.O_RDWR)
+        if descriptor > 2:
+            os.close(descriptor)
+            break
+    sys.stdout = cast(TextIO, Stream(sys.stdout, needed=True))
+    sys.stderr = cast(TextIO, Stream(sys.stderr, needed=False))
+
+
+def drop_output() -> None:
+    """What is still buffered goes nowhere: the interpreter must not complain about it at its end."""
+    with contextlib.suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.close(nowhere)
 
 
 def _console(stream: TextIO) -> Console:
@@ -24,8 +112,19 @@ def _console(stream: TextIO) -> Console:
         no_color=None if terminal else True,
         width=None if terminal else _WIDE,
         highlight=False,
+        markup=False,
+        emoji=False,
         soft_wrap=not terminal,
     )
+
+
+class Rate(ProgressColumn):
+    """How many a second."""
+
+    def render(self, task: Task) -> Text:
+        """Nothing until it is known."""
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f}/s" if speed else "")
 
 
 class Output:
@@ -38,27 +137,33 @@ class Output:
 
     def note(self, text: str) -> None:
         """A line for whoever watches; never part of the result."""
-        self.err.print(text, markup=False)
+        self.err.print(text)
 
     def result(self, value: Any) -> None:
         """The machine's result, where it was asked for."""
         if self.as_json:
-            sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-            sys.stdout.flush()
+            _write_json(value, indent=1)
+
+
+def _write_json(value: Any, *, indent: int | None = None) -> None:
+    # Escapes of Python's are no JSON: where the stream cannot hold a letter, JSON's own escape stands for it.
+    unicode = (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
+    sys.stdout.write(json.dumps(value, indent=indent, ensure_ascii=not unicode) + "\n")
+    sys.stdout.flush()
 
 
 def report_failure(failure: Failure, *, as_json: bool) -> None:
     """The same three facts for both readers: what happened, what to do, which exit code."""
-    if as_json:
+    if as_json and failure.code is not Exit.OUTPUT:
         error = {"code": failure.code.name.lower(), "exit": int(failure.code), "detail": failure.message}
         if failure.fix:
             error["fix"] = failure.fix
-        sys.stdout.write(json.dumps({"error": error}, ensure_ascii=False) + "\n")
+        _write_json({"error": error})
         return
     console = _console(sys.stderr)
-    console.print(f"[red]error:[/red] {_escape(failure.message)}")
+    console.print(Text.assemble(("error:", "red"), " ", failure.message))
     if failure.fix:
-        console.print(f"  [dim]fix:[/dim] {_escape(failure.fix)}")
+        console.print(Text.assemble("  ", ("fix:", "dim"), " ", failure.fix))
 
 
 def bug(error: BaseException) -> Failure:
@@ -75,7 +180,3 @@ def bug(error: BaseException) -> Failure:
 def log_to_file(path: Path) -> None:
     """JSON lines into a file, so that the terminal stays for people."""
     logs.configure(stream=path.open("a", encoding="utf-8", buffering=1))
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")

@@ -10,10 +10,12 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
+
+from rich.text import Text
 
 from laurel_local.console import Output
 from laurel_local.embedded import binaries
@@ -22,7 +24,10 @@ from laurel_local.state import State
 from laurel_local.up import DEFAULT_PORT
 
 LEAST_PYTHON = (3, 11)
+SUPPORTED_PYTHONS = ((3, 11), (3, 12), (3, 13))  # as pyproject.toml declares; a test holds the two together
 LEAST_FREE_GB = 2.0
+LEAST_JAVA = 17
+_SUPPORTED = "supported: " + ", ".join(f"{major}.{minor}" for major, minor in SUPPORTED_PYTHONS)
 
 Word = Literal["ok", "note", "wrong"]
 
@@ -38,21 +43,34 @@ class Finding:
 
 
 def examine(state: State) -> Iterator[Finding]:
-    """All checks, in the order in which a start would meet them."""
-    yield _python()
-    yield _packages()
-    yield _postgres()
-    yield from _folder(state)
-    yield _port(state)
-    yield _tool("java", "Java", "needed for `make kafka` only", "install Java 17 or newer")
-    yield _tool("mvn", "Maven", "needed for `make kafka` only, once", "install Maven")
+    """All checks, in the order in which a start would meet them. A check that fails itself is a finding."""
+    checks: dict[str, Callable[[], Iterable[Finding]]] = {
+        "python": lambda: [_python()],
+        "packages": lambda: [_packages()],
+        "postgres": lambda: [_postgres()],
+        "state": lambda: _folder(state),
+        "port": lambda: [_port(state)],
+        "java": lambda: [_java()],
+        "mvn": lambda: [_tool("mvn", "Maven", "needed for `make kafka` only, once", "install Maven")],
+    }
+    for name, check in checks.items():
+        try:
+            yield from check()
+        except Failure as failure:
+            yield Finding(name, "wrong", failure.message, failure.fix)
+        except OSError as error:
+            what = f"{error.filename}: " if error.filename is not None else ""
+            fix = "give this user the file, or choose another state folder with --state DIR"
+            yield Finding(name, "wrong", f"{what}{error.strerror or error}", fix)
 
 
 def _python() -> Finding:
     version = ".".join(str(part) for part in sys.version_info[:3])
     if sys.version_info < LEAST_PYTHON:
         return Finding("python", "wrong", f"Python {version}", "install Python 3.11 or newer, then `make install`")
-    return Finding("python", "ok", f"Python {version}")
+    if sys.version_info[:2] not in SUPPORTED_PYTHONS:
+        return Finding("python", "note", f"Python {version}: {_SUPPORTED}", "where something fails, take one of these")
+    return Finding("python", "ok", f"Python {version} ({_SUPPORTED})")
 
 
 def _packages() -> Finding:
@@ -141,6 +159,28 @@ def _port(state: State) -> Finding:
         return Finding("port", "note", detail, fix)
 
 
+def _java() -> Finding:
+    found = _tool("java", "Java", "needed for `make kafka` only", f"install Java {LEAST_JAVA} or newer")
+    if found.word != "ok":
+        return found
+    try:
+        done = subprocess.run([found.detail, "-version"], capture_output=True, text=True, timeout=20, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError) as error:
+        return Finding("java", "note", f"{found.detail} does not run: {error}", f"install Java {LEAST_JAVA} or newer")
+    said = (done.stderr or done.stdout).strip()
+    version = java_version(said)
+    if version is not None and version < LEAST_JAVA:
+        detail = f"{found.detail} is Java {version}; `make kafka` needs {LEAST_JAVA} or newer"
+        return Finding("java", "note", detail, f"install Java {LEAST_JAVA} or newer")
+    return Finding("java", "ok", f"{found.detail}: {said.splitlines()[0] if said else 'version unknown'}")
+
+
+def java_version(said: str) -> int | None:
+    """The main version in what `java -version` says: 1.8.0_392 is 8, 21.0.2 is 21."""
+    found = re.search(r'version "(?:1\.)?(\d+)', said)
+    return int(found[1]) if found else None
+
+
 def _tool(program: str, name: str, why: str, fix: str) -> Finding:
     found = shutil.which(program)
     if found is None:
@@ -153,10 +193,9 @@ async def run(state: State, output: Output) -> Exit:
     found = list(examine(state))
     output.result({"findings": [asdict(one) for one in found]})
     if not output.as_json:
-        marks = {"ok": "[green]ok[/]   ", "note": "[yellow]note[/] ", "wrong": "[red]wrong[/]"}
+        colours = {"ok": "green", "note": "yellow", "wrong": "red"}
         for one in found:
-            output.out.print(f"{marks[one.word]} {one.check}: ", end="")
-            output.out.print(one.detail, markup=False)
+            output.out.print(Text.assemble((f"{one.word:<5}", colours[one.word]), f" {one.check}: {one.detail}"))
             if one.fix:
-                output.out.print(f"      fix: {one.fix}", markup=False)
+                output.out.print(f"      fix: {one.fix}")
     return Exit.NO if any(one.word == "wrong" for one in found) else Exit.OK

@@ -14,6 +14,7 @@ class Exit(IntEnum):
     UNREACHABLE = 3  # the server, the database or the broker cannot be reached
     PARTIAL = 4  # done, but not for all: some rows were refused
     BUG = 70  # our fault (sysexits.h EX_SOFTWARE)
+    OUTPUT = 74  # standard output is closed or full (sysexits.h EX_IOERR)
     INTERRUPTED = 130  # stopped by Ctrl-C before the work was done
 
 
@@ -24,6 +25,7 @@ MEANINGS: dict[Exit, str] = {
     Exit.UNREACHABLE: "the server, the database or the broker cannot be reached",
     Exit.PARTIAL: "done, but some rows were refused; the message says where they are listed",
     Exit.BUG: "our fault; the message says where the details are",
+    Exit.OUTPUT: "the answer could not be written: standard output is closed or full; what was to be done may be done",
     Exit.INTERRUPTED: "stopped by Ctrl-C before the work was done; run it again to continue",
 }
 

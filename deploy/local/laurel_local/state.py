@@ -52,7 +52,9 @@ class State:
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """Own the folder while the block runs. Raises Failure when another process does."""
-        with (self.folder / "lock").open("a+", encoding="utf-8") as lock:
+        with _named(self.folder / "lock"):
+            lock = (self.folder / "lock").open("a+", encoding="utf-8")
+        with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -91,8 +93,9 @@ class State:
     def read(self, name: str) -> dict[str, Any]:
         """A JSON document of the folder; {} where there is none."""
         try:
-            value = json.loads((self.folder / name).read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            with _named(self.folder / name):
+                value = json.loads((self.folder / name).read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
             return {}
         except ValueError:
             raise Failure(
@@ -105,6 +108,21 @@ class State:
     def write(self, name: str, value: Mapping[str, Any]) -> None:
         """Replace a JSON document of the folder, whole or not at all."""
         _write_private(self.folder / name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """A file of the folder that cannot be used is said by name. One that is not there is the caller's to judge."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as error:
+        raise Failure(
+            f"{path} cannot be used: {error.strerror}",
+            fix=f"give this user the file (it belongs to laurel's state folder {path.parent}), or use another --state",
+            code=Exit.USAGE,
+        ) from None
 
 
 def _write_private(path: Path, text: str) -> None:

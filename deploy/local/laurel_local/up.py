@@ -123,8 +123,17 @@ async def running(
     async with AsyncExitStack() as stack:
         stack.enter_context(state.held())
         host = os.environ.get("LAUREL_HOST", "127.0.0.1")
+        if bus_url is not None:
+            await open_bus(bus_url).close()  # a URL that names no bus is said before anything is made
+        before = state.read("state.json").get("public_url")
         chosen = choose_port(state, port, host)
         public_url = os.environ.get("LAUREL_PUBLIC_URL") or f"http://localhost:{chosen}"
+        notes = []
+        if before not in (None, public_url):
+            notes.append(
+                f"This state folder was at {before} before: badges issued there keep naming {before}, and can be "
+                f"verified only while Laurel answers there; new ones name {public_url}."
+            )
         secrets = state.secrets()
         postgres = await stack.enter_async_context(Postgres(state.folder))
         addresses = {"database_url": postgres.dsn(), "bus_url": bus_url or postgres.dsn()}
@@ -169,7 +178,7 @@ async def running(
             try:
                 await listening.wait()
                 log.info("up", url=public_url)
-                yield Running(public_url, chosen, bus, services, secrets, tuple(postgres.notes))
+                yield Running(public_url, chosen, bus, services, secrets, (*notes, *postgres.notes))
             except Exception as error:  # noqa: BLE001 - raised again below, once the parts have stopped in order
                 failure = error
             finally:

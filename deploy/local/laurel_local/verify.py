@@ -6,6 +6,7 @@ credential names, through the same guarded client, because nobody else can say w
 
 from __future__ import annotations
 
+import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import httpx
 import msgspec
+from rich.text import Text
 
 from laurel.database import Database
 from laurel.http import GuardedClient
@@ -27,12 +29,14 @@ from laurel_verifier.verification import MAX_DOCUMENT, Verifier
 
 _ACCEPT = "application/vc+ld+json, application/vc, application/ld+json;q=0.9, application/json;q=0.8"
 _NOWHERE = "https://no-laurel.invalid"  # RFC 6761 §6.4: can be nobody's address, so no credential claims to be of it
+_LIKE = "write it like https://badges.example.org/c/…, or name a file"
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://").match
 _MARKS = {"passed": "✓", "failed": "✗", "not_checked": "?", "not_applicable": "–"}
 
 
 async def run(source: str, *, url: str | None, local: bool, output: Output) -> Exit:
     """Say whether a credential is valid, and why. OK: valid. UNREACHABLE: could not be checked. NO: everything else."""
-    body = await _fetch(source) if source.startswith(("http://", "https://")) else _read(source)
+    body = await _fetch(source) if _SCHEME(source) else _read(source)
     found = await (_ask(url, body) if url else _here(body, local=local))
     output.result(found)
     if not output.as_json:
@@ -44,6 +48,8 @@ async def run(source: str, *, url: str | None, local: bool, output: Output) -> E
 
 def _read(source: str) -> bytes:
     if source == "-":
+        if sys.stdin is None:
+            raise Failure("standard input is closed", fix="name a file or a URL", code=Exit.USAGE)
         return sys.stdin.buffer.read(MAX_DOCUMENT + 1)
     try:
         with Path(source).open("rb") as file:
@@ -54,12 +60,18 @@ def _read(source: str) -> bytes:
 
 
 async def _fetch(url: str) -> bytes:
+    try:
+        address = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise Failure(f"{url} is not a URL: {error}", fix=_LIKE, code=Exit.USAGE) from None
+    if address.scheme not in ("http", "https") or not address.host:
+        raise Failure(f"{url} cannot be fetched: it is no http or https URL", fix=_LIKE, code=Exit.USAGE)
     # Not through the guarded client: the address comes from whoever sits at this keyboard.
     body = bytearray()
     try:
         async with (
             httpx.AsyncClient(timeout=20.0, trust_env=False, follow_redirects=True) as client,
-            client.stream("GET", url, headers={"Accept": _ACCEPT}) as answer,
+            client.stream("GET", address, headers={"Accept": _ACCEPT}) as answer,
         ):
             if answer.status_code != 200:
                 raise Failure(f"{url} answers {answer.status_code}", fix="check the address", code=Exit.UNREACHABLE)
@@ -67,7 +79,9 @@ async def _fetch(url: str) -> bytes:
                 body += piece
                 if len(body) > MAX_DOCUMENT:
                     break
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except httpx.InvalidURL as error:  # where it was sent on to
+        raise Failure(f"{url} leads to something that is not a URL: {error}", code=Exit.UNREACHABLE) from None
+    except httpx.HTTPError as error:
         raise Failure(f"{url} cannot be fetched: {error}", fix="check the address", code=Exit.UNREACHABLE) from None
     return bytes(body)
 
@@ -118,10 +132,10 @@ async def _here(body: bytes, *, local: bool) -> dict[str, Any]:
 
 def _show(found: dict[str, Any], output: Output) -> None:
     colour = {"valid": "green", "could_not_check": "yellow"}.get(found["verdict"], "red")
-    output.out.print(f"[{colour} bold]{found['verdict'].replace('_', ' ')}[/]")
+    output.out.print(Text(found["verdict"].replace("_", " "), f"bold {colour}"))
     for name in ("id", "issuer_name", "issuer"):
         if found.get(name):
-            output.out.print(f"{name.replace('_', ' ')}: {found[name]}", markup=False)
+            output.out.print(f"{name.replace('_', ' ')}: {found[name]}")
     for check in found["checks"]:
         line = f"  {_MARKS.get(check['outcome'], '?')} {check['step']}: {check['detail']}"
-        output.out.print(line, markup=False)
+        output.out.print(line)

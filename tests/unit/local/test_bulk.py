@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from laurel_local import bulk, client
+from laurel_local import bulk, client, results_file
 from laurel_local.console import Output
 from laurel_local.exits import Exit, Failure
 from tests.conftest import ROOT
@@ -26,11 +28,14 @@ class Server:
         self.uploads: dict[str, bytes] = {}
         self.requests = 0
         self.in_flight = 0
+        self.problem: dict[str, Any] | None = None
         self.rejects: Callable[[str], bool] = lambda line: False
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         if request.method == "POST":
             self.requests += 1
+            if self.problem is not None:
+                return httpx.Response(422, json=self.problem)
             if self.in_flight:
                 self.in_flight -= 1
                 return httpx.Response(409, json={"detail": "still under way"})
@@ -80,7 +85,7 @@ def refused(file: Path) -> list[dict[str, str]]:
 
 
 async def test_parts_and_their_keys(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bulk, "PART_ROWS", 4)
+    monkeypatch.setattr(results_file, "PART_ROWS", 4)
     file = cohort(tmp_path / "c.csv", 10)
     assert await send(file) is Exit.OK
     assert [body.decode().count("\n") - 1 for body in server.uploads.values()] == [4, 4, 2]
@@ -89,13 +94,13 @@ async def test_parts_and_their_keys(server: Server, tmp_path: Path, monkeypatch:
     assert (len(server.uploads), server.requests) == (3, 6), "sent again under the same keys"
     cohort(file, 11)
     assert await send(file) is Exit.OK
-    assert len(server.uploads) == 6, "another file has other keys"
+    assert len(server.uploads) == 4, "the part that changed has another key"
 
 
 async def test_refused_rows_keep_their_line(
     server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk, "PART_ROWS", 3)
+    monkeypatch.setattr(results_file, "PART_ROWS", 3)
     server.rejects = lambda line: line.startswith("l6,")
     file = cohort(tmp_path / "c.csv", 9, bad=(1, 4))
     assert await send(file) is Exit.PARTIAL
@@ -109,7 +114,74 @@ async def test_refused_rows_keep_their_line(
     assert b"nobody" not in b"".join(server.uploads.values()), "what is known to be wrong is not sent"
     cohort(file, 3)
     assert await send(file) is Exit.OK
-    assert not (tmp_path / "c.rejected.csv").exists(), "a list of nothing would mislead"
+    assert (tmp_path / "c.csv.rejected.csv").exists(), "what this run did not write is not its to delete"
+
+
+async def test_each_file_has_its_own_list(server: Server, tmp_path: Path) -> None:
+    assert await send(cohort(tmp_path / "c.csv", 2, bad=(1,))) is Exit.PARTIAL
+    (tmp_path / "c.ndjson").write_text('{"learner": "a", "email": "nobody"}\n')
+    assert await send(tmp_path / "c.ndjson") is Exit.PARTIAL
+    assert len(refused(tmp_path / "c.csv.rejected.csv")) == len(refused(tmp_path / "c.ndjson.rejected.csv")) == 1
+
+
+async def test_what_is_good_tomorrow_does_not_go_up_under_the_key_of_today(server: Server, tmp_path: Path) -> None:
+    file = tmp_path / "c.csv"
+    file.write_text(
+        "learner,email,completed_at\na,a@example.org,2025-01-01T00:00:00Z\nb,b@example.org,2025-01-09T00:00:00Z\n"
+    )
+    keys = []
+    for day in (2, 10):
+        results = results_file.ResultsFile(file, results_file.Defaults("http://laurel", ACHIEVEMENT, None))
+        (part,) = results.parts(datetime(2025, 1, day, tzinfo=UTC))
+        keys.append((results.key(part, "run-1", ACHIEVEMENT), bytes(part.body)))
+    assert keys[0][1] != keys[1][1], "one row is in the future on the first day"
+    assert keys[0][0] != keys[1][0]
+
+
+async def test_standard_input_and_pipes(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = io.TextIOWrapper(io.BytesIO(b'{"learner": "a", "email": "a@example.org"}\n{"learner": "b"}\n'))
+    monkeypatch.setattr("sys.stdin", given)
+    assert await send(Path("-")) is Exit.PARTIAL
+    assert [row["line"] for row in refused(tmp_path / "stdin.rejected.csv")] == ["2"]
+    assert list(server.uploads.values()) == [b'{"learner": "a", "email": "a@example.org"}\n']
+
+
+@pytest.mark.parametrize("text", ['{\n "learner": "a"\n}\n', '[{"learner": "a"}]'])
+async def test_json_that_is_no_ndjson_is_said_once(server: Server, tmp_path: Path, text: str) -> None:
+    (tmp_path / "c.json").write_text(text)
+    with pytest.raises(Failure, match="not NDJSON") as caught:
+        await send(tmp_path / "c.json")
+    assert (caught.value.code, server.requests) == (Exit.USAGE, 0)
+
+
+async def test_the_server_is_told_of_in_options(server: Server, tmp_path: Path) -> None:
+    error = {"field": "achievement", "code": "unknown_achievement", "detail": "there is no such achievement"}
+    server.problem = {"detail": "achievement: there is no such achievement", "errors": [error]}
+    with pytest.raises(Failure) as caught:
+        await send(cohort(tmp_path / "c.csv", 2))
+    assert caught.value.message == "--achievement: there is no such achievement"
+    assert caught.value.code is Exit.USAGE
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+async def test_a_dry_run_asks_for_what_the_real_run_needs(server: Server, tmp_path: Path, dry_run: bool) -> None:
+    with pytest.raises(Failure, match="--achievement") as caught:
+        await bulk.run(
+            cohort(tmp_path / "c.csv", 2), url="http://laurel", api_key="k", achievement=None, course_run=None,
+            dry_run=dry_run, output=Output(as_json=True),
+        )  # fmt: skip
+    assert caught.value.code is Exit.USAGE
+
+
+async def test_names_are_no_markup(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a[").mkdir()
+    file = cohort(tmp_path / "a[" / "b][bold]:smile:.csv", 2)
+    await bulk.run(
+        file, url="http://laurel", api_key="k", achievement=ACHIEVEMENT, course_run=None, dry_run=True,
+        output=Output(as_json=False),
+    )  # fmt: skip
+    assert str(file) in capsys.readouterr().out.replace("\n", "")
 
 
 async def test_a_record_over_two_lines_keeps_the_count(server: Server, tmp_path: Path) -> None:
@@ -117,7 +189,7 @@ async def test_a_record_over_two_lines_keeps_the_count(server: Server, tmp_path:
     file.write_text('learner,email,name\na,a@example.org,"two\nlines"\nb,b@example.org,B\nc,c@example.org,C\n')
     server.rejects = lambda line: line.startswith("c,")
     assert await send(file) is Exit.PARTIAL
-    listed = (tmp_path / "c.rejected.csv").read_text()
+    listed = (tmp_path / "c.csv.rejected.csv").read_text()
     # The record of two lines holds a control character in a name, which is refused; C stands on line 5 of the file.
     assert [line.split(",")[0] for line in listed.splitlines() if line[:1].isdigit()] == ["2", "5"]
 
@@ -143,7 +215,7 @@ async def test_ndjson(server: Server, tmp_path: Path, capsys: pytest.CaptureFixt
     told = json.loads(capsys.readouterr().out)
     lines = file.read_text().splitlines()
     assert (told["rows"], told["refused"], told["sent"]) == (len(lines), 2, len(lines) - 2)
-    listed = refused(tmp_path / "cohort.rejected.csv")
+    listed = refused(tmp_path / "cohort.ndjson.rejected.csv")
     assert all(lines[int(row["line"]) - 1].strip() == row["row"] for row in listed)
 
 
