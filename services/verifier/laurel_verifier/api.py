@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -34,6 +34,12 @@ class CheckOut(BaseModel):
     code: str | None = Field(default=None, description="Why it failed or was not checked: for a program.")
 
 
+class RecipientOut(BaseModel):
+    """Whose it is: apart from the verdict, which speaks of the document alone."""
+
+    matches: bool | None = Field(description="Issued to the expected recipient? null: nobody named, or not readable.")
+
+
 class VerificationOut(BaseModel):
     """The verdict, and how it came about."""
 
@@ -45,7 +51,9 @@ class VerificationOut(BaseModel):
     credential_id: str | None = Field(default=None, description="The id in this Laurel's index, if it is indexed.")
     id: str | None = Field(default=None, description="The credential's own id.")
     issuer: str | None = Field(default=None, description="The issuer's DID or URL.")
-    issuer_name: str | None = None
+    issuer_name: str | None = Field(default=None, description="Self-declared, unless issuer_known.")
+    issuer_known: bool = Field(description="Whether the issuer is in this Laurel's register, and its name from there.")
+    recipient: RecipientOut
 
 
 class CredentialOut(BaseModel):
@@ -59,6 +67,54 @@ class CredentialOut(BaseModel):
     issued_at: str
     indexed_at: str
     document: dict[str, Any] = Field(description="The signed credential, exactly as it was issued.")
+
+
+class CountsOut(BaseModel):
+    """How many credentials are indexed, by status; dead letters of all course runs."""
+
+    indexed: int
+    active: int
+    suspended: int
+    revoked: int
+    dead_lettered: int
+
+
+class ReconciliationOut(BaseModel):
+    """The verifier's numbers."""
+
+    service: Literal["verifier"]
+    course_run: str | None
+    counts: CountsOut
+
+
+class CredentialIdsOut(BaseModel):
+    """A page of ids."""
+
+    items: list[str]
+    next: str | None = Field(description="Give it as `after` for the next page; null: this is the last.")
+
+
+class DeadLetterOut(BaseModel):
+    """An event that could not be handled."""
+
+    id: int
+    consumer: str
+    topic: str
+    partition: int
+    offset: int
+    key: str
+    event_type: str | None
+    code: str
+    detail: str
+    died_at: datetime
+    redriven_at: datetime | None
+
+
+class DeadLettersOut(BaseModel):
+    """A page of dead letters."""
+
+    items: list[DeadLetterOut]
+    next: int | None = Field(description="Give it as `after` for the next page; null: this is the last.")
 
 
 _VERIFY_BODY: dict[str, Any] = {
@@ -157,14 +213,24 @@ def _verify_input(body: Any) -> tuple[Any, str | None]:
 
 
 def _add_reports(app: FastAPI, database: Database) -> None:
-    @app.get("/verifier/v1/reports/reconcile", tags=["reports"], summary="The verifier's numbers")
+    @app.get(
+        "/verifier/v1/reports/reconcile",
+        response_model=ReconciliationOut,
+        tags=["reports"],
+        summary="The verifier's numbers",
+    )
     async def reconcile(principal: Reporter, course_run: CourseRun = None) -> dict[str, Any]:
         """Counts of indexed credentials by status. Dead letters are counted over all course runs."""
         found = await store.counts(database, principal.tenant_id, _clean(course_run))
         counts = {name: getattr(found, name) for name in found.__slots__}
         return {"service": "verifier", "course_run": course_run, "counts": counts}
 
-    @app.get("/verifier/v1/reports/credentials", tags=["reports"], summary="The ids of all indexed credentials")
+    @app.get(
+        "/verifier/v1/reports/credentials",
+        response_model=CredentialIdsOut,
+        tags=["reports"],
+        summary="The ids of all indexed credentials",
+    )
     async def credentials(
         principal: Reporter,
         course_run: CourseRun = None,
@@ -177,7 +243,12 @@ def _add_reports(app: FastAPI, database: Database) -> None:
         )
         return {"items": items, "next": items[-1] if len(items) == limit else None}
 
-    @app.get("/verifier/v1/dead-letters", tags=["reports"], summary="Events that could not be handled")
+    @app.get(
+        "/verifier/v1/dead-letters",
+        response_model=DeadLettersOut,
+        tags=["reports"],
+        summary="Events that could not be handled",
+    )
     async def dead_letters(
         principal: Reporter,
         after: Annotated[int, Query(ge=0, le=2**62)] = 0,

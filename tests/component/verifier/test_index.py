@@ -40,6 +40,8 @@ async def test_bytes_are_kept_although_another_encoder_would_write_others(
 async def test_statuses_apply_by_version_and_never_backwards(verifier: Verifier, issuer: TestIssuer) -> None:
     await verifier.feed(issued(issuer.badge()), changed(1, 1, "suspended"), changed(1, 3, "revoked"))
     assert await statuses(verifier) == {credential_id(1): ("revoked", 3)}
+    await verifier.feed(changed(1, 2, "active"))  # alone in its batch: only the row can know better
+    assert await statuses(verifier) == {credential_id(1): ("revoked", 3)}
     await verifier.feed(changed(1, 2, "active"), changed(1, 3, "revoked"), changed(1, 1, "suspended"))
     assert await statuses(verifier) == {credential_id(1): ("revoked", 3)}
     await verifier.feed(changed(1, 4, "active"))
@@ -143,3 +145,12 @@ async def test_the_api_role_sees_one_public_row_and_no_more(verifier: Verifier, 
         assert await tx.fetchval("SELECT count(*) FROM known_issuers") == 0
     async with verifier.service.database.transaction() as tx:
         assert await tx.fetchval("SELECT count(*) FROM credentials") == 0
+
+
+async def test_the_docs_tell_the_shape_of_every_answer(verifier: Verifier) -> None:
+    paths = (await verifier.client.get("/verifier/v1/openapi.json")).json()["paths"]
+    for path, operations in paths.items():
+        for operation in operations.values():
+            for code, answer in operation["responses"].items():
+                if code.startswith("2"):
+                    assert all("$ref" in content["schema"] for content in answer["content"].values()), path
