@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from laurel_assessment.rows import Defaults
 from laurel_local import bulk, client, results_file
 from laurel_local.console import Output
 from laurel_local.exits import Exit, Failure
@@ -131,7 +132,7 @@ async def test_what_is_good_tomorrow_does_not_go_up_under_the_key_of_today(serve
     )
     keys = []
     for day in (2, 10):
-        results = results_file.ResultsFile(file, results_file.Defaults("http://laurel", ACHIEVEMENT, None))
+        results = results_file.ResultsFile(file, Defaults("http://laurel", ACHIEVEMENT, None))
         (part,) = results.parts(datetime(2025, 1, day, tzinfo=UTC))
         keys.append((results.key(part, "run-1", ACHIEVEMENT), bytes(part.body)))
     assert keys[0][1] != keys[1][1], "one row is in the future on the first day"
