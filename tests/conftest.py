@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from laurel import logs
@@ -29,6 +30,9 @@ KAFKA_SH = ROOT / "deploy" / "kafka" / "kafka.sh"
 
 
 logs.configure(level="WARNING", json=True)
+# Tests assert behaviour, not seconds: a slow machine is no counterexample.
+hypothesis.settings.register_profile("laurel", deadline=None)
+hypothesis.settings.load_profile("laurel")
 
 
 def in_ci() -> bool:
