@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Protocol
 
 from nacl.exceptions import BadSignatureError
@@ -53,11 +54,16 @@ def verify_ed25519(public_key_multibase: str, signature: bytes, data: bytes) -> 
 
     Raises multibase.MultibaseError when `public_key_multibase` is not an Ed25519 Multikey.
     """
-    key = multibase.ed25519_public_decode(public_key_multibase)
+    key = _verify_key(public_key_multibase)
     if len(signature) != 64:
         return False
     try:
-        VerifyKey(key).verify(data, signature)
+        key.verify(data, signature)
     except BadSignatureError:
         return False
     return True
+
+
+@functools.lru_cache(maxsize=256)
+def _verify_key(public_key_multibase: str) -> VerifyKey:
+    return VerifyKey(multibase.ed25519_public_decode(public_key_multibase))
