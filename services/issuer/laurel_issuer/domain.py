@@ -11,6 +11,7 @@ The way of one credential (the same numbers stand in handlers.py and signing.py)
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -168,9 +169,9 @@ def varying(
     recipient = passed.recipient
     until = valid_until(created, validity_days)
     hashed = recipient.identity_hash is not None
-    values = [document_url, timestamp(created), timestamp(passed.achieved_at)]
+    values = [document_url, _repeated_timestamp(created), timestamp(passed.achieved_at)]
     if until is not None:
-        values.append(timestamp(until))
+        values.append(_repeated_timestamp(until))
     if recipient.did is not None:
         values.append(recipient.did)
     if hashed:
@@ -189,6 +190,9 @@ def varying(
         status=tuple([(place.list_url, place.purpose) for place in places]),
     )
     return Varying(shape, values)
+
+
+_repeated_timestamp = functools.lru_cache(maxsize=64)(timestamp)  # a batch is created at one moment
 
 
 def varying_paths(shape: Shape) -> list[tuple[str | int, ...]]:

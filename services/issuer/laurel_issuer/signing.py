@@ -207,6 +207,7 @@ def _make(group: Group, definition: dict[str, Any], item: Item, signer: Signer) 
     )
     key = group.definition, group.issuer, values.shape
     linted, canary = templates.fill(key, values.values)  # 2 3
+    filled = linted is not None
     if linted is None or canary:
         try:
             document, full = _build(group, definition, item, passed)  # 2 3, the full way
@@ -222,7 +223,10 @@ def _make(group: Group, definition: dict[str, Any], item: Item, signer: Signer) 
             if _sign(linted, signer, item.created) != _sign(full, signer, item.created):
                 raise Inconsistent(f"the template of {item.document_url} leads to another signature")
     body = _sign(linted, signer, item.created)  # 4
-    _check(linted, body, item.document_url, group.key)  # 5
+    if filled:
+        _check_filled(linted, body, item.document_url, group.key)  # 5
+    if canary or not filled:
+        _check(body, item.document_url, group.key)  # 5
     return Made(item.credential_id, body)
 
 
@@ -247,7 +251,7 @@ def _sign_list(document: dict[str, Any], key: SealedKey, created: datetime) -> b
     except lint.LintError as error:
         raise Inconsistent(f"our own status list {document['id']} does not pass lint: {_what_failed(error)}") from None
     body = _sign(linted, _signer(_local.kek, key), created)
-    _check(linted, body, document["id"], key)
+    _check(body, document["id"], key)
     return body
 
 
@@ -258,6 +262,13 @@ def _sign(linted: lint.Linted, signer: Signer, created: datetime) -> bytes:
         raise Inconsistent(f"the key {signer.verification_method} cannot sign: {error}") from error
 
 
+def _check(body: bytes, document_id: str, key: SealedKey) -> None:
+    """Read the bytes back as a stranger would. Raises Inconsistent: then nothing of the batch is stored."""
+    document = msgspec.json.decode(body)
+    result = proofs.verify_proof(document, document.get("proof"), key.public_key_multibase)
+    _judge(result, document.get("id"), document_id, key)
+
+
 class _Head(msgspec.Struct):
     id: str
 
@@ -265,17 +276,17 @@ class _Head(msgspec.Struct):
 _head_decoder = msgspec.json.Decoder(_Head)
 
 
-def _check(linted: lint.Linted, body: bytes, document_id: str, key: SealedKey) -> None:
-    """Check the bytes that will be stored: they are the linted document, and the key's signature is over it.
-
-    The canonical form is the one that lint or the template gave: the canary answers for the template. Raises
-    Inconsistent: then nothing of the batch is stored.
-    """
+def _check_filled(linted: lint.Linted, body: bytes, document_id: str, key: SealedKey) -> None:
+    """The same without another expansion: the bytes are the linted document, and the signature is over its canonical
+    form. That this form is the document's is what the canary watches. Raises Inconsistent."""
     result = proofs.verify_bytes(linted, body, key.public_key_multibase)
+    _judge(result, _head_decoder.decode(body).id, document_id, key)
+
+
+def _judge(result: proofs.ProofResult, found: object, document_id: str, key: SealedKey) -> None:
     if not result.ok:
         raise Inconsistent(f"our own signature of {document_id} does not verify: {result.reason}: {result.detail}")
     named = result.proof.verification_method if result.proof else None
-    found = _head_decoder.decode(body).id
     if found != document_id or named != key.verification_method:
         raise Inconsistent(f"{document_id} was signed as {found!r} by {named!r}")
 

@@ -127,7 +127,7 @@ class LintedTemplate:
             raise TypeError("a LintedTemplate comes from laurel.credential.lint.lint_template and from nowhere else")
         document = linted.document()
         self._linted = linted
-        self._ordered = slots.ordered(paths)
+        self._ordered = slots.ordered(document, paths)
         self._canonical = CanonicalTemplate(document, [slots.slot_at(document, path) for path in paths])
         self._json = JsonTemplate(document, paths, msgspec.json.encode)
         self._size = _size(document) - sum(len(str(value_at(document, path)).encode()) for path in paths)

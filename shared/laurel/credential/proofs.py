@@ -168,7 +168,7 @@ def sign_bytes(linted: Linted, signer: keys.Signer, created: datetime) -> bytes:
     if not isinstance(linted, Linted):
         raise TypeError("only a Linted document can be signed; call laurel.credential.lint.lint first")
     _require_controller(linted, signer)
-    moment = timestamp(created)
+    moment = _repeated_timestamp(created)
     configuration = _configuration_hash(linted.contexts, signer.verification_method, moment)
     signature = signer.sign(configuration + hashlib.sha256(linted.canonical_nquads).digest())
     start = _proof_start(signer.verification_method, moment)
@@ -220,6 +220,9 @@ def _proof_options(cryptosuite: str, created: str, method: str) -> dict[str, Any
         "verificationMethod": method,
         "proofPurpose": "assertionMethod",
     }
+
+
+_repeated_timestamp = functools.lru_cache(maxsize=64)(timestamp)  # a batch is signed as of one moment
 
 
 @functools.lru_cache(maxsize=256)

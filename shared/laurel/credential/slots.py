@@ -15,7 +15,7 @@ from typing import Any
 
 from laurel.credential import lint_open_badge as badge
 from laurel.credential import lint_rules as common
-from laurel.credential.template import NotCompilable, Path, Slot, is_plain_iri, is_plain_text, value_at
+from laurel.credential.template import NotCompilable, Path, Slot, iri_slot, is_plain_text, value_at
 
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z").fullmatch
 _SHA256 = re.compile(r"sha256\$[0-9a-fA-F]{64}").fullmatch  # MD5 has a warning of its own
@@ -27,17 +27,17 @@ def slot_at(document: dict[str, Any], path: Path) -> Slot:
     """The slot for the string at `path` of an Open Badge. Raises NotCompilable for a place that may not vary."""
     match path:
         case ("id",) | ("credentialSubject", "id") | ("evidence", int(), "id"):
-            return Slot(path, True, is_plain_iri)  # absolute-ids, clean-text, no-empty-values
+            return iri_slot(path)  # absolute-ids, clean-text, no-empty-values
         case ("credentialStatus", "id") | ("credentialStatus", int(), "id"):
-            return Slot(path, True, is_plain_iri)
+            return iri_slot(path)
         case ("credentialStatus", "statusListIndex") | ("credentialStatus", int(), "statusListIndex"):
-            return Slot(path, False, lambda text: _INDEX(text) is not None)  # status-entries
+            return Slot(path, False, _INDEX)  # status-entries
         case ("validFrom",) | ("validUntil",) | ("awardedDate",):
             return Slot(path, False, is_utc_second)  # dates; their order: `ordered`
         case ("credentialSubject", "activityStartDate") | ("credentialSubject", "activityEndDate"):
             return Slot(path, False, is_utc_second)
         case ("credentialSubject", "identifier", int(), "identityHash"):
-            return Slot(path, False, lambda text: _SHA256(text) is not None)  # recipient
+            return Slot(path, False, _SHA256)  # recipient
         case ("credentialSubject", "identifier", int(), "salt"):
             return Slot(path, False, _text_rule("salt"))
         case ("credentialSubject", "result", int(), "value"):
@@ -71,16 +71,28 @@ def _may_vary(document: dict[str, Any], path: Path) -> bool:
     return True
 
 
-def ordered(paths: tuple[Path, ...]) -> list[tuple[int, int]]:
-    """Numbers of the times of which the first may not be later than the second (rule dates).
+def ordered(document: dict[str, Any], paths: tuple[Path, ...]) -> list[tuple[int, int]]:
+    """Numbers of the times of which the second may not be before the first (rule dates).
 
-    Both vary or neither does. Raises NotCompilable else.
+    Raises NotCompilable where lint compares a varying value with a fixed one: a period that varies at one end, two
+    entries in one status list.
     """
-    pairs = (
+    found = []
+    for first, last in (
         (("validFrom",), ("validUntil",)),
         (("credentialSubject", "activityStartDate"), ("credentialSubject", "activityEndDate")),
-    )
-    return [(paths.index(first), paths.index(last)) for first, last in pairs if first in paths and last in paths]
+    ):
+        if value_at(document, first) is None or value_at(document, last) is None:
+            continue
+        if (first in paths) != (last in paths):
+            raise NotCompilable(f"{first} and {last} have an order, and only one of them varies")
+        if first in paths:
+            found.append((paths.index(first), paths.index(last)))
+    entries = document.get("credentialStatus")
+    lists = [entry.get("statusListCredential") for entry in entries] if isinstance(entries, list) else []
+    if len(set(lists)) != len(lists):
+        raise NotCompilable("two status entries are in one list, where their indexes may not be equal")
+    return found
 
 
 @functools.lru_cache(maxsize=4096)

@@ -42,11 +42,11 @@ _JSON = "^^<http://www.w3.org/1999/02/22-rdf-syntax-ns#JSON>"
 
 # http(s) with a plain host, urn:uuid, DIDs without path: absolute for JSON-LD whatever the context's terms are called
 # (checked in `_reserved`), valid for every RDF parser, and identifiers to lint (text.is_absolute_identifier).
-_PART = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*"
+_PART = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]++|%[0-9A-Fa-f]{2})*+"
 _IRI = re.compile(
     rf"https?://[A-Za-z0-9][A-Za-z0-9.-]*(?::(?:[0-9]{{1,4}}|[1-5][0-9]{{4}}))?(?:/{_PART})?(?:\?{_PART})?(?:\#{_PART})?"
     r"|urn:uuid:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-    r"|did:[a-z0-9]+:(?:[A-Za-z0-9._:-]|%[0-9A-Fa-f]{2})+"
+    r"|did:[a-z0-9]+:(?:[A-Za-z0-9._:-]++|%[0-9A-Fa-f]{2})++"
 ).fullmatch
 
 
@@ -63,12 +63,17 @@ class Slot(NamedTuple):
 
     path: Path
     iri: bool
-    accepts: Callable[[str], bool]
+    accepts: Callable[[str], object]  # truthy or not
 
 
 def is_plain_iri(text: str) -> bool:
     """Whether `text` is an IRI that means itself in every document: the rule of an IRI slot."""
     return _IRI(text) is not None
+
+
+def iri_slot(path: Path) -> Slot:
+    """The slot of an identifier."""
+    return Slot(path, True, _IRI)
 
 
 def is_plain_text(text: str) -> bool:
@@ -137,6 +142,8 @@ class CanonicalTemplate:
 
     def __init__(self, document: dict[str, Any], slots: Sequence[Slot]) -> None:
         """Raises NotCompilable."""
+        if not all(isinstance(url, str) for url in _contexts_in(document)):
+            raise NotCompilable("the document brings a context of its own; its terms could be anything")
         self._slots = tuple(slots)
         rows = _probe(document, slots, "https://%s.example/x")
         if rows != _probe(document, slots, "urn:x-%s:y"):
@@ -144,11 +151,9 @@ class CanonicalTemplate:
         self._rows = _without_repetitions(rows)
         self._check_slots()
         self._check_order()
-        self._reserved = _reserved() | {
-            token[1:-1].decode() for row in rows for token in row if isinstance(token, bytes) and token[:1] == b"<"
-        }
         self._iri_slots = [number for number, slot in enumerate(slots) if slot.iri]
         self._iris = sorted({token for row in rows for token in row if isinstance(token, bytes) and token[:1] == b"<"})
+        self._reserved = {b"<%b>" % key.encode() for key in _reserved()}.union(self._iris)
         self._lines = [_Form(_tokens(row, len(slots))) for row in self._rows]
         self._compile_hashes()
         self._layouts: dict[Any, _Form] = {}
@@ -211,9 +216,8 @@ class CanonicalTemplate:
         iris = [b"<%b>" % fields[number] for number in self._iri_slots]
         if len(set(iris)) != len(iris):
             raise NeedsFullWay("two identifiers are equal: their statements would be one node's")
-        for number in self._iri_slots:
-            if fields[number].decode() in self._reserved:
-                raise NeedsFullWay("an identifier stands elsewhere in the document, too")
+        if not self._reserved.isdisjoint(iris):
+            raise NeedsFullWay("an identifier stands elsewhere in the document, too")
         hashes = [(hashlib.sha256(form.fill(fields)).digest(), node) for node, form in self._hash_forms]
         hashes += self._fixed_hashes
         hashes.sort()
@@ -342,6 +346,21 @@ def _with(document: dict[str, Any], paths: Sequence[Path], values: Sequence[str]
             raise NotCompilable(f"{path} is not a string")
         parent[path[-1]] = value
     return copy
+
+
+def _contexts_in(document: Any) -> list[Any]:
+    found: list[Any] = []
+    stack = [document]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, dict):
+            if "@context" in value:
+                context = value["@context"]
+                found += context if isinstance(context, list) else [context]
+            stack.extend(value.values())
+        elif isinstance(value, list):
+            stack.extend(value)
+    return found
 
 
 @functools.cache
