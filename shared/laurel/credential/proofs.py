@@ -185,18 +185,19 @@ def verify_bytes(linted: Linted, body: bytes, public_key_multibase: str) -> Proo
     parsed: Proof | None = None
     try:
         length = len(unsigned) - 1
-        if body[:length] != unsigned[:length] or not body.startswith(b',"proof":', length):
+        whole = body.startswith(b',"proof":', length) and body.endswith(b"}")
+        if body[:length] != unsigned[:length] or not whole:
             raise ProofError("malformed_proof", "the bytes are not the document that was checked, with a proof")
         try:
             proof = msgspec.json.decode(body[length + len(b',"proof":') : -1])
         except msgspec.DecodeError as error:
             raise ProofError("malformed_proof", str(error)) from error
         parsed = parse_proof(proof)
-        if proof != _proof_options(RDFC, proof["created"], parsed.verification_method) | {
-            "proofValue": proof["proofValue"]
-        }:
+        created = proof.get("created")
+        signed = _proof_options(RDFC, created, parsed.verification_method) if isinstance(created, str) else None
+        if signed != {name: value for name, value in proof.items() if name != "proofValue"}:
             raise ProofError("malformed_proof", "the proof has other properties than those that were signed")
-        configuration = _configuration_hash(linted.contexts, parsed.verification_method, proof["created"])
+        configuration = _configuration_hash(linted.contexts, parsed.verification_method, created)
         data = configuration + hashlib.sha256(linted.canonical_nquads).digest()
         if not keys.verify_ed25519(public_key_multibase, parsed.signature, data):
             raise ProofError("bad_signature", "the signature does not match the document and the key")
