@@ -44,7 +44,7 @@ def base58_encode(data: bytes) -> str:
         second, chunk = divmod(chunk, 58**6)
         third, chunk = divmod(chunk, 58**4)
         fourth, fifth = divmod(chunk, 58**2)
-        chunks.append(_PAIRS[first] + _PAIRS[second] + _PAIRS[third] + _PAIRS[fourth] + _PAIRS[fifth])
+        chunks.append(f"{_PAIRS[first]}{_PAIRS[second]}{_PAIRS[third]}{_PAIRS[fourth]}{_PAIRS[fifth]}")
     chunks.reverse()
     zeros = len(data) - len(data.lstrip(b"\0"))
     return "1" * zeros + "".join(chunks).lstrip("1")
