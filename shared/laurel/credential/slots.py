@@ -15,7 +15,8 @@ from typing import Any
 
 from laurel.credential import lint_open_badge as badge
 from laurel.credential import lint_rules as common
-from laurel.credential.template import NotCompilable, Path, Slot, iri_slot, is_plain_text, value_at
+from laurel.credential.template import NotCompilable, Path, Slot, iri_slot, is_plain_iri, is_plain_text, value_at
+from laurel.credential.text import is_did
 
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z").fullmatch
 _SHA256 = re.compile(r"sha256\$[0-9a-fA-F]{64}").fullmatch  # MD5 has a warning of its own
@@ -26,7 +27,9 @@ _ORDINARY = re.compile(r"[!#-;=?-Z^-z|~]+").fullmatch  # ASCII: no space, nothin
 def slot_at(document: dict[str, Any], path: Path) -> Slot:
     """The slot for the string at `path` of an Open Badge. Raises NotCompilable for a place that may not vary."""
     match path:
-        case ("id",) | ("credentialSubject", "id") | ("evidence", int(), "id"):
+        case ("credentialSubject", "id"):
+            return Slot(path, True, _is_plain_learner)  # recipient, absolute-ids, clean-text, no-empty-values
+        case ("id",) | ("evidence", int(), "id"):
             return iri_slot(path)  # absolute-ids, clean-text, no-empty-values
         case ("credentialStatus", "id") | ("credentialStatus", int(), "id"):
             return iri_slot(path)
@@ -105,6 +108,10 @@ def is_utc_second(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_plain_learner(text: str) -> bool:
+    return is_plain_iri(text) and (not text.startswith("did:") or is_did(text))
 
 
 def _text_rule(name: str) -> Callable[[str], bool]:

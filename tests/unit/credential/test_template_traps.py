@@ -202,6 +202,14 @@ def test_what_lint_refuses_no_template_takes(path: Path, value: str) -> None:
         filled(document, {path: value})
 
 
+def test_a_learner_whose_did_key_holds_no_key() -> None:
+    document = badge(recipient=model.Recipient("did:web:x.example"))
+    assert lint_way(with_values(document, [("credentialSubject", "id")], ["did:key:zzz"])) is None
+    assert_steps_aside(document, {("credentialSubject", "id"): "did:key:zzz"}, "out of the ordinary")
+    learner = "did:key:" + SIGNER.public_key_multibase
+    assert_same(*filled(document, {("credentialSubject", "id"): learner}))
+
+
 def test_a_period_that_ends_before_it_starts_and_one_that_varies_at_one_end() -> None:
     document = badge(valid_until=CREATED)
     assert_steps_aside(document, {("validUntil",): "2026-05-04T12:29:59Z"}, "ends before it starts")
