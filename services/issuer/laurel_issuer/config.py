@@ -29,6 +29,11 @@ class Settings(CommonSettings):
         le=256,
         description="Processes that lint and sign; 0: a thread of this process.",
     )
+    canary_every: int = Field(
+        default=256,
+        ge=1,
+        description="One credential in so many is made without a template, too; a difference stops issuing.",
+    )
     status_list_entries: int = Field(
         default=MINIMUM_ENTRIES,
         ge=1,

@@ -11,6 +11,7 @@ The way of one credential (the same numbers stand in handlers.py and signing.py)
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 from laurel.credential import did, model, status
+from laurel.credential.text import timestamp
 from laurel.errors import Stuck
 from laurel.events import AssessmentPassed, Status
 
@@ -135,6 +137,82 @@ def build_credential(
     )
     document["credentialSubject"]["achievement"] = definition
     return document
+
+
+class Varying(NamedTuple):
+    """What the credentials of one achievement and issuer differ in. `values` stand at `varying_paths(shape)`."""
+
+    shape: Shape
+    values: list[str]
+
+
+class Shape(NamedTuple):
+    """Which properties a credential has, and those values of them that repeat."""
+
+    expires: bool
+    did: bool
+    identity_type: str | None
+    results: tuple[str | None, ...]
+    evidence: int
+    status: tuple[tuple[str, str], ...]
+
+
+def varying(
+    passed: AssessmentPassed,
+    *,
+    document_url: str,
+    created: datetime,
+    places: Sequence[StatusPlace],
+    validity_days: int | None,
+) -> Varying:
+    """What `build_credential` would put into the varying places. An absent value is "", which no template accepts."""
+    recipient = passed.recipient
+    until = valid_until(created, validity_days)
+    hashed = recipient.identity_hash is not None
+    values = [document_url, _repeated_timestamp(created), timestamp(passed.achieved_at)]
+    if until is not None:
+        values.append(_repeated_timestamp(until))
+    if recipient.did is not None:
+        values.append(recipient.did)
+    if hashed:
+        values += recipient.identity_hash or "", recipient.salt or ""
+    for one in passed.results:
+        values.append(one.value)
+    for place in places:
+        values += f"{place.list_url}#{place.index}", str(place.index)
+    values += passed.evidence
+    shape = Shape(
+        expires=until is not None,
+        did=recipient.did is not None,
+        identity_type=recipient.identity_type if hashed else None,
+        results=tuple([one.result_description for one in passed.results]),
+        evidence=len(passed.evidence),
+        status=tuple([(place.list_url, place.purpose) for place in places]),
+    )
+    return Varying(shape, values)
+
+
+_repeated_timestamp = functools.lru_cache(maxsize=64)(timestamp)  # a batch is created at one moment
+
+
+def varying_paths(shape: Shape) -> list[tuple[str | int, ...]]:
+    """Where in the document the values of `varying` stand."""
+    subject = "credentialSubject"
+    paths: list[tuple[str | int, ...]] = [("id",), ("validFrom",), ("awardedDate",)]
+    if shape.expires:
+        paths.append(("validUntil",))
+    if shape.did:
+        paths.append((subject, "id"))
+    if shape.identity_type is not None:
+        paths += (subject, "identifier", 0, "identityHash"), (subject, "identifier", 0, "salt")
+    paths += [(subject, "result", number, "value") for number in range(len(shape.results))]
+    for number in range(len(shape.status)):
+        entry: tuple[str | int, ...] = ("credentialStatus",)
+        if len(shape.status) > 1:
+            entry = (*entry, number)
+        paths += (*entry, "id"), (*entry, "statusListIndex")
+    paths += [("evidence", number, "id") for number in range(shape.evidence)]
+    return paths
 
 
 # --- issuer profiles and keys -------------------------------------------------------------------------------

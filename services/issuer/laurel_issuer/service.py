@@ -38,7 +38,9 @@ async def open_service(
             Database(settings.dsn("issuer", worker=True), schema="issuer", size=size)
         )
         kek = settings.kek.get_secret_value()
-        signers = await resources.enter_async_context(Signers(kek, processes=settings.signers))
+        signers = await resources.enter_async_context(
+            Signers(kek, processes=settings.signers, canary_every=settings.canary_every)
+        )
         publisher = Publisher(worker_database, signers, ttl_s=settings.status_ttl_s, clock=clock)
         terms = Terms(settings.base_url, settings.status_list_entries, settings.index_key)
         issuance = Consumer(

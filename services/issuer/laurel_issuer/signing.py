@@ -2,7 +2,7 @@
 
 A batch is cut into groups that share achievement, issuer and key, and groups into chunks. Signing keys travel sealed;
 a process unseals each once and keeps it. A pool whose process died is rebuilt and its chunks are done again: the work
-is a pure function of what is handed over.
+is a pure function of what is handed over. Credentials of one shape come from a template where they can (templates.py).
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from laurel.credential.keys import Ed25519Signer, Signer
 from laurel.errors import NotNow
 from laurel.events import AssessmentPassed
 from laurel.security import CannotUnseal, unseal
-from laurel_issuer.domain import Inconsistent, IssuerProfile, StatusPlace, build_credential
+from laurel_issuer.domain import Inconsistent, IssuerProfile, StatusPlace, build_credential, varying
+from laurel_issuer.templates import Templates, compare
 
 log = structlog.get_logger()
 
@@ -90,11 +91,11 @@ class Refused(NamedTuple):
 class Signers:
     """The pool. Use as `async with`; processes start with the first work.
 
-    processes: 0 runs the work in one thread of this process.
+    processes: 0 runs the work in one thread of this process. canary_every: see templates.py.
     """
 
-    def __init__(self, kek: bytes, *, processes: int) -> None:
-        self._kek = kek
+    def __init__(self, kek: bytes, *, processes: int, canary_every: int = 256) -> None:
+        self._beginning = (kek, canary_every)
         self._processes = processes
         self._pool: Executor | None = None
         self._in_flight = asyncio.Semaphore(processes + 1)
@@ -141,24 +142,24 @@ class Signers:
 
     def _start(self) -> Executor:
         if self._processes == 0:
-            return ThreadPoolExecutor(1, "laurel-signer", _keep_key, (self._kek,))
+            return ThreadPoolExecutor(1, "laurel-signer", _begin_thread, self._beginning)
         return ProcessPoolExecutor(
             self._processes,
             mp_context=multiprocessing.get_context("spawn"),  # a forked asyncio process with threads may deadlock
             initializer=_begin_process,
-            initargs=(self._kek,),
+            initargs=self._beginning,
         )
 
 
 # --- what runs in a signing process -------------------------------------------------------------------------
 
-_local = threading.local()  # the key-encryption key of this signing thread or process
+_local = threading.local()  # the key-encryption key and the templates of this signing thread or process
 
 
-def _begin_process(kek: bytes) -> None:
+def _begin_process(kek: bytes, canary_every: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; our parent stops us in order
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    _keep_key(kek)
+    _begin_thread(kek, canary_every)
 
 
 def _die_with_parent() -> None:
@@ -169,8 +170,9 @@ def _die_with_parent() -> None:
         os._exit(1)
 
 
-def _keep_key(kek: bytes) -> None:
+def _begin_thread(kek: bytes, canary_every: int) -> None:
     _local.kek = kek
+    _local.templates = Templates(canary_every)
 
 
 @functools.lru_cache(maxsize=256)
@@ -194,8 +196,45 @@ def _make_chunk(group: Group, items: Sequence[Item]) -> list[Made | Refused]:
 
 
 def _make(group: Group, definition: dict[str, Any], item: Item, signer: Signer) -> Made | Refused:
-    document = build_credential(  # 2
-        _passed_decoder.decode(item.passed),
+    templates: Templates = _local.templates
+    passed = _passed_decoder.decode(item.passed)
+    values = varying(
+        passed,
+        document_url=item.document_url,
+        created=item.created,
+        places=item.places,
+        validity_days=group.validity_days,
+    )
+    key = group.definition, group.issuer, values.shape
+    linted, canary = templates.fill(key, values.values)  # 2 3
+    filled = linted is not None
+    if linted is None or canary:
+        try:
+            document, full = _build(group, definition, item, passed)  # 2 3, the full way
+        except lint.LintError as error:
+            if linted is not None:
+                raise Inconsistent(f"the template of {item.document_url} took what lint refuses: {error}") from error
+            return Refused(item.credential_id, "lint_failed", _what_failed(error))
+        if linted is None:
+            templates.learn(key, document, values, group.issuer.did)
+            linted = full
+        else:
+            compare(linted, full, item.document_url)
+            if _sign(linted, signer, item.created) != _sign(full, signer, item.created):
+                raise Inconsistent(f"the template of {item.document_url} leads to another signature")
+    body = _sign(linted, signer, item.created)  # 4
+    if filled:
+        _check_filled(linted, body, item.document_url, group.key)  # 5
+    if canary or not filled:
+        _check(body, item.document_url, group.key)  # 5
+    return Made(item.credential_id, body)
+
+
+def _build(
+    group: Group, definition: dict[str, Any], item: Item, passed: AssessmentPassed
+) -> tuple[dict[str, Any], lint.Linted]:
+    document = build_credential(
+        passed,
         document_url=item.document_url,
         created=item.created,
         definition=definition,
@@ -203,13 +242,7 @@ def _make(group: Group, definition: dict[str, Any], item: Item, signer: Signer) 
         places=item.places,
         validity_days=group.validity_days,
     )
-    try:
-        linted = lint.lint(document, issuer=group.issuer.did)  # 3
-    except lint.LintError as error:
-        return Refused(item.credential_id, "lint_failed", _what_failed(error))
-    body = _sign(linted, signer, item.created)  # 4
-    _check(body, item.document_url, group.key)  # 5
-    return Made(item.credential_id, body)
+    return document, lint.lint(document, issuer=group.issuer.did)
 
 
 def _sign_list(document: dict[str, Any], key: SealedKey, created: datetime) -> bytes:
@@ -224,7 +257,7 @@ def _sign_list(document: dict[str, Any], key: SealedKey, created: datetime) -> b
 
 def _sign(linted: lint.Linted, signer: Signer, created: datetime) -> bytes:
     try:
-        return msgspec.json.encode(proofs.sign(linted, signer, created))
+        return proofs.sign_bytes(linted, signer, created)
     except proofs.ProofError as error:
         raise Inconsistent(f"the key {signer.verification_method} cannot sign: {error}") from error
 
@@ -233,11 +266,29 @@ def _check(body: bytes, document_id: str, key: SealedKey) -> None:
     """Read the bytes back as a stranger would. Raises Inconsistent: then nothing of the batch is stored."""
     document = msgspec.json.decode(body)
     result = proofs.verify_proof(document, document.get("proof"), key.public_key_multibase)
+    _judge(result, document.get("id"), document_id, key)
+
+
+class _Head(msgspec.Struct):
+    id: str
+
+
+_head_decoder = msgspec.json.Decoder(_Head)
+
+
+def _check_filled(linted: lint.Linted, body: bytes, document_id: str, key: SealedKey) -> None:
+    """The same without another expansion: the bytes are the linted document, and the signature is over its canonical
+    form. That this form is the document's is what the canary watches. Raises Inconsistent."""
+    result = proofs.verify_bytes(linted, body, key.public_key_multibase)
+    _judge(result, _head_decoder.decode(body).id, document_id, key)
+
+
+def _judge(result: proofs.ProofResult, found: object, document_id: str, key: SealedKey) -> None:
     if not result.ok:
         raise Inconsistent(f"our own signature of {document_id} does not verify: {result.reason}: {result.detail}")
     named = result.proof.verification_method if result.proof else None
-    if document.get("id") != document_id or named != key.verification_method:
-        raise Inconsistent(f"{document_id} was signed as {document.get('id')!r} by {named!r}")
+    if found != document_id or named != key.verification_method:
+        raise Inconsistent(f"{document_id} was signed as {found!r} by {named!r}")
 
 
 def _what_failed(error: lint.LintError) -> str:

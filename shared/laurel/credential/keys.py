@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Protocol
 
+from nacl.bindings import crypto_sign
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
@@ -31,15 +33,16 @@ class Signer(Protocol):
 class Ed25519Signer:
     """A key in memory: 32 seed bytes. Its repr never shows them."""
 
-    __slots__ = ("_key", "public_key_multibase", "verification_method")
+    __slots__ = ("_key", "_secret", "public_key_multibase", "verification_method")
 
     def __init__(self, seed: bytes, verification_method: str) -> None:
         self._key = SigningKey(seed)
+        self._secret = seed + bytes(self._key.verify_key)  # as libsodium takes it
         self.verification_method = verification_method
         self.public_key_multibase = multibase.ed25519_public_encode(bytes(self._key.verify_key))
 
     def sign(self, data: bytes) -> bytes:
-        return self._key.sign(data).signature
+        return crypto_sign(data, self._secret)[:64]
 
     def __reduce__(self) -> tuple[type[Ed25519Signer], tuple[bytes, str]]:
         return type(self), (bytes(self._key), self.verification_method)
@@ -53,11 +56,16 @@ def verify_ed25519(public_key_multibase: str, signature: bytes, data: bytes) -> 
 
     Raises multibase.MultibaseError when `public_key_multibase` is not an Ed25519 Multikey.
     """
-    key = multibase.ed25519_public_decode(public_key_multibase)
+    key = _verify_key(public_key_multibase)
     if len(signature) != 64:
         return False
     try:
-        VerifyKey(key).verify(data, signature)
+        key.verify(data, signature)
     except BadSignatureError:
         return False
     return True
+
+
+@functools.lru_cache(maxsize=256)
+def _verify_key(public_key_multibase: str) -> VerifyKey:
+    return VerifyKey(multibase.ed25519_public_decode(public_key_multibase))

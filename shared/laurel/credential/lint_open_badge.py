@@ -137,7 +137,7 @@ def results(subject: Subject) -> Iterator[Finding]:
     """A result refers to a description of its own achievement and keeps to its range."""
     clause = "Open Badges 3.0, Result and ResultDescription"
     for path, achievement, node in subject.achievements():
-        described = {str(item.get("id")): item for _, item in objects_at(achievement, "resultDescription", path)}
+        described = result_descriptions(achievement)
         for inner, result in objects_at(node, "result", path[:-1]):
             reference, value = result.get("resultDescription"), result.get("value")
             if reference is None:
@@ -146,10 +146,15 @@ def results(subject: Subject) -> Iterator[Finding]:
                 message = f"{reference!r} is not a resultDescription of the achievement"
                 yield error("results", (*inner, "resultDescription"), message, clause)
                 continue
-            yield from _value_in_range(described[str(reference)], value, (*inner, "value"), clause)
+            yield from value_in_range(described[str(reference)], value, (*inner, "value"), clause)
 
 
-def _value_in_range(description: dict[str, Any], value: Any, path: Path, clause: str) -> Iterator[Finding]:
+def result_descriptions(achievement: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The achievement's result descriptions by their id."""
+    return {str(item.get("id")): item for _, item in objects_at(achievement, "resultDescription", ())}
+
+
+def value_in_range(description: dict[str, Any], value: Any, path: Path, clause: str) -> Iterator[Finding]:
     allowed = description.get("allowedValue")
     if isinstance(allowed, list) and value is not None and value not in allowed:
         yield error("results", path, f"{value!r} is not among the allowed values", clause)

@@ -22,7 +22,7 @@ MAX_DEPTH = 32
 
 _TIME_KEYS = frozenset({"validFrom", "validUntil", "awardedDate", "activityStartDate", "activityEndDate"})
 _LEFTOVERS = frozenset({"undefined", "null", "none", "nan", "nil", "[object object]", "todo", "tbd", "lorem ipsum"})
-_FREE_TEXT = frozenset(
+FREE_TEXT = frozenset(
     {"name", "description", "narrative", "caption", "targetName", "targetDescription", "targetFramework", "genre"}
     | {"audience", "humanCode", "fieldOfStudy", "role", "term", "licenseNumber", "tag", "specialization"}
 )
@@ -231,17 +231,22 @@ def dates(subject: Subject) -> Iterator[Finding]:
 def clean_text(subject: Subject) -> Iterator[Finding]:
     """Text as people will read it: NFC, no control characters, no leftovers of a program, no markup."""
     for path, name, value in subject.strings:
-        if not value.isascii() and not unicodedata.is_normalized("NFC", value):
-            yield error("clean-text", path, "the text is not in Unicode NFC", "Unicode UAX #15")
-        if _CONTROL(value):
-            yield error("clean-text", path, "the text holds control or bidirectional override characters", "Laurel")
-        if name not in _FREE_TEXT:
-            continue
-        if value.strip().casefold() in _LEFTOVERS or _TEMPLATE(value):
-            yield error("clean-text", path, f"{value.strip()[:40]!r} looks like a program's leftover", "Laurel")
-        if _MARKUP(value):
-            message = "the text holds HTML or XML markup; Open Badges text is plain or Markdown"
-            yield error("clean-text", path, message, "Open Badges 3.0, Markdown")
+        yield from text_findings(path, name, value)
+
+
+def text_findings(path: Path, name: str, value: str) -> Iterator[Finding]:
+    """What `clean_text` finds in one value of the property `name`."""
+    if not value.isascii() and not unicodedata.is_normalized("NFC", value):
+        yield error("clean-text", path, "the text is not in Unicode NFC", "Unicode UAX #15")
+    if _CONTROL(value):
+        yield error("clean-text", path, "the text holds control or bidirectional override characters", "Laurel")
+    if name not in FREE_TEXT:
+        return
+    if value.strip().casefold() in _LEFTOVERS or _TEMPLATE(value):
+        yield error("clean-text", path, f"{value.strip()[:40]!r} looks like a program's leftover", "Laurel")
+    if _MARKUP(value):
+        message = "the text holds HTML or XML markup; Open Badges text is plain or Markdown"
+        yield error("clean-text", path, message, "Open Badges 3.0, Markdown")
 
 
 def no_empty_values(subject: Subject) -> Iterator[Finding]:

@@ -40,12 +40,11 @@ def base58_encode(data: bytes) -> str:
     chunks: list[str] = []
     while number:
         number, chunk = divmod(number, _CHUNK_BASE)
-        digits = []
-        for _ in range(_CHUNK // 2):
-            chunk, pair = divmod(chunk, 3364)
-            digits.append(_PAIRS[pair])
-        digits.reverse()
-        chunks.append("".join(digits))
+        first, chunk = divmod(chunk, 58**8)
+        second, chunk = divmod(chunk, 58**6)
+        third, chunk = divmod(chunk, 58**4)
+        fourth, fifth = divmod(chunk, 58**2)
+        chunks.append(f"{_PAIRS[first]}{_PAIRS[second]}{_PAIRS[third]}{_PAIRS[fourth]}{_PAIRS[fifth]}")
     chunks.reverse()
     zeros = len(data) - len(data.lstrip(b"\0"))
     return "1" * zeros + "".join(chunks).lstrip("1")

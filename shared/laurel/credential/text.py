@@ -37,7 +37,9 @@ def timestamp(moment: datetime) -> str:
     """An aware datetime as `YYYY-MM-DDThh:mm:ssZ`; fractions of a second are cut off."""
     if moment.tzinfo is None:
         raise ValueError(f"{moment!r} has no time zone; credentials need one")
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="seconds")[:19] + "Z"
 
 
 def parse_timestamp(text: object) -> datetime | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from typing import Any
@@ -304,15 +305,15 @@ async def test_a_signature_of_ours_that_does_not_verify_stops_the_process(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, achievement = await ready(issuer)
-    honest = proofs.sign
+    honest = proofs.sign_bytes
 
-    def broken(*arguments: Any, **named: Any) -> dict[str, Any]:
-        document = honest(*arguments, **named)
+    def broken(*arguments: Any, **named: Any) -> bytes:
+        document = json.loads(honest(*arguments, **named))
         document["name"] = "changed after signing"
-        return document
+        return json.dumps(document).encode()
 
     await issuer.process([passed_of(achievement, 0)])
-    monkeypatch.setattr(proofs, "sign", broken)
+    monkeypatch.setattr(proofs, "sign_bytes", broken)
     with pytest.raises(Inconsistent, match="does not verify"):
         await issuer.process([passed_of(achievement, n) for n in range(1, 6)])
     assert issubclass(Inconsistent, Stuck)

@@ -1,0 +1,85 @@
+"""Steps 2 and 3 by template: the credentials of an achievement are built and linted once, then values are filled in.
+
+A template belongs to a definition, an issuer and a shape, all of which are its key: what is published anew has another
+key, so a template is never out of date. The first credential of each template and one in `canary_every` after it are
+also made the full way; a difference is Inconsistent and stops issuing.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from laurel.credential import lint
+from laurel.credential.template import NeedsFullWay, NotCompilable, value_at
+from laurel_issuer.domain import Inconsistent, IssuerProfile, Shape, Varying, varying_paths
+
+log = structlog.get_logger()
+
+_MAX_TEMPLATES = 64  # a template and its layouts take some hundred kilobytes
+_ATTEMPTS = 3  # whether a document has a template may depend on its values; not for ever on bad luck
+
+Key = tuple[bytes, IssuerProfile, Shape]
+
+
+@dataclass(slots=True)
+class _Kept:
+    template: lint.LintedTemplate | None = None
+    attempts: int = 0
+    filled: int = 0
+
+
+@dataclass(slots=True)
+class Templates:
+    """The templates of one signing process or thread; the least recently used go first."""
+
+    canary_every: int
+    _kept: OrderedDict[Key, _Kept] = field(default_factory=OrderedDict)
+
+    def fill(self, key: Key, values: list[str]) -> tuple[lint.Linted | None, bool]:
+        """The credential, or None where it has to be made the full way; and whether it is a canary."""
+        kept = self._kept.get(key)
+        if kept is None or kept.template is None:
+            return None, False
+        self._kept.move_to_end(key)
+        try:
+            linted = kept.template.linted(values)
+        except NeedsFullWay:
+            return None, False
+        kept.filled += 1
+        return linted, kept.filled == 1 or kept.filled % self.canary_every == 0
+
+    def learn(self, key: Key, document: dict[str, Any], varying: Varying, issuer: str) -> None:
+        """Make a template of a credential that went the full way and passed.
+
+        Raises Inconsistent when the document does not hold the values where they should be.
+        """
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = self._kept[key] = _Kept()
+            if len(self._kept) > _MAX_TEMPLATES:
+                self._kept.popitem(last=False)
+        if kept.template is not None or kept.attempts >= _ATTEMPTS:
+            return
+        kept.attempts += 1
+        paths = varying_paths(varying.shape)
+        if [value_at(document, path) or "" for path in paths] != varying.values:
+            raise Inconsistent("the values of a credential do not stand where its template would put them")
+        try:
+            kept.template = lint.lint_template(document, paths, issuer=issuer)
+        except NotCompilable as reason:
+            log.info("credentials go the full way: no template", issuer=issuer, reason=str(reason))
+
+
+def compare(filled: lint.Linted, full: lint.Linted, document_url: str) -> None:
+    """The canary: both ways must say the same. Raises Inconsistent."""
+    same = (
+        filled.canonical_nquads == full.canonical_nquads
+        and filled.encoded() == full.encoded()
+        and (filled.issuer, filled.contexts, filled.findings) == (full.issuer, full.contexts, full.findings)
+    )
+    if not same:
+        raise Inconsistent(f"the template of {document_url} gives another credential than the full way")
