@@ -7,9 +7,13 @@ and its hash. A context decides what a signed word means: a changed byte must st
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import functools
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -23,6 +27,10 @@ OPEN_BADGES_EXTENSIONS = "https://purl.imsglobal.org/spec/ob/v3p0/extensions.jso
 DID_V1 = "https://www.w3.org/ns/did/v1"
 MULTIKEY_V1 = "https://w3id.org/security/multikey/v1"
 OPEN_BADGES_SCHEMA = "https://purl.imsglobal.org/spec/ob/v3p0/schema/json/ob_v3p0_achievementcredential_schema.json"
+
+
+# Contexts of test suites: see `unsafe_extra`. Empty in every process that issues or verifies for people.
+_extra: ContextVar[Mapping[str, dict[str, Any]]] = ContextVar("extra contexts", default={})  # noqa: B039 - never changed
 
 
 class UnknownContext(LaurelError):
@@ -75,8 +83,37 @@ def load(url: str) -> dict[str, Any]:
 
     Raises UnknownContext for every URL that is not bundled, ChangedResource when the bytes are not the pinned ones.
     """
+    added = _extra.get().get(url)
+    if added is not None:
+        return copy.deepcopy(added)
     document: dict[str, Any] = json.loads(_pinned_bytes("contexts", url))
     return document
+
+
+@contextlib.contextmanager
+def unsafe_extra(documents: Mapping[str, dict[str, Any]]) -> Iterator[None]:
+    """Within the block also these context documents are loaded (URL → document): unpinned, for test suites alone.
+
+    A context decides what a signed word means. The examples context of W3C, for one, gives a meaning to every word.
+    """
+    token = _extra.set({**_extra.get(), **documents})
+    try:
+        yield
+    finally:
+        _extra.reset(token)
+
+
+def has_extra() -> bool:
+    """Whether `unsafe_extra` is in force here; what is processed meanwhile must not be kept."""
+    return bool(_extra.get())
+
+
+def content(url: str) -> bytes | None:
+    """The bytes of the bundled context or schema that stands for `url`; None when there is none."""
+    for folder in ("contexts", "schemas"):
+        if url in manifest(folder):
+            return _pinned_bytes(folder, url)
+    return None
 
 
 def load_schema(url: str) -> dict[str, Any]:
