@@ -52,11 +52,12 @@ def _model(name: str, text: str) -> str:
 
 
 def _is_one_point_one(document: dict[str, Any]) -> bool:
-    listed = _listed(document.get("@context"))
+    listed = one_or_more(document.get("@context"))
     return bool(listed) and listed[0] == contexts.CREDENTIALS_V1
 
 
-def _listed(value: Any) -> list[Any]:
+def one_or_more(value: Any) -> list[Any]:
+    """JSON-LD's "one or several" as a list; null is none."""
     if value is None:
         return []
     return value if isinstance(value, list) else [value]
@@ -95,12 +96,12 @@ def _typed_as(subject: Subject, wanted: str) -> Iterator[Finding]:
     rule, clause = "type", _model("2.0", '§4.5 "Types"')
     if not _is_type(subject.document.get("type")):
         yield error(rule, ("type",), "type is not one or more terms or URLs", clause)
-    elif wanted not in _listed(subject.document["type"]):
+    elif wanted not in one_or_more(subject.document["type"]):
         yield error(rule, ("type",), f"type does not hold {wanted}", clause)
 
 
 def _is_type(value: Any) -> bool:
-    entries = _listed(value)
+    entries = one_or_more(value)
     return bool(entries) and all(isinstance(entry, str) and entry for entry in entries)
 
 
@@ -122,7 +123,11 @@ def typed_objects(subject: Subject) -> Iterator[Finding]:
             continue
         clause = _model("2.0", section)
         value = subject.document[name]
-        if not isinstance(value, dict | list) or not value or not all(isinstance(one, dict) for one in _listed(value)):
+        if (
+            not isinstance(value, dict | list)
+            or not value
+            or not all(isinstance(one, dict) for one in one_or_more(value))
+        ):
             # An empty object is an object without a type.
             yield error("typed-objects", (name,), f"{name} is not one or more objects with a type", clause)
             continue
@@ -290,7 +295,7 @@ def presented_credentials(subject: Subject) -> Iterator[Finding]:
         path: Path = ("verifiableCredential", index) if isinstance(value, list) else ("verifiableCredential",)
         if not isinstance(entry, dict):
             yield error(rule, path, "a presented credential is an object, not a string, number or URL", clause)
-        elif ENVELOPED_CREDENTIAL in _listed(entry.get("type")):
+        elif ENVELOPED_CREDENTIAL in one_or_more(entry.get("type")):
             yield from (_below(path, found) for found in envelope_findings(entry, ENVELOPED_CREDENTIAL))
         else:
             inner = Subject(entry, None, 0)
@@ -304,10 +309,10 @@ def _below(path: Path, found: Finding) -> Finding:
 
 
 def envelope_findings(document: dict[str, Any], wanted: str) -> tuple[Finding, ...]:
-    """What is wrong with an enveloped credential or presentation: it is an object with a data: URL (§4.13.1, §4.13.2)."""
+    """What is wrong with an enveloped credential or presentation: an object with a data: URL (§4.13.1, §4.13.2)."""
     clause = _model("2.0", "§4.13.1, §4.13.2 (enveloped credentials and presentations)")
     found = []
-    if contexts.CREDENTIALS_V2 not in _listed(document.get("@context")):
+    if contexts.CREDENTIALS_V2 not in one_or_more(document.get("@context")):
         found.append(error("envelope", ("@context",), f"@context does not hold {contexts.CREDENTIALS_V2}", clause))
     if document.get("type") not in (wanted, [wanted]):
         found.append(error("envelope", ("type",), f"type is not {wanted}", clause))
