@@ -12,7 +12,7 @@ import copy
 import functools
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib import resources
@@ -30,7 +30,14 @@ OPEN_BADGES_SCHEMA = "https://purl.imsglobal.org/spec/ob/v3p0/schema/json/ob_v3p
 
 
 # Contexts of test suites: see `unsafe_extra`. Empty in every process that issues or verifies for people.
-_extra: ContextVar[Mapping[str, dict[str, Any]]] = ContextVar("extra contexts", default={})  # noqa: B039 - never changed
+@dataclass(frozen=True)
+class _Extra:
+    documents: Mapping[str, dict[str, Any]]
+    digests: Mapping[str, Collection[bytes]]
+
+
+_NOTHING = _Extra({}, {})
+_extra: ContextVar[_Extra] = ContextVar("extra contexts", default=_NOTHING)
 
 
 class UnknownContext(LaurelError):
@@ -83,7 +90,7 @@ def load(url: str) -> dict[str, Any]:
 
     Raises UnknownContext for every URL that is not bundled, ChangedResource when the bytes are not the pinned ones.
     """
-    added = _extra.get().get(url)
+    added = _extra.get().documents.get(url)
     if added is not None:
         return copy.deepcopy(added)
     document: dict[str, Any] = json.loads(_pinned_bytes("contexts", url))
@@ -91,12 +98,16 @@ def load(url: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def unsafe_extra(documents: Mapping[str, dict[str, Any]]) -> Iterator[None]:
+def unsafe_extra(
+    documents: Mapping[str, dict[str, Any]], *, digests: Mapping[str, Collection[bytes]] | None = None
+) -> Iterator[None]:
     """Within the block also these context documents are loaded (URL → document): unpinned, for test suites alone.
 
     A context decides what a signed word means. The examples context of W3C, for one, gives a meaning to every word.
+    digests: of earlier bytes of a resource, which then also count as its own (`is_digest`).
     """
-    token = _extra.set({**_extra.get(), **documents})
+    earlier = _extra.get()
+    token = _extra.set(_Extra({**earlier.documents, **documents}, {**earlier.digests, **(digests or {})}))
     try:
         yield
     finally:
@@ -105,14 +116,18 @@ def unsafe_extra(documents: Mapping[str, dict[str, Any]]) -> Iterator[None]:
 
 def has_extra() -> bool:
     """Whether `unsafe_extra` is in force here; what is processed meanwhile must not be kept."""
-    return bool(_extra.get())
+    return bool(_extra.get().documents)
 
 
-def content(url: str) -> bytes | None:
-    """The bytes of the bundled context or schema that stands for `url`; None when there is none."""
+def is_digest(url: str, algorithm: str, digest: bytes) -> bool | None:
+    """Whether `digest` is that of the bundled context or schema that stands for `url`; None when there is none.
+
+    algorithm: a name of hashlib (VC Data Model 2.0 §5.3 "Integrity of Related Resources").
+    """
     for folder in ("contexts", "schemas"):
         if url in manifest(folder):
-            return _pinned_bytes(folder, url)
+            found = hashlib.new(algorithm, _pinned_bytes(folder, url)).digest() == digest
+            return found or digest in _extra.get().digests.get(url, ())
     return None
 
 

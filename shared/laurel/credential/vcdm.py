@@ -237,16 +237,12 @@ def related_resources(subject: Subject) -> Iterator[Finding]:
         seen.add(entry["id"])
         if "digestSRI" not in entry and "digestMultibase" not in entry:
             yield error(rule, path, "neither digestSRI nor digestMultibase", clause)
-        known = contexts.content(entry["id"])
         for name, digests in (("digestSRI", _sri_digests), ("digestMultibase", _multibase_digests)):
-            if name not in entry:
-                continue
-            found = digests(entry[name])
-            if not found:
+            found = digests(entry.get(name))
+            matches = [contexts.is_digest(entry["id"], algorithm, digest) for algorithm, digest in found]
+            if name in entry and not found:
                 yield error(rule, (*path, name), f"{name} is not a SHA-2 digest in that form", clause)
-            elif known is not None and not any(
-                hashlib.new(algorithm, known).digest() == digest for algorithm, digest in found
-            ):
+            elif False in matches and True not in matches:
                 yield error(rule, (*path, name), f"{name} is not the digest of {entry['id']}", clause)
 
 
