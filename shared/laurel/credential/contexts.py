@@ -29,9 +29,10 @@ MULTIKEY_V1 = "https://w3id.org/security/multikey/v1"
 OPEN_BADGES_SCHEMA = "https://purl.imsglobal.org/spec/ob/v3p0/schema/json/ob_v3p0_achievementcredential_schema.json"
 
 
-# Contexts of test suites: see `unsafe_extra`. Empty in every process that issues or verifies for people.
 @dataclass(frozen=True)
 class _Extra:
+    """What test suites add: see `unsafe_extra`. Empty in every process that issues or verifies for people."""
+
     documents: Mapping[str, dict[str, Any]]
     digests: Mapping[str, Collection[bytes]]
 

@@ -27,6 +27,8 @@ class Issuer:
         self._method = f"{self.did}#{multikey}"
         self._sandbox = sandbox
         self._clock = clock
+        # Lists are valid from here on: one that began now would not yet be valid for whoever looked at the clock first.
+        self._since = clock()
 
     async def issue(self, credential: dict[str, Any], cryptosuite: str) -> Signed:
         """Sign what conforms. Raises SandboxLimit, SandboxBusy."""
@@ -37,7 +39,7 @@ class Issuer:
 
     async def status_list(self, number: int) -> bytes | None:
         """A signed status list; None when there is no such list."""
-        document = self.lists.document(number, self._clock())
+        document = self.lists.document(number, self._since)
         return (await self._sign(document, "statuslist", proofs.RDFC)).document if document is not None else None
 
     async def _sign(self, document: dict[str, Any], profile: Any, cryptosuite: str) -> Signed:

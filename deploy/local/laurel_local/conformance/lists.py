@@ -40,9 +40,11 @@ class Lists:
         status.set_bit(self._bits[place[0]], place[1])
         return True
 
-    def document(self, number: int, now: datetime) -> dict[str, Any] | None:
+    def document(self, number: int, valid_from: datetime) -> dict[str, Any] | None:
         """The unsigned list credential as it is now; None when there is no such list."""
         if not 0 <= number < len(self._bits):
             return None
         encoded = status.encode_list(self._bits[number])
-        return status.build_status_list(f"{self._base}/{number}", self._issuer, "revocation", encoded, now, TTL_MS)
+        return status.build_status_list(
+            f"{self._base}/{number}", self._issuer, "revocation", encoded, valid_from, TTL_MS
+        )
