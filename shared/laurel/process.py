@@ -11,6 +11,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
@@ -124,9 +125,18 @@ class _Server(uvicorn.Server):
 
 
 async def serve_http(
-    app: ASGIApp, *, host: str, port: int, stop: asyncio.Event, listening: asyncio.Event | None = None
+    app: ASGIApp,
+    *,
+    host: str,
+    port: int,
+    stop: asyncio.Event,
+    listening: asyncio.Event | None = None,
+    tls: tuple[Path, Path] | None = None,
 ) -> None:
-    """Serve until `stop`. `listening` is set once connections are accepted. Raises OSError when the port is taken."""
+    """Serve until `stop`. `listening` is set once connections are accepted. Raises OSError when the port is taken.
+
+    tls: the PEM files of a certificate and of its key; None for plain http, as behind a gateway.
+    """
     # Bound here, so that a taken port is an exception like any other and not uvicorn's sys.exit.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.create_server((host, port), family=family, backlog=2048)
@@ -138,6 +148,8 @@ async def serve_http(
         timeout_graceful_shutdown=10,
         server_header=False,
         backlog=2048,
+        ssl_certfile=tls[0] if tls is not None else None,
+        ssl_keyfile=tls[1] if tls is not None else None,
     )
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[bound]))

@@ -141,14 +141,29 @@ def _options(
 
 
 @app.command()
-def up(state: StateFolder = None, port: Port = None, bus: BusUrl = None, as_json: Json = False) -> None:
+def up(
+    state: StateFolder = None,
+    port: Port = None,
+    bus: BusUrl = None,
+    conformance: Annotated[
+        bool, typer.Option("--conformance", help="Also serve /conformance/ for test suites. Only with --tls.")
+    ] = False,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="HTTPS with a self-signed certificate. Only with --conformance.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Run everything on one port, in one process, with PostgreSQL from its wheel. Ctrl-C stops it."""
     from laurel_local.up import up as run_up
 
+    if conformance is not tls:
+        _usage("--conformance and --tls go together", "give both for a conformance run, neither for anything else")
     folder = State(state or default_folder())
     folder.prepare()
     log_to_file(folder.log_file)
-    _run(run_up(folder, port=port, bus_url=bus, output=Output(as_json=as_json)))
+    # A suite reads the issuer's DID from stdout, so a conformance run always answers with JSON.
+    output = Output(as_json=as_json or conformance)
+    _run(run_up(folder, port=port, bus_url=bus, output=output, conformance=conformance))
 
 
 @app.command()

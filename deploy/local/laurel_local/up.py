@@ -13,6 +13,7 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -54,6 +55,7 @@ class Running:
     services: Mapping[str, Service]
     secrets: Mapping[str, str]
     notes: tuple[str, ...]
+    conformance: Mapping[str, Any] | None = None
 
 
 def settings_class(service: str) -> type[Settings]:
@@ -106,6 +108,18 @@ def _free(host: str, port: int) -> bool:
         return False
 
 
+def _refuse_other_kind(state: State, *, conformance: bool) -> None:
+    """A folder for conformance stays one: a key that signs anything for anybody does not meet real badges."""
+    before = state.read("state.json")
+    if before and bool(before.get("conformance")) is not conformance:
+        with_or_without = "without" if conformance else "with"
+        raise Failure(
+            f"{state.folder} was used {with_or_without} --conformance",
+            fix="use another --state DIR for conformance runs",
+            code=Exit.USAGE,
+        )
+
+
 @asynccontextmanager
 async def running(
     state: State,
@@ -114,10 +128,12 @@ async def running(
     bus_url: str | None = None,
     overrides: Mapping[str, Any] | None = None,
     extra: Mapping[str, ASGIApp] | None = None,
+    conformance: bool = False,
 ) -> AsyncIterator[Running]:
     """Start everything; on leaving stop everything in order: HTTP, consumers and relays, the bus, PostgreSQL.
 
-    overrides: settings by field name, for all services. extra: see Gateway. Raises Failure.
+    overrides: settings by field name, for all services. extra: see Gateway. conformance: serve by https with a
+    certificate of our own, and mount the routes of laurel_local.conformance. Raises Failure.
     """
     state.prepare()
     async with AsyncExitStack() as stack:
@@ -127,7 +143,9 @@ async def running(
             await open_bus(bus_url).close()  # a URL that names no bus is said before anything is made
         before = state.read("state.json").get("public_url")
         chosen = choose_port(state, port, host)
-        public_url = os.environ.get("LAUREL_PUBLIC_URL") or f"http://localhost:{chosen}"
+        own_url = f"{'https' if conformance else 'http'}://localhost:{chosen}"
+        public_url = own_url if conformance else os.environ.get("LAUREL_PUBLIC_URL") or own_url
+        _refuse_other_kind(state, conformance=conformance)
         notes = []
         if before not in (None, public_url):
             notes.append(
@@ -137,7 +155,7 @@ async def running(
         secrets = state.secrets()
         postgres = await stack.enter_async_context(Postgres(state.folder))
         addresses = {"database_url": postgres.dsn(), "bus_url": bus_url or postgres.dsn()}
-        state.write("state.json", {"port": chosen, "public_url": public_url, **addresses})
+        state.write("state.json", {"port": chosen, "public_url": public_url, "conformance": conformance, **addresses})
         await migrate_all(postgres.dsn())
         bus = open_bus(bus_url or postgres.dsn())
         stack.push_async_callback(bus.close)
@@ -164,13 +182,25 @@ async def running(
         for name in SERVICES:
             settings[name] = load_settings(settings_class(name), **values)
             services[name] = await stack.enter_async_context(open_service(name, settings[name], bus))
-        gateway = Gateway({name: service.api for name, service in services.items()}, extra=extra)
+        mounted = dict(extra or {})
+        announcement: dict[str, Any] | None = None
+        tls: tuple[Path, Path] | None = None
+        if conformance:
+            # Imported here and nowhere else: without the flags the code is not even loaded.
+            from laurel_local.conformance.start import PREFIX, open_conformance
+            from laurel_local.conformance.tls import write_certificate
+
+            tls = write_certificate(state.folder)
+            opened = open_conformance(services["verifier"].database, settings["verifier"], base_url=public_url)
+            routes = await stack.enter_async_context(opened)
+            mounted[PREFIX], announcement = routes.app, routes.announcement
+        gateway = Gateway({name: service.api for name, service in services.items()}, extra=mounted)
         listening = asyncio.Event()
         halt = asyncio.Event()
         failure: Exception | None = None
         async with asyncio.TaskGroup() as parts:
             parts.create_task(
-                serve_http(gateway, host=host, port=chosen, stop=halt, listening=listening), name="gateway"
+                serve_http(gateway, host=host, port=chosen, stop=halt, listening=listening, tls=tls), name="gateway"
             )
             for name, service in services.items():
                 parts.create_task(run_parts(service, bus, settings[name], roles=ROLES, stop=halt), name=name)
@@ -178,7 +208,7 @@ async def running(
             try:
                 await listening.wait()
                 log.info("up", url=public_url)
-                yield Running(public_url, chosen, bus, services, secrets, (*notes, *postgres.notes))
+                yield Running(public_url, chosen, bus, services, secrets, (*notes, *postgres.notes), announcement)
             except Exception as error:  # noqa: BLE001 - raised again below, once the parts have stopped in order
                 failure = error
             finally:
@@ -198,14 +228,18 @@ async def _watch(postgres: Postgres, halt: asyncio.Event) -> None:
             continue
 
 
-async def up(state: State, *, port: int | None, bus_url: str | None, output: Output) -> None:
+async def up(state: State, *, port: int | None, bus_url: str | None, output: Output, conformance: bool = False) -> None:
     """`laurel up`: run until Ctrl-C."""
     stop = asyncio.Event()
     stop_on_signals(stop)
-    async with running(state, port=port, bus_url=bus_url) as laurel:
+    async with running(state, port=port, bus_url=bus_url, conformance=conformance) as laurel:
         for note in laurel.notes:
             output.note(note)
-        output.result({"url": laurel.url, "port": laurel.port, "state": str(state.folder)})
+        announced: dict[str, Any] = {"url": laurel.url, "port": laurel.port, "state": str(state.folder)}
+        if laurel.conformance is not None:
+            announced["conformance"] = laurel.conformance
+            output.note("CONFORMANCE: this Laurel signs anything for anybody who reaches it. For test suites alone.")
+        output.result(announced)
         output.note(f"Laurel is up at {laurel.url}. API docs: {', '.join(docs_urls(laurel.url))}")
         output.note(f"State, secrets and log: {state.folder}. Ctrl-C stops it.")
         await stop.wait()

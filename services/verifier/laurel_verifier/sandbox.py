@@ -17,6 +17,7 @@ import resource
 import signal
 import struct
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
@@ -34,12 +35,16 @@ _PATIENCE = 3  # how many full limits a document waits for a free process
 
 
 class Job(msgspec.Struct, frozen=True):
-    """document: UTF-8 JSON. keys: for each of its proofs the public Multikey that it must verify under; "" for none."""
+    """document: UTF-8 JSON. keys: for each of its proofs the public Multikey that it must verify under; "" for none.
+
+    purpose: the proofPurpose that its proofs must have.
+    """
 
     document: bytes
     keys: tuple[str, ...]
     schema: bool
     now: datetime
+    purpose: str = "assertionMethod"
 
 
 class ProofFinding(msgspec.Struct, frozen=True):
@@ -70,10 +75,12 @@ class SandboxBusy(LaurelError):
 class Sandbox:
     """`processes` workers, started when first needed. An async context manager; leaving it kills them.
 
-    seconds: how long one document may take. memory: address space of a worker in bytes.
+    seconds: how long one document may take. memory: address space of a worker in bytes. module: whose `main` a worker
+    runs; see `main` below.
     """
 
-    def __init__(self, *, processes: int, seconds: float, memory: int) -> None:
+    def __init__(self, *, processes: int, seconds: float, memory: int, module: str = "laurel_verifier.sandbox") -> None:
+        self._module = module
         self._seconds = seconds
         self._memory = memory
         self._free = asyncio.Semaphore(processes)
@@ -89,6 +96,10 @@ class Sandbox:
 
     async def examine(self, job: Job) -> Findings:
         """Run one job. Raises SandboxLimit, SandboxBusy."""
+        return msgspec.msgpack.decode(await self.exchange(msgspec.msgpack.encode(job)), type=Findings)
+
+    async def exchange(self, frame: bytes) -> bytes:
+        """One frame to a worker, its answer back. Raises SandboxLimit, SandboxBusy."""
         try:
             await asyncio.wait_for(self._free.acquire(), _PATIENCE * self._seconds)
         except TimeoutError:
@@ -97,9 +108,9 @@ class Sandbox:
             process = self._idle.pop() if self._idle else await self._start()
             done = False
             try:
-                findings = await self._exchange(process, job)
+                answer = await self._exchange(process, frame)
                 done = True
-                return findings
+                return answer
             except TimeoutError:
                 telemetry.count("laurel_sandbox_killed_total", reason="time")
                 log.warning("a document took too long and its process was killed", seconds=self._seconds)
@@ -117,19 +128,18 @@ class Sandbox:
         finally:
             self._free.release()
 
-    async def _exchange(self, process: asyncio.subprocess.Process, job: Job) -> Findings:
+    async def _exchange(self, process: asyncio.subprocess.Process, frame: bytes) -> bytes:
         assert process.stdin is not None
         assert process.stdout is not None
-        frame = msgspec.msgpack.encode(job)
         async with asyncio.timeout(self._seconds):
             process.stdin.write(_LENGTH.pack(len(frame)) + frame)
             await process.stdin.drain()
             (length,) = _LENGTH.unpack(await process.stdout.readexactly(_LENGTH.size))
-            return msgspec.msgpack.decode(await process.stdout.readexactly(length), type=Findings)
+            return await process.stdout.readexactly(length)
 
     async def _start(self) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "laurel_verifier.sandbox", str(self._memory), str(self._seconds),
+            sys.executable, "-m", self._module, str(self._memory), str(self._seconds),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=_MAX_FRAME,
             env={"PATH": os.environ.get("PATH", ""), "PYTHONPATH": os.environ.get("PYTHONPATH", "")},
         )  # fmt: skip
@@ -171,18 +181,18 @@ def examine(job: Job) -> Findings:
     found = []
     for proof, key in zip(proofs.proofs_of(document), job.keys, strict=True):
         if not key:
-            found.append(_without_key(proof))
+            found.append(_without_key(proof, job.purpose))
             continue
-        result = proofs.verify_proof(document, proof, key, now=job.now)
+        result = proofs.verify_proof(document, proof, key, purpose=job.purpose, now=job.now)
         found.append(ProofFinding(result.ok, result.reason or "", result.detail[:600]))
     return Findings(code, detail[:600], _schema_findings(document) if job.schema else (), tuple(found))
 
 
-def _without_key(proof: object) -> ProofFinding:
+def _without_key(proof: object, purpose: str) -> ProofFinding:
     from laurel.credential import proofs
 
     try:
-        proofs.parse_proof(proof)
+        proofs.parse_proof(proof, purpose=purpose)
     except proofs.ProofError as error:
         return ProofFinding(False, error.code, error.detail[:600])
     return ProofFinding(False, "no_key", "the key that it names was not found")
@@ -198,21 +208,25 @@ def _schema_findings(document: dict[str, Any]) -> tuple[str, ...]:
     return tuple(f"{found.pointer or '/'}: {found.message}"[:400] for found in open_badge_findings(document))
 
 
-def _serve(source: BinaryIO, sink: BinaryIO, seconds: float) -> None:
-    decoder = msgspec.msgpack.Decoder(Job)
+def examined(frame: bytes) -> bytes:
+    """`examine`, from an encoded Job to encoded Findings."""
+    return msgspec.msgpack.encode(examine(msgspec.msgpack.decode(frame, type=Job)))
+
+
+def _serve(source: BinaryIO, sink: BinaryIO, seconds: float, answer: Callable[[bytes], bytes]) -> None:
     while header := source.read(_LENGTH.size):
         (length,) = _LENGTH.unpack(header)
-        job = decoder.decode(source.read(length))
+        question = source.read(length)
         # Should the parent die over a poison graph, nobody would kill us: the kernel does.
         signal.alarm(int(seconds) + 2)
-        frame = msgspec.msgpack.encode(examine(job))
+        frame = answer(question)
         signal.alarm(0)
         sink.write(_LENGTH.pack(len(frame)) + frame)
         sink.flush()
 
 
-def main() -> None:
-    """The worker process: argv is the address space in bytes and the seconds of one job."""
+def main(answer: Callable[[bytes], bytes] = examined) -> None:
+    """The worker process: argv is the address space in bytes and the seconds of one job. answer: frame → frame."""
     memory, seconds = int(sys.argv[1]), float(sys.argv[2])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
@@ -223,7 +237,7 @@ def main() -> None:
     sink = sys.stdout.buffer
     sink.write(b"\0")
     sink.flush()
-    _serve(sys.stdin.buffer, sink, seconds)
+    _serve(sys.stdin.buffer, sink, seconds, answer)
 
 
 if __name__ == "__main__":

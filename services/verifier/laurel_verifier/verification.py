@@ -96,8 +96,13 @@ class Verifier:
         verification = await self.verify(document, expected_recipient, size=len(body))
         return verification, document if isinstance(document, dict) else None
 
-    async def verify(self, document: Any, expected_recipient: str | None = None, *, size: int = 0) -> Verification:
-        """A document that has passed the guard. size: its bytes, where it came as bytes of its own."""
+    async def verify(
+        self, document: Any, expected_recipient: str | None = None, *, size: int = 0, status: bool = True
+    ) -> Verification:
+        """A document that has passed the guard. size: its bytes, where it came as bytes of its own.
+
+        status: False asks nobody whether it was taken back; the verdict is then at best could_not_check.
+        """
         raw = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
         form = domain.check_format(document, size or len(raw))  # 1
         if len(raw) > MAX_DOCUMENT:
@@ -105,7 +110,7 @@ class Verifier:
         if form.outcome != "passed":
             return self._conclude([form], document=document)
         row = await self._row(document)  # 2
-        return await self._verify(document, raw, form, row, self._foreign, expected_recipient)
+        return await self._verify(document, raw, form, row, self._foreign, expected_recipient, ask_status=status)
 
     async def verify_indexed(
         self, row: store.Indexed, expected_recipient: str | None = None
@@ -133,12 +138,15 @@ class Verifier:
         row: store.Indexed | None,
         sandbox: Sandbox,
         expected_recipient: str | None,
+        *,
+        ask_status: bool = True,
     ) -> Verification:
         now = self._clock()
         checks, keys = await self._genuine(document, raw, form, sandbox, now, row)  # 3, 4
         checks.append(domain.check_dates(document, now))  # 5
         genuine = all(one.outcome == "passed" for one in checks if one.step in ("context", "issuer", "signature"))
-        checks.append(await self._status(document, row, genuine, now))  # 6
+        if ask_status:
+            checks.append(await self._status(document, row, genuine, now))  # 6
         checks.append(domain.check_recipient(document, expected_recipient, genuine=genuine))  # 7
         return self._conclude(checks, document=document, row=row, resolved=keys.resolved)
 

@@ -7,9 +7,13 @@ and its hash. A context decides what a signed word means: a changed byte must st
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import functools
 import hashlib
 import json
+from collections.abc import Collection, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -23,6 +27,18 @@ OPEN_BADGES_EXTENSIONS = "https://purl.imsglobal.org/spec/ob/v3p0/extensions.jso
 DID_V1 = "https://www.w3.org/ns/did/v1"
 MULTIKEY_V1 = "https://w3id.org/security/multikey/v1"
 OPEN_BADGES_SCHEMA = "https://purl.imsglobal.org/spec/ob/v3p0/schema/json/ob_v3p0_achievementcredential_schema.json"
+
+
+@dataclass(frozen=True)
+class _Extra:
+    """What test suites add: see `unsafe_extra`. Empty in every process that issues or verifies for people."""
+
+    documents: Mapping[str, dict[str, Any]]
+    digests: Mapping[str, Collection[bytes]]
+
+
+_NOTHING = _Extra({}, {})
+_extra: ContextVar[_Extra] = ContextVar("extra contexts", default=_NOTHING)
 
 
 class UnknownContext(LaurelError):
@@ -75,8 +91,45 @@ def load(url: str) -> dict[str, Any]:
 
     Raises UnknownContext for every URL that is not bundled, ChangedResource when the bytes are not the pinned ones.
     """
+    added = _extra.get().documents.get(url)
+    if added is not None:
+        return copy.deepcopy(added)
     document: dict[str, Any] = json.loads(_pinned_bytes("contexts", url))
     return document
+
+
+@contextlib.contextmanager
+def unsafe_extra(
+    documents: Mapping[str, dict[str, Any]], *, digests: Mapping[str, Collection[bytes]] | None = None
+) -> Iterator[None]:
+    """Within the block also these context documents are loaded (URL → document): unpinned, for test suites alone.
+
+    A context decides what a signed word means. The examples context of W3C, for one, gives a meaning to every word.
+    digests: of earlier bytes of a resource, which then also count as its own (`is_digest`).
+    """
+    earlier = _extra.get()
+    token = _extra.set(_Extra({**earlier.documents, **documents}, {**earlier.digests, **(digests or {})}))
+    try:
+        yield
+    finally:
+        _extra.reset(token)
+
+
+def has_extra() -> bool:
+    """Whether `unsafe_extra` is in force here; what is processed meanwhile must not be kept."""
+    return bool(_extra.get().documents)
+
+
+def is_digest(url: str, algorithm: str, digest: bytes) -> bool | None:
+    """Whether `digest` is that of the bundled context or schema that stands for `url`; None when there is none.
+
+    algorithm: a name of hashlib (VC Data Model 2.0 §5.3 "Integrity of Related Resources").
+    """
+    for folder in ("contexts", "schemas"):
+        if url in manifest(folder):
+            found = hashlib.new(algorithm, _pinned_bytes(folder, url)).digest() == digest
+            return found or digest in _extra.get().digests.get(url, ())
+    return None
 
 
 def load_schema(url: str) -> dict[str, Any]:

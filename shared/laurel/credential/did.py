@@ -155,11 +155,12 @@ def build_did_document(
     return document
 
 
-def find_verification_method(did_document: Any, vm_id: str) -> str:
+def find_verification_method(did_document: Any, vm_id: str, relationship: str = "assertionMethod") -> str:
     """The public Multikey value of the verification method `vm_id`, if it may sign credentials.
 
     Controlled Identifiers 1.0 §3.3: the document is that of the method's DID, the method's controller is that DID, and
-    the method is listed in assertionMethod. Raises DidError with the first thing that is wrong.
+    the method is listed in assertionMethod (or in another `relationship`: "authentication" for presentations).
+    Raises DidError with the first thing that is wrong.
     """
     did, mark, fragment = vm_id.partition("#")
     if not mark or not fragment or not did:
@@ -168,7 +169,7 @@ def find_verification_method(did_document: Any, vm_id: str) -> str:
         raise DidError("malformed_document", "the DID document is not a JSON object")
     if did_document.get("id") != did:
         raise DidError("wrong_document", f"the document describes {did_document.get('id')!r}, not {did!r}")
-    asserting = did_document.get("assertionMethod")
+    asserting = did_document.get(relationship)
     candidates = _entries(did_document.get("verificationMethod")) + _entries(asserting)
     method = next((entry for entry in candidates if _is_named(entry.get("id"), did, vm_id)), None)
     if method is None:
@@ -177,7 +178,7 @@ def find_verification_method(did_document: Any, vm_id: str) -> str:
         raise DidError("wrong_controller", f"{vm_id!r} is controlled by {method.get('controller')!r}, not {did!r}")
     listed = asserting if isinstance(asserting, list) else [asserting]
     if not any(_is_named(entry.get("id") if isinstance(entry, dict) else entry, did, vm_id) for entry in listed):
-        raise DidError("not_for_assertion", f"{vm_id!r} is not listed in assertionMethod")
+        raise DidError("not_for_assertion", f"{vm_id!r} is not listed in {relationship}")
     if method.get("revoked") is not None:
         raise DidError("key_revoked", f"{vm_id!r} was revoked at {method['revoked']!r}")
     return _public_key(method, vm_id)

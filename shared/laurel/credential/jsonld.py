@@ -1,7 +1,7 @@
 """JSON-LD to canonical RDF, safely: what is not covered by the signature is an error, never silently dropped.
 
 1. Expansion by PyLD, against bundled contexts only, with a watch on every value: an undefined term or type, a relative
-   IRI, a null, a free-floating value, a base direction or an index is an `UnsafeDocument`.
+   IRI, a null, a free-floating value or an index is an `UnsafeDocument`.
 2. Expanded form → N-Quads, by ourselves, correctly escaped (`rdf.QuadWriter`).
 3. RDFC-1.0 by pyoxigraph; lines sorted by code point (`rdf.canonicalize`).
 
@@ -189,7 +189,8 @@ def _may_share(value: Any) -> bool:
 def expand(document: dict[str, Any]) -> list[Any]:
     """The expanded form. Raises UnsafeDocument, or contexts.UnknownContext when a context is not bundled."""
     try:
-        processor = _shared_processor() if _may_share(document) else _SafeProcessor(share=False)
+        share = _may_share(document) and not contexts.has_extra()
+        processor = _shared_processor() if share else _SafeProcessor(share=False)
         return processor.safe_expand(document)
     except Unsafe as unsafe:
         raise unsafe.public() from None

@@ -15,7 +15,7 @@ import msgspec
 
 from laurel.credential import lint_open_badge as badge
 from laurel.credential import lint_rules as common
-from laurel.credential import slots
+from laurel.credential import slots, vcdm
 from laurel.credential.lint_rules import Finding, Rule, Subject, plain_json_findings
 from laurel.credential.template import (
     CanonicalTemplate,
@@ -27,7 +27,7 @@ from laurel.credential.template import (
 )
 from laurel.errors import LaurelError
 
-Profile = Literal["openbadge", "statuslist"]
+Profile = Literal["openbadge", "statuslist", "vcdm"]
 
 __all__ = ["Finding", "LintError", "Linted", "LintedTemplate", "lint", "lint_template", "rules"]
 
@@ -41,6 +41,8 @@ _PROFILES: dict[Profile, tuple[Rule, ...]] = {
         badge.recipient, badge.images, badge.alignments, badge.languages, badge.results,
     ),
     "statuslist": (*_COMMON, common.status_list),
+    # What the data model asks and no more: for credentials of any kind that others bring to a conformance test.
+    "vcdm": (common.size, common.no_proof, common.issuer_key, *vcdm.CREDENTIAL_RULES),
 }  # fmt: skip
 
 _TOKEN = object()

@@ -20,6 +20,7 @@ RELATIVE = "x-laurel-relative:"
 
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _XSD = "http://www.w3.org/2001/XMLSchema#"
+_I18N = "https://www.w3.org/ns/i18n#"
 _JSON_SAFE_INTEGER = 2**53  # RFC 7493 §2.2: JavaScript verifiers can not read larger integers exactly
 
 # Canonical N-Quads, RDF 1.2 N-Quads §5: short escapes, \u for the other controls and DEL, everything else as it is.
@@ -170,9 +171,11 @@ class QuadWriter:
 
     def _literal(self, node: dict[str, Any]) -> str:
         for key in node:
-            if key not in ("@value", "@type", "@language"):
+            if key not in ("@value", "@type", "@language", "@direction"):
                 raise Unsafe(f"{key} on a value is not part of the RDF dataset and would not be signed")
         value, datatype, language = node["@value"], node.get("@type"), node.get("@language")
+        if "@direction" in node:
+            return self._directed(value, language, node["@direction"])
         if datatype == "@json":
             try:
                 text = jcs.canonical(value).decode()
@@ -191,6 +194,18 @@ class QuadWriter:
             return f'"{_escaped(value)}"^^{self._datatype(datatype)}'
         text, natural = _number(value, datatype)
         return f'"{text}"^^{self._datatype(datatype or natural)}'
+
+    def _directed(self, value: Any, language: Any, direction: Any) -> str:
+        """A text with a base direction as the datatype https://www.w3.org/ns/i18n#language_direction.
+
+        JSON-LD 1.1 API §8.2.2 step 13 with rdfDirection "i18n-datatype". The default would leave the direction out of
+        what is signed; the published implementations of the RDFC suites use this form.
+        """
+        if not isinstance(value, str) or direction not in ("ltr", "rtl"):
+            raise Unsafe(f"{direction!r} is not a base direction of a text")
+        if language is not None and (not isinstance(language, str) or not _LANGUAGE(language)):
+            raise Unsafe(f"{language!r} is not a language tag")
+        return f'"{_escaped(value)}"^^<{_I18N}{(language or "").lower()}_{direction}>'
 
     def _datatype(self, datatype: object) -> str:
         if not isinstance(datatype, str) or datatype.startswith("_:"):

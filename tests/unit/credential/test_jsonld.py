@@ -98,7 +98,7 @@ def test_what_would_be_dropped_is_refused_and_pointed_at(change: Change, pointer
         lambda d: d.update({"_:p": 1}),
         lambda d: d.update(issuer="did:web:a b"),
         lambda d: d.update(issuer="https://x.example/<y>"),
-        lambda d: d.update(name={"@value": "x", "@direction": "rtl"}),
+        lambda d: d.update(name={"@value": "x", "@direction": "sideways"}),
         lambda d: d.update(name={"@value": "x", "@index": "y"}),
         lambda d: d.update(name={"@value": "x", "@language": "not a tag"}),
         lambda d: d.update(name={"@value": "x", "@type": "_:b"}),
@@ -127,6 +127,24 @@ def test_hostile_documents_end_in_a_named_error(change: Change) -> None:
     change(document)
     with pytest.raises((jsonld.UnsafeDocument, contexts.UnknownContext)):
         jsonld.canonical_nquads(document)
+
+
+def test_a_base_direction_is_signed_as_a_datatype() -> None:
+    """rdfDirection "i18n-datatype", as the published RDFC suites have it: another direction is another document."""
+    document = {**badge(), "name": {"@value": "x", "@language": "AR-eg", "@direction": "rtl"}}
+    assert b'"x"^^<https://www.w3.org/ns/i18n#ar-eg_rtl>' in jsonld.canonical_nquads(document)
+    document["name"] = {"@value": "x", "@direction": "ltr"}
+    assert b'"x"^^<https://www.w3.org/ns/i18n#_ltr>' in jsonld.canonical_nquads(document)
+
+
+def test_contexts_of_test_suites_are_known_in_their_block_alone() -> None:
+    url = "https://context.example/v1"
+    document = {"@context": [contexts.CREDENTIALS_V2, url], "id": "urn:a:b", "word": "x"}
+    with contexts.unsafe_extra({url: {"@context": {"word": "https://word.example/"}}}):
+        assert b"<https://word.example/>" in jsonld.canonical_nquads(document)
+    for _ in range(2):
+        with pytest.raises(contexts.UnknownContext):
+            jsonld.canonical_nquads(document)
 
 
 def test_a_free_floating_document_is_refused() -> None:

@@ -1,0 +1,193 @@
+"""Verifies other people's credentials and presentations: the data model, then what the verifier does.
+
+1. Does the document conform to the data model? (`vcdm`, in the sandbox)
+2. Credentials: `laurel_verifier.verification`, whose steps the caller may choose (`checks`).
+3. Presentations: the proofs of its holder, for this challenge and domain; then each of its credentials.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from laurel.credential import did, vcdm
+from laurel.credential.lint_rules import Finding
+from laurel.credential.proofs import proofs_of
+from laurel_local.conformance.worker import Sandbox
+from laurel_verifier.domain import MAX_PROOFS, Step
+from laurel_verifier.resolution import Issuers, Unresolvable
+from laurel_verifier.sandbox import Job, SandboxBusy, SandboxLimit
+from laurel_verifier.verification import Verifier
+
+# VC-API `checks` → the verifier's steps. A document is always read whole: its form and its words come before all.
+_ALWAYS: tuple[Step, ...] = ("format", "context")
+CHECKS: dict[str, tuple[Step, ...]] = {
+    "proof": ("issuer", "signature"),
+    "credentialStatus": ("status",),
+    "status": ("status",),
+    "validity": ("dates",),
+    "credentialSchema": ("schema",),
+}
+# Where a step's failure is at home among the published problem types.
+_VCDM = "https://www.w3.org/TR/vc-data-model#"  # VC Data Model 2.0 §7.1
+_SECURITY = "https://w3id.org/security#"  # VC Data Integrity 1.0 §4.7
+_STATUS = "https://www.w3.org/ns/credentials/status-list#"  # Bitstring Status List 1.0 §3.5
+_TYPES: dict[str, str] = {
+    "format": _VCDM + "MALFORMED_VALUE_ERROR",
+    "context": _SECURITY + "DATA_LOSS_DETECTION_ERROR",
+    "schema": _VCDM + "MALFORMED_VALUE_ERROR",
+    "issuer": _SECURITY + "PROOF_VERIFICATION_ERROR",
+    "signature": _SECURITY + "PROOF_VERIFICATION_ERROR",
+    "dates": _VCDM + "RANGE_ERROR",
+    "status": _STATUS + "STATUS_VERIFICATION_ERROR",
+    "challenge": _SECURITY + "INVALID_CHALLENGE_ERROR",
+    "domain": _SECURITY + "INVALID_DOMAIN_ERROR",
+    "limit": _VCDM + "PARSING_ERROR",
+    "enveloped": _VCDM + "PARSING_ERROR",
+}
+
+
+@dataclass
+class Outcome:
+    """What came of a verification. problems: problem details (RFC 9457); none when it is verified."""
+
+    problems: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def verified(self) -> bool:
+        return not self.problems
+
+    def add(self, step: str, code: str, detail: str, pointer: str = "", clause: str | None = None) -> None:
+        """Say what is wrong: at which step, where, and by which clause."""
+        problem = {"type": _TYPES[step], "title": code, "detail": detail, "step": step, "pointer": pointer}
+        self.problems.append(problem | ({"clause": clause} if clause else {}))
+
+    def add_findings(self, findings: Collection[Finding]) -> None:
+        """What the data model has against it."""
+        for one in findings:
+            step = "context" if one.rule == "processable" else "format"
+            self.add(step, one.rule, f"{one.pointer or '/'}: {one.message}", one.pointer, one.clause)
+
+
+class Conformance:
+    """`credential` and `presentation`. issuers: finds the keys of anybody."""
+
+    def __init__(self, verifier: Verifier, issuers: Issuers, sandbox: Sandbox, clock: Callable[[], datetime]) -> None:
+        self._verifier = verifier
+        self._issuers = issuers
+        self._sandbox = sandbox
+        self._clock = clock
+
+    async def credential(self, document: dict[str, Any], checks: Collection[str] | None) -> Outcome:
+        """checks: keys of CHECKS; None for all that apply."""
+        outcome = Outcome()
+        if vcdm.ENVELOPED_CREDENTIAL in vcdm.one_or_more(document.get("type")):
+            _enveloped(outcome, document, vcdm.ENVELOPED_CREDENTIAL)
+            return outcome
+        try:
+            outcome.add_findings(await self._sandbox.credential_findings(document))  # 1
+        except (SandboxLimit, SandboxBusy) as error:
+            outcome.add("limit", "limit_exceeded", str(error))
+        if outcome.verified:
+            await self._checked(document, checks, outcome)  # 2
+        return outcome
+
+    async def _checked(self, document: dict[str, Any], checks: Collection[str] | None, outcome: Outcome) -> None:
+        wanted: set[Step] = {step for steps in CHECKS.values() for step in steps}
+        if checks is not None:
+            wanted = {step for name in checks for step in CHECKS[name]}
+        found = await self._verifier.verify(document, status="status" in wanted)
+        for check in found.checks:
+            if check.step not in wanted and check.step not in _ALWAYS:
+                continue
+            if check.outcome == "failed" or (check.outcome == "not_checked" and check.step != "schema"):
+                outcome.add(check.step, check.code or check.outcome, check.detail, clause=check.clause)
+
+    async def presentation(
+        self,
+        document: dict[str, Any],
+        *,
+        challenge: str | None,
+        domain: str | None,
+        checks: Collection[str] | None,
+    ) -> tuple[Outcome, list[Outcome]]:
+        """The presentation's own outcome, and that of each of its credentials."""
+        outcome = Outcome()
+        if vcdm.ENVELOPED_PRESENTATION in vcdm.one_or_more(document.get("type")):
+            _enveloped(outcome, document, vcdm.ENVELOPED_PRESENTATION)
+            return outcome, []
+        try:
+            outcome.add_findings(await self._sandbox.presentation_findings(document))  # 1
+            if outcome.verified:
+                await self._holder(document, challenge, domain, outcome)  # 3
+        except (SandboxLimit, SandboxBusy) as error:
+            outcome.add("limit", "limit_exceeded", str(error))
+        if not outcome.verified:
+            return outcome, []
+        presented = []
+        for credential in vcdm.one_or_more(document.get("verifiableCredential")):
+            if "proof" in document and vcdm.is_self_asserted(credential, document):
+                presented.append(Outcome(warnings=["self-asserted: its issuer is the holder, whose proof covers it"]))
+            else:
+                presented.append(await self.credential(credential, checks))
+        return outcome, presented
+
+    async def _holder(
+        self, document: dict[str, Any], challenge: str | None, domain: str | None, outcome: Outcome
+    ) -> None:
+        if "proof" not in document:
+            outcome.warnings.append("the presentation is not signed: who presents it, and for which challenge, is open")
+            return
+        proofs = proofs_of(document)
+        if not 0 < len(proofs) <= MAX_PROOFS:
+            outcome.add("format", "bad_proof", f"between 1 and {MAX_PROOFS} proofs are checked", "/proof")
+            return
+        holder = vcdm.holder_id(document)
+        multikeys = []
+        for proof in proofs:
+            _bound_to(proof, challenge, domain, outcome)
+            multikeys.append(await self._key(proof, holder, outcome))
+        if not outcome.verified:
+            return
+        # Without a challenge a holder may also just assert (VC Data Integrity 1.0 §2.3).
+        purposes = {proof.get("proofPurpose") for proof in proofs}
+        purpose = "assertionMethod" if challenge is None and purposes == {"assertionMethod"} else "authentication"
+        raw = json.dumps(document, ensure_ascii=False).encode()
+        findings = await self._sandbox.examine(Job(raw, tuple(multikeys), False, self._clock(), purpose))
+        for finding in findings.proofs:
+            if not finding.ok:
+                outcome.add("signature", finding.reason, finding.detail, "/proof")
+
+    async def _key(self, proof: dict[str, Any], holder: Any, outcome: Outcome) -> str:
+        method = proof.get("verificationMethod")
+        if not isinstance(method, str):
+            outcome.add("signature", "missing_verification_method", "the proof names no key", "/proof")
+            return ""
+        controller = method.partition("#")[0]
+        if holder is not None and holder != controller:
+            outcome.add("issuer", "not_the_holders_key", f"{method[:200]} is not a key of the holder", "/holder")
+            return ""
+        try:
+            resolved = await self._issuers.resolve(controller)
+            return did.find_verification_method(resolved.document, method, "authentication")
+        except (Unresolvable, did.DidError) as error:
+            outcome.add("issuer", error.code, error.detail, "/proof/verificationMethod")
+            return ""
+
+
+def _bound_to(proof: dict[str, Any], challenge: str | None, domain: str | None, outcome: Outcome) -> None:
+    """VC Data Integrity 1.0 §4.4 steps 6 and 7."""
+    if challenge is not None and proof.get("challenge") != challenge:
+        outcome.add("challenge", "wrong_challenge", "the proof was not made for this challenge", "/proof/challenge")
+    if domain is not None and domain not in vcdm.one_or_more(proof.get("domain")):
+        outcome.add("domain", "wrong_domain", "the proof was not made for this domain", "/proof/domain")
+
+
+def _enveloped(outcome: Outcome, document: dict[str, Any], wanted: str) -> None:
+    outcome.add_findings(vcdm.envelope_findings(document, wanted))
+    if outcome.verified:
+        outcome.add("enveloped", "unsupported_envelope", "enveloped documents are not read here: send embedded proofs")

@@ -1,0 +1,108 @@
+"""The process that reads suites' documents: the verifier's sandbox, which here also judges and signs.
+
+Only here are the contexts of the suites known (`contexts.unsafe_extra`); the process that serves people never loads
+them. A frame is a `Job` of the verifier's sandbox, or one of the letters below and a msgpack value:
+ C, P  a credential's or a presentation's JSON → the findings of the data model;
+ S     a `Signing` → `Signed`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from laurel.credential import contexts, keys, lint, proofs, vcdm
+from laurel.credential.lint_rules import Finding
+from laurel_verifier import sandbox
+
+# Published by W3C for examples and tests: every word that is not defined elsewhere becomes one of these.
+EXTRA_CONTEXTS: dict[str, dict[str, Any]] = {
+    "https://www.w3.org/ns/credentials/examples/v2": {
+        "@context": {"@vocab": "https://www.w3.org/ns/credentials/examples#"}
+    },
+}
+# The base context of the Candidate Recommendation of VC Data Model 2.0: the suite of 2025 still has its digests.
+EARLIER_DIGESTS = {
+    contexts.CREDENTIALS_V2: (
+        bytes.fromhex("24a18c90e9856d526111f29376e302d970b2bd10182e33959995b0207d7043b9"),  # its appendix B.1
+        base64.b64decode("NSOcNpmdIVUxIJGvGUoe22FjTWrXiaXlsZ8q6912LdnR3KraQO2n75Ica4wK4Qeg"),
+    )
+}
+
+
+class Signing(msgspec.Struct, frozen=True):
+    """A document to lint by `profile` and sign. seed: of a key that is nobody's but this run's."""
+
+    document: bytes
+    profile: lint.Profile
+    seed: bytes
+    verification_method: str
+    cryptosuite: str
+    created: datetime
+
+
+class Signed(msgspec.Struct, frozen=True):
+    """The secured document as JSON, or why it was not signed."""
+
+    document: bytes = b""
+    findings: tuple[Finding, ...] = ()
+
+
+class Sandbox(sandbox.Sandbox):
+    """The verifier's sandbox with this module's workers."""
+
+    def __init__(self, *, processes: int, seconds: float, memory: int) -> None:
+        super().__init__(processes=processes, seconds=seconds, memory=memory, module=__name__)
+
+    async def credential_findings(self, document: Any) -> tuple[Finding, ...]:
+        """`vcdm.credential_findings`. Raises SandboxLimit, SandboxBusy, as the other two do."""
+        return await self._findings(b"C", document)
+
+    async def presentation_findings(self, document: Any) -> tuple[Finding, ...]:
+        """`vcdm.presentation_findings`."""
+        return await self._findings(b"P", document)
+
+    async def sign(self, signing: Signing) -> Signed:
+        """Lint and sign."""
+        answer = await self.exchange(b"S" + msgspec.msgpack.encode(signing))
+        return msgspec.msgpack.decode(answer, type=Signed)
+
+    async def _findings(self, letter: bytes, document: Any) -> tuple[Finding, ...]:
+        answer = await self.exchange(letter + json.dumps(document, ensure_ascii=False).encode())
+        return msgspec.msgpack.decode(answer, type=tuple[Finding, ...])
+
+
+def answer(frame: bytes) -> bytes:
+    """One frame, answered."""
+    letter, rest = frame[:1], frame[1:]
+    with contexts.unsafe_extra(EXTRA_CONTEXTS, digests=EARLIER_DIGESTS):
+        if letter == b"C":
+            return msgspec.msgpack.encode(_short(vcdm.credential_findings(json.loads(rest))))
+        if letter == b"P":
+            return msgspec.msgpack.encode(_short(vcdm.presentation_findings(json.loads(rest))))
+        if letter == b"S":
+            return msgspec.msgpack.encode(_sign(msgspec.msgpack.decode(rest, type=Signing)))
+        return sandbox.examined(frame)
+
+
+def _sign(signing: Signing) -> Signed:
+    signer = keys.Ed25519Signer(signing.seed, signing.verification_method)
+    try:
+        issuer = signing.verification_method.partition("#")[0]
+        linted = lint.lint(json.loads(signing.document), profile=signing.profile, issuer=issuer)
+    except lint.LintError as error:
+        return Signed(findings=_short(tuple(one for one in error.findings if one.level == "error")))
+    document = proofs.sign(linted, signer, signing.created, signing.cryptosuite)
+    return Signed(document=json.dumps(document, ensure_ascii=False).encode())
+
+
+def _short(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    return tuple(one._replace(message=one.message[:600], pointer=one.pointer[:600]) for one in findings[:50])
+
+
+if __name__ == "__main__":
+    sandbox.main(answer)
