@@ -1,19 +1,21 @@
 """What is checked and what follows from it, purely: documents, times and answers come in as values.
 
 The verdict is the first of these that applies (the same numbers stand at the code):
- 1. invalid: a check failed that speaks against the document itself (its form, words, schema, key, signature, holder);
+ 1. invalid: a check failed that speaks against the document itself (its form, words, schema, key, signature);
  2. unknown_issuer: nobody that we can ask knows the issuer, so its key cannot be found;
  3. could_not_check: the document, its key or its signature could not be checked, so nothing in it can be relied on;
  4. revoked, 5. suspended: it is genuine, and its issuer has taken it back (for good, or for now);
  6. expired, 7. not_yet_valid: it is genuine, and its time is over or has not come;
  8. could_not_check: it is genuine and in its time, but whether it was taken back could not be found out;
  9. valid: every check that applies has passed.
+Whose it is (the step "recipient") is an answer of its own: a wrong guess changes nothing about the document.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
@@ -89,7 +91,7 @@ def complete(checks: Iterable[Check]) -> tuple[Check, ...]:
 
 def decide(checks: Iterable[Check]) -> Verdict:
     """The verdict, by the precedence that the module's docstring lists."""
-    found = {check.step: check for check in checks}
+    found = {check.step: check for check in checks if check.step != "recipient"}
     failures = {check.code for check in found.values() if check.outcome == "failed"}
     if failures - _MILD:  # 1
         return "invalid"
@@ -132,6 +134,17 @@ def issuer_id(document: Mapping[str, Any]) -> str | None:
     issuer = document.get("issuer")
     found = issuer.get("id") if isinstance(issuer, dict) else issuer
     return found if isinstance(found, str) else None
+
+
+def claims_our_address(document: Mapping[str, Any], base_url: str) -> bool:
+    """Whether the document's id is an address below our /c/ (scheme and host in any case: RFC 3986 §6.2.2.1)."""
+    identifier = document.get("id")
+    return isinstance(identifier, str) and identifier.lower().startswith(f"{base_url}/c/".lower())
+
+
+def same_json(one: Any, other: Any) -> bool:
+    """Whether two parsed documents are the same but for white space, escapes and the order of members."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)  # unlike ==, tells 1 from true
 
 
 def own_credential_id(document: Mapping[str, Any], base_url: str) -> str | None:

@@ -28,7 +28,7 @@ from laurel_verifier.negotiation import negotiate
 from laurel_verifier.presentation import badge, raster
 from laurel_verifier.resolution import Unresolvable, fetch_json
 from laurel_verifier.verification import MAX_DOCUMENT, Verification, Verifier
-from laurel_verifier.wording import SERVICES, STEPS, VERDICTS, day
+from laurel_verifier.wording import SERVICES, STEPS, day, words
 
 HTML = "text/html"
 CREDENTIAL_TYPES = ("application/vc+ld+json", "application/vc", "application/ld+json", "application/json")
@@ -112,7 +112,7 @@ class Pages:
         if picture is not None and picture.startswith("data:"):
             picture = f"{url}/image" if raster(picture) else None
         return self._page(
-            "credential.html", badge=shown, words=VERDICTS[verification.verdict],
+            "credential.html", badge=shown, words=words(verification, expected),
             verification=verification, page_url=url, share_image=picture,
             credential_id=row.credential_id, qr=Markup(code), asked=expected,  # noqa: S704 - made of our own URL
             headers={
@@ -159,9 +159,10 @@ class Pages:
             verification = await self._verifier.verify(document, recipient or None)
         else:
             return self._form_again("Choose a file, give an address, or paste a credential.", recipient=recipient)
-        shown = None if document is None else badge(document, self._base_url)
+        ours = self._base_url if verification.credential_id is not None else None
+        shown = None if document is None else badge(document, ours)
         return self._page(
-            "verdict.html", words=VERDICTS[verification.verdict], verification=verification,
+            "verdict.html", words=words(verification, recipient), verification=verification,
             badge=shown, asked=recipient or None,
             headers={"Cache-Control": "no-store"},
         )  # fmt: skip

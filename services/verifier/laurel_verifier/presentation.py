@@ -95,8 +95,11 @@ class Badge:
     identifier: str | None
 
 
-def badge(document: Mapping[str, Any], base_url: str) -> Badge:
-    """The view of any credential, however strange: what is missing or of another type is left out."""
+def badge(document: Mapping[str, Any], base_url: str | None) -> Badge:
+    """The view of any credential, however strange: what is missing or of another type is left out.
+
+    base_url: our own origin, of which pictures may be shown; None where the document is not one that we issued.
+    """
     subjects = objects(document.get("credentialSubject"))
     subject: Mapping[str, Any] = subjects[0] if subjects else {}
     achievements = objects(subject.get("achievement"))
@@ -150,12 +153,13 @@ def web_url(value: Any) -> str | None:
     return value if isinstance(value, str) and len(value) <= 2000 and is_web_url(value) else None
 
 
-def image(value: Any, base_url: str) -> str | None:
+def image(value: Any, base_url: str | None) -> str | None:
     """A picture that the page may show: a data URI of an image type, or an address of our own origin."""
     source = value.get("id") if isinstance(value, dict) else value
     if not isinstance(source, str):
         return None
-    if _DATA_IMAGE(source) or (source.startswith(base_url + "/") and is_web_url(source)):
+    own = base_url is not None and source.startswith(base_url + "/") and is_web_url(source)
+    if _DATA_IMAGE(source) or own:
         return source
     return None
 

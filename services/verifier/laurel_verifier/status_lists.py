@@ -81,6 +81,9 @@ class StatusLists:
         where = f"entry {index} of {url[:200]}, fetched at {timestamp(found.fetched_at)}"
         if is_set and purpose in _VERDICTS:
             return failed("status", _VERDICTS[purpose], f"{_VERDICTS[purpose]} by its issuer: {where}")
+        if is_set:
+            meaning = f"the bit for “{purpose[:60]}” is set, which takes nothing from its validity"
+            return passed("status", f"{meaning}: {where}")
         return passed("status", f"not {_VERDICTS.get(purpose, 'set for ' + purpose[:60])}: {where}")
 
     async def _fetched(self, url: str, now: datetime, genuine: Genuine) -> _List:

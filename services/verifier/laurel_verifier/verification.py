@@ -41,12 +41,23 @@ _UNREADABLE = {"unknown_context", "unknown_proof_type", "unknown_cryptosuite", "
 _KEY_UNREADABLE = {"unsupported_key", "malformed_document", "wrong_document"}
 
 
+class Recipient(msgspec.Struct, frozen=True):
+    """matches: whether it was issued to the person that the caller named; None: nobody was named, or it is hidden."""
+
+    matches: bool | None
+
+
 class Verification(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What was found. credential_id: the id in Laurel's index, where it has one; id: the document's own."""
+    """What was found. credential_id: the id in Laurel's index, where exactly this document is indexed; id: its own.
+
+    issuer_known: the issuer is in our register, and issuer_name from there; else that name is what it says of itself.
+    """
 
     verdict: Verdict
     checks: tuple[Check, ...]
     checked_at: str
+    recipient: Recipient
+    issuer_known: bool
     credential_id: str | None = None
     id: str | None = None
     issuer: str | None = None
@@ -83,6 +94,7 @@ class Verifier:
         self._own = own
         self._foreign = foreign
         self._base_url = base_url
+        self._own_prefix = did.did_web(base_url, "x").removesuffix("x")
         self._clock = clock
 
     async def verify_bytes(
@@ -109,8 +121,12 @@ class Verifier:
             form = failed("format", "too_large", f"{len(raw):,} bytes; credentials of {MAX_DOCUMENT:,} are checked")
         if form.outcome != "passed":
             return self._conclude([form], document=document)
-        row = await self._row(document)  # 2
-        return await self._verify(document, raw, form, row, self._foreign, expected_recipient, ask_status=status)
+        row, form = await self._indexed(document, form)  # 2
+        if row is not None:  # exactly what we issued: its bytes are known to be harmless, so it waits for no stranger's
+            return await self._verify(
+                document, row.document, form, row, self._own, expected_recipient, ask_status=status
+            )
+        return await self._verify(document, raw, form, None, self._foreign, expected_recipient, ask_status=status)
 
     async def verify_indexed(
         self, row: store.Indexed, expected_recipient: str | None = None
@@ -122,13 +138,19 @@ class Verifier:
             return self._conclude([form], document=document, row=row), document
         return await self._verify(document, row.document, form, row, self._own, expected_recipient), document
 
-    async def _row(self, document: dict[str, Any]) -> store.Indexed | None:
+    async def _indexed(self, document: dict[str, Any], form: Check) -> tuple[store.Indexed | None, Check]:
+        """The row of exactly this document. A document that only bears one of our addresses fails the form."""
+        if not domain.claims_our_address(document, self._base_url):
+            return None, form
         credential_id = domain.own_credential_id(document, self._base_url)
-        if credential_id is None:
-            return None
-        row = await store.public_credential(self._database, credential_id)
-        # Anybody can write our address into a document of theirs: our word is only about what our issuer signed.
-        return row if row is not None and row.issuer == domain.issuer_id(document) else None
+        row = None if credential_id is None else await store.public_credential(self._database, credential_id)
+        if row is not None and domain.same_json(json.loads(row.document), document):
+            return row, form
+        if row is None and (domain.issuer_id(document) or "").startswith(self._own_prefix):
+            return None, form  # perhaps issued a moment ago: our issuer's signature will tell
+        what = "another document was issued" if row is not None else "this issuer has issued nothing"
+        detail = f"its id is an address of this Laurel, where {what}: it is not the credential of that address"
+        return None, failed("format", "not_the_indexed_document", detail)
 
     async def _verify(
         self,
@@ -144,7 +166,8 @@ class Verifier:
         now = self._clock()
         checks, keys = await self._genuine(document, raw, form, sandbox, now, row)  # 3, 4
         checks.append(domain.check_dates(document, now))  # 5
-        genuine = all(one.outcome == "passed" for one in checks if one.step in ("context", "issuer", "signature"))
+        needed = ("format", "context", "issuer", "signature")
+        genuine = all(one.outcome == "passed" for one in checks if one.step in needed)
         if ask_status:
             checks.append(await self._status(document, row, genuine, now))  # 6
         checks.append(domain.check_recipient(document, expected_recipient, genuine=genuine))  # 7
@@ -253,8 +276,11 @@ class Verifier:
         telemetry.count("laurel_verifications_total", verdict=verdict)
         found = document if isinstance(document, dict) else {}
         identifier = found.get("id")
+        holder = next((one.outcome for one in checks if one.step == "recipient"), "")
         return Verification(
             verdict=verdict,
+            recipient=Recipient({"passed": True, "failed": False}.get(holder)),
+            issuer_known=resolved is not None and resolved.own,
             checks=domain.complete(checks),
             checked_at=timestamp(self._clock()),
             credential_id=row.credential_id if row is not None else None,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from laurel_verifier.domain import Step, Verdict
+from laurel_verifier.verification import Verification
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,45 @@ VERDICTS: dict[Verdict, Words] = {
         "question",
     ),
 }
+
+_GENUINE = ("valid", "revoked", "suspended", "expired", "not_yet_valid")
+
+
+def words(verification: Verification, asked: str | None = None) -> Words:
+    """The banner for this verification; asked: whose it was said to be."""
+    found = VERDICTS[verification.verdict]
+    codes = {check.code for check in verification.checks}
+    if verification.verdict == "invalid":
+        if "not_the_indexed_document" in codes:
+            text = "It bears an address of this Laurel, but it is not the credential that was issued under it."
+            return replace(found, text="Do not rely on it: " + text[0].lower() + text[1:])
+        if "key_not_found" in codes and verification.credential_id is not None:
+            text = "The key that signed it has been withdrawn by its issuer, so its signature proves nothing any more."
+            return replace(found, text="Do not rely on it. " + text)
+        return found
+    if verification.verdict not in _GENUINE:
+        return found
+    text, title, tone = found.text, found.title, found.tone
+    if not verification.issuer_known:
+        name, issuer = verification.issuer_name, verification.issuer or ""
+        who = f"It says it is issued by “{name}”" if name else "It names its issuer by a key or address alone"
+        who += f"; nobody here vouches for that name. What is certain is only the signature of {_shortened(issuer)}."
+        if verification.verdict == "valid":
+            title, tone = "Valid, issuer not known here", "unsure"
+            text = "Unchanged since it was signed, in its time, and not taken back."
+        text = f"{text} {who}"
+    if asked and verification.recipient.matches is False:
+        if verification.verdict == "valid" and verification.issuer_known:
+            title, tone = "Genuine, but not theirs", "warn"
+            text = f"This badge is genuine, but it was not issued to {asked}."
+        else:
+            text = f"{text} It was not issued to {asked}."
+    return replace(found, title=title, text=text, tone=tone)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 80 else text[:50] + "…" + text[-20:]
+
 
 STEPS: dict[Step, str] = {
     "format": "Form",

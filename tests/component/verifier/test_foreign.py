@@ -186,6 +186,16 @@ async def test_a_missing_list_and_a_server_in_trouble(
     assert (await verifier.verify(expired))["verdict"] == "expired"  # that much is certain
 
 
+async def test_a_set_bit_of_another_purpose_is_told(verifier: Verifier, foreign: Foreign, stranger: TestIssuer) -> None:
+    url = f"{foreign.url}/refresh"
+    foreign.put("/refresh", stranger.status_list(url, {INDEX}, "refresh"))
+    found = await verifier.verify(listed_badge(stranger, url, "refresh"))
+    assert found["verdict"] == "valid"
+    detail = next(check["detail"] for check in found["checks"] if check["step"] == "status")
+    assert "“refresh” is set" in detail
+    assert "not set" not in detail
+
+
 async def test_nobody_is_asked_in_the_name_of_an_unsigned_document(
     verifier: Verifier, foreign: Foreign, stranger: TestIssuer
 ) -> None:
@@ -236,7 +246,7 @@ async def test_by_its_address(verifier: Verifier, foreign: Foreign, stranger: Te
     url = foreign.put("/badge", stranger.badge())
     answer = await verifier.client.post("/verify", data={"url": url})
     assert answer.status_code == 200
-    assert "tone-good" in answer.text
+    assert "Valid, issuer not known here" in answer.text
     for path, found in (("/none", 404), ("/html", 200)):
         foreign.put(path, b"<html>", found)
         answer = await verifier.client.post("/verify", data={"url": foreign.url + path})

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import json
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from laurel.credential import model
+from laurel.credential import did, model
+from laurel_verifier import domain
 from tests.component.verifier.conftest import Verifier
-from tests.component.verifier.issuing import BASE_URL, NOW, TestIssuer, changed, issued, to_bytes
+from tests.component.verifier.issuing import BASE_URL, NOW, TestIssuer, changed, credential_id, issued, to_bytes
 
 STEPS = ["format", "context", "schema", "issuer", "signature", "dates", "status", "recipient"]
 
@@ -161,22 +163,60 @@ async def test_our_address_in_a_strangers_document_gets_no_word_of_ours(
     assert document["id"] == one["id"]
     found = await verifier.verify(document)
     assert "credential_id" not in found
-    assert found["verdict"] == "valid"  # of that issuer, which is what it says
-    assert found["issuer"] == stranger.did
+    assert (found["verdict"], code(found, "format")) == ("invalid", "not_the_indexed_document")
+    nothing = await verifier.verify(stranger.badge(77))  # an address of ours where nothing is
+    assert (nothing["verdict"], code(nothing, "format")) == ("invalid", "not_the_indexed_document")
+    page = await verifier.client.post("/verify", data={"credential": json.dumps(document)})
+    assert "it is not the credential that was issued under it" in page.text
+    assert "tone-good" not in page.text
+
+
+async def test_the_name_of_a_stranger_is_only_what_it_says(verifier: Verifier, one: dict[str, Any]) -> None:
+    ours = await verifier.verify(one)
+    assert (ours["issuer_known"], ours["issuer_name"]) == (True, "Open University")
+    stranger = TestIssuer(slug="", seed=b"\x09" * 32, base_url="https://else.example")
+    document = stranger.badge(achievement={"image": f"{BASE_URL}/achievements/a1/image"})
+    found = await verifier.verify(document)
+    assert (found["verdict"], found["issuer_known"]) == ("valid", False)
+    page = (await verifier.client.post("/verify", data={"credential": json.dumps(document)})).text
+    assert "nobody here vouches for that name" in page
+    assert "Says it is issued by" in page
+    assert "tone-good" not in page
+    assert f"{BASE_URL}/achievements/a1/image" not in page  # a tenant's art does not adorn it
+
+
+async def test_one_that_differs_only_in_true_and_1_is_not_the_indexed_document(
+    verifier: Verifier, one: dict[str, Any]
+) -> None:
+    assert domain.same_json({"a": 1, "b": 2}, {"b": 2, "a": 1})
+    assert not domain.same_json({"a": 1}, {"a": True})
+    found = await verifier.verify({**one, "name": True})
+    assert (found["verdict"], code(found, "format")) == ("invalid", "not_the_indexed_document")
 
 
 async def test_a_compromised_key_verifies_nothing(verifier: Verifier, one: dict[str, Any], issuer: TestIssuer) -> None:
-    other = TestIssuer(seed=b"\x0a" * 32)
-    await verifier.feed(issuer.published(2, did_document=other.did_document()))
+    other = TestIssuer(seed=b"\x0a" * 32).signer.public_key_multibase
+    remaining = did.build_did_document(issuer.did, [did.DidKey("key-2", other)])
+    await verifier.feed(issuer.published(2, did_document=remaining, published_at=NOW + timedelta(hours=1)))
     found = await verifier.verify(one)
-    assert found["verdict"] == "invalid"
+    assert (found["verdict"], code(found, "issuer")) == ("invalid", "key_not_found")
+    assert (await verifier.client.get(f"/c/{credential_id(1)}")).text.count("has been withdrawn by its issuer") == 1
 
 
 async def test_expected_recipient(verifier: Verifier, one: dict[str, Any]) -> None:
     found = await verifier.verify({"credential": one, "expected_recipient": " Ada@Example.org "})
-    assert (found["verdict"], outcomes(found)["recipient"]) == ("valid", "passed")
+    assert (found["verdict"], found["recipient"]) == ("valid", {"matches": True})
     found = await verifier.verify({"credential": one, "expected_recipient": "eve@example.org"})
-    assert (found["verdict"], code(found, "recipient")) == ("invalid", "recipient_mismatch")
+    assert (found["verdict"], code(found, "recipient")) == ("valid", "recipient_mismatch")
+    assert found["recipient"] == {"matches": False}
+    asked = {"credential": json.dumps(one), "recipient": "eve@example.org"}
+    page = (await verifier.client.post("/verify", data=asked)).text
+    assert "This badge is genuine, but it was not issued to eve@example.org." in page
+    assert "it was changed" not in page
+    await verifier.feed(changed(1, 1, "revoked"))
+    found = await verifier.verify({"credential": one, "expected_recipient": "eve@example.org"})
+    assert (found["verdict"], found["recipient"]) == ("revoked", {"matches": False})
+    assert (await verifier.verify(one))["recipient"] == {"matches": None}
 
 
 async def test_expected_recipient_by_did(verifier: Verifier) -> None:
@@ -187,14 +227,16 @@ async def test_expected_recipient_by_did(verifier: Verifier) -> None:
     assert outcomes(found)["recipient"] == "passed"
 
 
-async def test_an_unbundled_context_could_not_be_checked(verifier: Verifier, one: dict[str, Any]) -> None:
+async def test_an_unbundled_context_could_not_be_checked(verifier: Verifier) -> None:
+    one = TestIssuer(slug="", base_url="https://else.example").badge()
     document = {**one, "@context": [*one["@context"], "https://contexts.example/v1"]}
     found = await verifier.verify(document)
     assert found["verdict"] == "could_not_check"
     assert code(found, "context") == "unknown_context"
 
 
-async def test_an_unknown_cryptosuite_could_not_be_checked(verifier: Verifier, one: dict[str, Any]) -> None:
+async def test_an_unknown_cryptosuite_could_not_be_checked(verifier: Verifier) -> None:
+    one = TestIssuer(slug="", base_url="https://else.example").badge()
     document = {**one, "proof": {**one["proof"], "cryptosuite": "ecdsa-rdfc-2019"}}
     found = await verifier.verify(document)
     assert (found["verdict"], code(found, "signature")) == ("could_not_check", "unknown_cryptosuite")

@@ -64,9 +64,14 @@ def test_what_was_not_reached_is_never_valid() -> None:
         assert decide([GOOD[step] for step in STEPS[:count]]) == "could_not_check"
 
 
-@pytest.mark.parametrize("step", ["format", "context", "schema", "issuer", "signature", "dates", "status", "recipient"])
+@pytest.mark.parametrize("step", ["format", "context", "schema", "issuer", "signature", "dates", "status"])
 def test_any_unexpected_failure_is_invalid(step: domain.Step) -> None:
     assert verdict(failed(step, "something_new", "")) == "invalid"
+
+
+def test_whose_it_is_changes_no_verdict() -> None:
+    assert verdict(failed("recipient", "recipient_mismatch", "")) == "valid"
+    assert verdict(failed("recipient", "recipient_mismatch", ""), failed("status", "revoked", "")) == "revoked"
 
 
 def test_complete_keeps_the_order_and_says_what_was_not_reached() -> None:
