@@ -14,6 +14,8 @@ Nothing that a stranger sends makes this raise: whatever goes wrong becomes a ch
 
 from __future__ import annotations
 
+import asyncio
+import codecs
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +37,8 @@ from laurel_verifier.sandbox import Findings, Job, Sandbox, SandboxBusy, Sandbox
 from laurel_verifier.status_lists import StatusLists
 
 MAX_DOCUMENT = 1 << 20  # bytes of one credential
+MOST_STATUS_ENTRIES = 4  # of a stranger's credential
+STATUS_S = 8.0  # for all its status lists together
 
 # What a proof may be without being wrong: we cannot read it, which is another thing.
 _UNREADABLE = {"unknown_context", "unknown_proof_type", "unknown_cryptosuite", "unsupported_key", "no_key"}
@@ -102,7 +106,8 @@ class Verifier:
     ) -> tuple[Verification, dict[str, Any] | None]:
         """Any bytes at all; the document too, where it can be read."""
         try:
-            document = guard_json(body, max_bytes=MAX_DOCUMENT)  # 1
+            # A byte order mark is no part of JSON, but files are saved with one (RFC 8259 §8.1 lets us ignore it).
+            document = guard_json(body.removeprefix(codecs.BOM_UTF8), max_bytes=MAX_DOCUMENT)  # 1
         except BadJson as error:
             return self._conclude([failed("format", error.code, error.detail)]), None
         verification = await self.verify(document, expected_recipient, size=len(body))
@@ -249,9 +254,15 @@ class Verifier:
             return not_checked("status", "not_reached", "not looked up, because the signature could not be confirmed")
         issuer = domain.issuer_id(document)
         assert issuer is not None
-        return domain.worst_status(
-            [await self._lists.check(entry, issuer, now, self._genuine_list) for entry in entries]
-        )
+        if len(entries) > MOST_STATUS_ENTRIES:
+            detail = f"it names {len(entries)} status entries; {MOST_STATUS_ENTRIES} are looked up"
+            return not_checked("status", "too_many_entries", detail)
+        asking = (self._lists.check(entry, issuer, now, self._genuine_list) for entry in entries)
+        try:
+            async with asyncio.timeout(STATUS_S):
+                return domain.worst_status(await asyncio.gather(*asking))
+        except TimeoutError:
+            return not_checked("status", "timeout", f"its status lists did not answer within {STATUS_S:.0f} seconds")
 
     async def _genuine_list(self, document: dict[str, Any], now: datetime) -> str | None:
         """Why a status list credential cannot be relied on; None where it can."""
@@ -259,6 +270,7 @@ class Verifier:
         form = domain.check_format(document, len(raw))
         if form.outcome != "passed":
             return form.detail
+        now = max(now, self._clock())  # a list may have been published while it was asked for
         checks, _ = await self._genuine(document, raw, form, self._foreign, now, None)
         checks.append(domain.check_dates(document, now))
         wrong = [one for one in checks if one.outcome in ("failed", "not_checked") and one.step != "schema"]

@@ -113,6 +113,34 @@ async def test_two_entries_and_the_worse_one_counts(verifier: Verifier, foreign:
     assert (await verifier.verify(stranger.badge(status=entries)))["verdict"] == "suspended"
 
 
+async def test_many_status_entries_are_not_many_requests(
+    verifier: Verifier, foreign: Foreign, stranger: TestIssuer
+) -> None:
+    entries = [status.status_entry(f"{foreign.url}/{number}", INDEX) for number in range(5)]
+    found = await verifier.verify(stranger.badge(status=entries))
+    assert found["verdict"] == "could_not_check", found
+    assert [one["code"] for one in found["checks"] if one["step"] == "status"] == ["too_many_entries"]
+    assert foreign.asked == []
+
+
+async def test_status_lists_that_hang_have_one_deadline_together(
+    verifier: Verifier, foreign: Foreign, stranger: TestIssuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("laurel_verifier.verification.STATUS_S", 0.3)
+    asked: list[str] = []
+
+    async def hang(*arguments: Any) -> None:
+        asked.append(arguments[1])
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("laurel_verifier.status_lists.StatusLists._fetched", hang)
+    entries = [status.status_entry(f"{foreign.url}/{number}", INDEX) for number in range(4)]
+    found = await verifier.verify(stranger.badge(status=entries))
+    assert found["verdict"] == "could_not_check", found
+    assert [one["code"] for one in found["checks"] if one["step"] == "status"] == ["timeout"]
+    assert len(asked) == 4, "asked side by side, not one after another"
+
+
 def _unsigned(document: dict[str, Any]) -> Any:
     return {key: value for key, value in document.items() if key != "proof"}
 
