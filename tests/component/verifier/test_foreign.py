@@ -116,7 +116,7 @@ async def test_two_entries_and_the_worse_one_counts(verifier: Verifier, foreign:
 async def test_many_status_entries_are_not_many_requests(
     verifier: Verifier, foreign: Foreign, stranger: TestIssuer
 ) -> None:
-    entries = [status.status_entry(f"{foreign.url}/{number}", INDEX) for number in range(5)]
+    entries = [status.status_entry(f"{foreign.url}/{number}", INDEX, f"purpose-{number}") for number in range(5)]
     found = await verifier.verify(stranger.badge(status=entries))
     assert found["verdict"] == "could_not_check", found
     assert [one["code"] for one in found["checks"] if one["step"] == "status"] == ["too_many_entries"]
@@ -134,7 +134,7 @@ async def test_status_lists_that_hang_have_one_deadline_together(
         await asyncio.Event().wait()
 
     monkeypatch.setattr("laurel_verifier.status_lists.StatusLists._fetched", hang)
-    entries = [status.status_entry(f"{foreign.url}/{number}", INDEX) for number in range(4)]
+    entries = [status.status_entry(f"{foreign.url}/{number}", INDEX, f"purpose-{number}") for number in range(4)]
     found = await verifier.verify(stranger.badge(status=entries))
     assert found["verdict"] == "could_not_check", found
     assert [one["code"] for one in found["checks"] if one["step"] == "status"] == ["timeout"]
