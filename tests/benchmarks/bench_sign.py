@@ -21,7 +21,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pyld import jsonld as pyld
 
-from laurel.credential import contexts, jcs, lint, multibase, proofs
+from laurel.credential import contexts, jcs, lint, multibase, proof_bytes, proofs
 from laurel.credential.keys import Ed25519Signer, verify_ed25519
 from laurel.credential.text import timestamp
 from laurel.events import AssessmentPassed, Recipient, ResultValue
@@ -80,13 +80,13 @@ def by_template() -> tuple[Callable[[bytes, dict[str, Any]], bytes], Callable[[b
     def sign(event: bytes, rest: dict[str, Any]) -> bytes:
         found = varying(_decoder.decode(event), **rest)
         assert found.shape == shape
-        return proofs.sign_bytes(template.linted(found.values), SIGNER, rest["created"])
+        return proof_bytes.sign_bytes(template.linted(found.values), SIGNER, rest["created"])
 
     def sign_and_check(event: bytes, rest: dict[str, Any]) -> bytes:
         found = varying(_decoder.decode(event), **rest)
         linted = template.linted(found.values)
-        body = proofs.sign_bytes(linted, SIGNER, rest["created"])
-        assert proofs.verify_bytes(linted, body, SIGNER.public_key_multibase).ok
+        body = proof_bytes.sign_bytes(linted, SIGNER, rest["created"])
+        assert proof_bytes.verify_bytes(linted, body, SIGNER.public_key_multibase).ok
         return body
 
     return sign, sign_and_check

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from laurel.credential import contexts, keys, multibase
+from laurel.credential import contexts, keys, multibase, multikey
 
 FOLDER = Path(__file__).parent / "node"
 
@@ -22,11 +22,13 @@ class Unavailable(Exception):
 
 @dataclass(frozen=True)
 class Verdict:
-    """verified; error: what was wrong, or None; loaded: the URLs that the verifier asked for."""
+    """verified; error: what was wrong, or None; loaded: the URLs that the verifier asked for; proofs: what it said of
+    each (it takes a document for verified when one of its proofs is)."""
 
     verified: bool
     error: str | None
     loaded: tuple[str, ...]
+    proofs: tuple[bool, ...]
 
 
 def install() -> None:
@@ -61,20 +63,36 @@ def verify(credential: dict[str, Any], *documents: dict[str, Any], now: str | No
     if now is not None:
         request["now"] = now
     answer = _run("verify.mjs", request)
-    return Verdict(answer["verified"], answer["error"], tuple(answer["loaded"]))
+    return Verdict(answer["verified"], answer["error"], tuple(answer["loaded"]), tuple(answer["proofs"]))
 
 
-def issue(credential: dict[str, Any], seed: bytes, verification_method: str, created: str) -> dict[str, Any]:
-    """`credential` as the oracle signs it with this Ed25519 key (eddsa-rdfc-2022)."""
-    signer = keys.Ed25519Signer(seed, verification_method)
+def issue(
+    credential: dict[str, Any],
+    kind: multikey.KeyType,
+    secret: bytes,
+    verification_method: str,
+    created: str,
+    cryptosuite: str = "eddsa-rdfc-2022",
+) -> dict[str, Any]:
+    """`credential` as the oracle signs it with this key: seed (Ed25519) or scalar."""
+    signer: keys.Signer
+    if kind == "Ed25519":
+        signer = keys.Ed25519Signer(secret, verification_method)
+        # Digital Bazaar's Ed25519 secrets hold the public key as well.
+        both = multibase.ED25519_SECRET + secret + multikey.decode_public(signer.public_key_multibase).raw
+        text = multibase.encode(both)
+    else:
+        signer = keys.EcdsaSigner(kind, secret, verification_method)
+        text = multikey.encode_secret(kind, secret)
     key = {
         "id": verification_method,
         "controller": verification_method.partition("#")[0],
         "publicKeyMultibase": signer.public_key_multibase,
-        "secretKeyMultibase": multibase.ed25519_seed_encode(seed),
+        "secretKeyMultibase": text,
     }
     known = {url: contexts.load(url) for url in contexts.manifest()}
-    return _run("issue.mjs", {"credential": credential, "contexts": known, "key": key, "created": created})
+    request = {"credential": credential, "contexts": known, "key": key, "created": created}
+    return _run("issue.mjs", {**request, "cryptosuite": cryptosuite})
 
 
 def _run(script: str, request: dict[str, Any]) -> dict[str, Any]:

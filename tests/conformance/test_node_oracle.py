@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from laurel.credential import contexts, did, keys, lint, model, multibase, proofs, status
+from laurel.credential import contexts, did, keys, lint, model, multibase, multikey, proofs, status
 from tests.conformance import node_oracle
 from tests.conformance.node_oracle import Verdict
 from tests.unit.credential.samples import (
@@ -16,6 +16,8 @@ from tests.unit.credential.samples import (
     INDEX,
     LIST_URL,
     NOW,
+    P256_SIGNER,
+    P384_SIGNER,
     SIGNER,
     badge,
     did_document,
@@ -148,10 +150,87 @@ def test_text_in_any_script_has_the_same_canonical_form(node_verify: Verify) -> 
 
 @pytest.mark.parametrize("document", [badge(), status_list(INDEX)], ids=["badge", "status list"])
 def test_what_the_oracle_signs_is_byte_for_byte_what_we_sign(node_verify: Verify, document: dict[str, Any]) -> None:
-    theirs = node_oracle.issue(document, bytes(range(32)), SIGNER.verification_method, "2026-05-04T12:31:05Z")
+    theirs = node_oracle.issue(
+        document, "Ed25519", bytes(range(32)), SIGNER.verification_method, "2026-05-04T12:31:05Z"
+    )
     proof = theirs["proof"]
     assert proofs.verify_proof(theirs, proof, SIGNER.public_key_multibase).ok
     profile: lint.Profile = "statuslist" if "BitstringStatusListCredential" in document["type"] else "openbadge"
     assert signed(document, profile)["proof"] == proof
     theirs["issuer"] = "did:web:evil.example"
     assert proofs.verify_proof(theirs, proof, SIGNER.public_key_multibase).reason == "bad_signature"
+
+
+# -- ECDSA and the older suite -----------------------------------------------------------------------------------
+
+ECDSA = [
+    (proofs.ECDSA_RDFC, "P-256", P256_SIGNER), (proofs.ECDSA_RDFC, "P-384", P384_SIGNER),
+    (proofs.ECDSA_JCS, "P-256", P256_SIGNER), (proofs.ECDSA_JCS, "P-384", P384_SIGNER),
+]  # fmt: skip
+
+
+def with_keys_of_ecdsa() -> dict[str, Any]:
+    return did_document(
+        *(did.DidKey(one.verification_method.partition("#")[2], one.public_key_multibase) for _, _, one in ECDSA[:2])
+    )
+
+
+@pytest.mark.parametrize(("suite", "curve", "signer"), ECDSA)
+def test_what_we_sign_with_ecdsa_is_accepted(
+    node_verify: Verify, suite: str, curve: str, signer: keys.EcdsaSigner
+) -> None:
+    document = proofs.sign(lint.lint(badge(), issuer=DID), signer, CREATED, suite)
+    verdict = node_verify(document, with_keys_of_ecdsa(), signed_list(), now=AT)
+    assert verdict.verified, verdict.error
+    document["name"] += "."
+    assert not node_verify(document, with_keys_of_ecdsa(), signed_list(), now=AT).verified
+
+
+@pytest.mark.parametrize(("suite", "curve", "signer"), ECDSA)
+def test_what_the_oracle_signs_with_ecdsa_verifies(
+    node_verify: Verify, suite: str, curve: multikey.KeyType, signer: keys.EcdsaSigner
+) -> None:
+    secret = bytes(range(multikey.SECRET_SIZES[curve]))
+    made = "2026-05-04T12:31:05Z"
+    theirs = node_oracle.issue(badge(), curve, secret, signer.verification_method, made, suite)
+    result = proofs.verify_proof(theirs, theirs["proof"], signer.public_key_multibase)
+    assert result.ok, result
+    ours = proofs.sign(lint.lint(badge(), issuer=DID), signer, CREATED, suite)["proof"]
+    unlike = {name for name in ours if ours[name] != theirs["proof"].get(name)}
+    assert unlike == {"proofValue"}  # theirs is random, ours is RFC 6979
+    theirs["name"] += "."
+    assert proofs.verify_proof(theirs, theirs["proof"], signer.public_key_multibase).reason == "bad_signature"
+
+
+def test_what_the_oracle_signs_with_ed25519signature2020_verifies(node_verify: Verify) -> None:
+    document = badge()
+    document["@context"].append("https://w3id.org/security/suites/ed25519-2020/v1")
+    theirs = node_oracle.issue(
+        document, "Ed25519", bytes(range(32)), SIGNER.verification_method, "2026-05-04T12:31:05Z", proofs.ED25519_2020
+    )
+    assert theirs["proof"]["type"] == proofs.ED25519_2020
+    result = proofs.verify_proof(theirs, theirs["proof"], SIGNER.public_key_multibase)
+    assert result.ok, result
+    theirs["name"] += "."
+    assert proofs.verify_proof(theirs, theirs["proof"], SIGNER.public_key_multibase).reason == "bad_signature"
+
+
+def test_a_set_of_ours_is_accepted_proof_by_proof(node_verify: Verify) -> None:
+    first = "urn:uuid:00000000-0000-4000-8000-000000000001"
+    orders = [
+        proofs.Order(SIGNER, proofs.RDFC, CREATED, id=first),
+        proofs.Order(P256_SIGNER, proofs.ECDSA_RDFC, CREATED),
+    ]
+    pair = proofs.sign_all(lint.lint(badge(), issuer=DID), orders)
+    verdict = node_verify(pair, with_keys_of_ecdsa(), signed_list(), now=AT)
+    assert verdict.proofs == (True, True), verdict.error
+    pair["proof"][1]["created"] = "2026-05-04T12:31:06Z"
+    verdict = node_verify(pair, with_keys_of_ecdsa(), signed_list(), now=AT)
+    assert verdict.proofs == (True, False)
+    # The library has not learnt previousProof: of a chain it verifies the proofs that build on nothing. Whether chains
+    # are right is for the official vectors to say (test_eddsa_vectors).
+    orders[1] = proofs.Order(P256_SIGNER, proofs.ECDSA_RDFC, CREATED, previous=(first,))
+    chain = proofs.sign_all(lint.lint(badge(), issuer=DID), orders)
+    verdict = node_verify(chain, with_keys_of_ecdsa(), signed_list(), now=AT)
+    assert verdict.verified
+    assert verdict.proofs[0]

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 import structlog
 
-from laurel.credential import lint, proofs
+from laurel.credential import lint, proof_bytes, proofs
 from laurel.credential.keys import Ed25519Signer, Signer
 from laurel.errors import NotNow
 from laurel.events import AssessmentPassed
@@ -257,7 +257,7 @@ def _sign_list(document: dict[str, Any], key: SealedKey, created: datetime) -> b
 
 def _sign(linted: lint.Linted, signer: Signer, created: datetime) -> bytes:
     try:
-        return proofs.sign_bytes(linted, signer, created)
+        return proof_bytes.sign_bytes(linted, signer, created)
     except proofs.ProofError as error:
         raise Inconsistent(f"the key {signer.verification_method} cannot sign: {error}") from error
 
@@ -279,7 +279,7 @@ _head_decoder = msgspec.json.Decoder(_Head)
 def _check_filled(linted: lint.Linted, body: bytes, document_id: str, key: SealedKey) -> None:
     """The same without another expansion: the bytes are the linted document, and the signature is over its canonical
     form. That this form is the document's is what the canary watches. Raises Inconsistent."""
-    result = proofs.verify_bytes(linted, body, key.public_key_multibase)
+    result = proof_bytes.verify_bytes(linted, body, key.public_key_multibase)
     _judge(result, _head_decoder.decode(body).id, document_id, key)
 
 

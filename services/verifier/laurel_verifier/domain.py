@@ -45,7 +45,7 @@ CLAUSES: Mapping[Step, str] = {
     "context": "VC Data Integrity 1.0 §4.6",
     "schema": "Open Badges 3.0, CredentialSchema; VC Data Model 2.0 §4.11",
     "issuer": "Controlled Identifiers 1.0 §3.3; VC Data Model 2.0 §4.7",
-    "signature": "VC Data Integrity 1.0 §4.3; VC DI EdDSA 1.0 §3",
+    "signature": "VC Data Integrity 1.0 §4.4, §4.5; VC DI EdDSA 1.0 §3; VC DI ECDSA 1.0 §3",
     "dates": "VC Data Model 2.0 §4.9",
     "status": "Bitstring Status List 1.0 §3.2; VC Data Model 2.0 §4.10",
     "recipient": "Open Badges 3.0, IdentityObject",
@@ -200,6 +200,8 @@ def _format_problems(document: Any) -> Iterator[tuple[str, str]]:
     for name in ("validFrom", "validUntil", "issuanceDate", "expirationDate"):
         if name in document and parse_timestamp(document[name]) is None:
             yield "bad_date", f"{name} is not a date and time with a time zone"
+    if contexts[0] == CREDENTIALS_V1 and "issuanceDate" not in document:  # VC Data Model 1.1 §4.6
+        yield "no_issuance_date", "issuanceDate is missing: a credential of data model 1.1 says when it becomes valid"
     proofs = listed(document.get("proof"))
     if not proofs:
         yield "no_proof", "there is no proof: anybody could have written this"
@@ -224,8 +226,10 @@ def wants_open_badge_schema(document: Mapping[str, Any]) -> bool:
 
 def check_dates(document: Mapping[str, Any], now: datetime) -> Check:
     """Step "dates": validFrom ≤ now ≤ validUntil (in data model 1.1: issuanceDate and expirationDate)."""
-    start = parse_timestamp(document.get("validFrom", document.get("issuanceDate")))
-    end = parse_timestamp(document.get("validUntil", document.get("expirationDate")))
+    starts = [parse_timestamp(document[name]) for name in ("validFrom", "issuanceDate") if name in document]
+    ends = [parse_timestamp(document[name]) for name in ("validUntil", "expirationDate") if name in document]
+    start = max((one for one in starts if one is not None), default=None)  # where both are given, both must hold
+    end = min((one for one in ends if one is not None), default=None)
     at = timestamp(now)
     if start is not None and end is not None and end < start:
         return failed(

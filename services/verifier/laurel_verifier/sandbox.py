@@ -37,7 +37,7 @@ _PATIENCE = 3  # how many full limits a document waits for a free process
 class Job(msgspec.Struct, frozen=True):
     """document: UTF-8 JSON. keys: for each of its proofs the public Multikey that it must verify under; "" for none.
 
-    purpose: the proofPurpose that its proofs must have.
+    purpose: the proofPurpose that its proofs must have. challenge, domain: those that they must have, if any.
     """
 
     document: bytes
@@ -45,10 +45,12 @@ class Job(msgspec.Struct, frozen=True):
     schema: bool
     now: datetime
     purpose: str = "assertionMethod"
+    challenge: str | None = None
+    domain: tuple[str, ...] | None = None
 
 
 class ProofFinding(msgspec.Struct, frozen=True):
-    """What became of one proof. reason, where not ok: a laurel.credential.proofs.ProofError code, or "no_key"."""
+    """What became of one proof. reason, where not ok: a laurel.credential.proofs.ProofError code."""
 
     ok: bool
     reason: str = ""
@@ -168,7 +170,7 @@ class Sandbox:
 
 def examine(job: Job) -> Findings:
     """One document's words, schema and proofs. Slow or deadly for hostile documents: for `Sandbox` and for tests."""
-    from laurel.credential import contexts, jsonld, proofs
+    from laurel.credential import contexts, jsonld
 
     document: dict[str, Any] = json.loads(job.document)
     code = detail = ""
@@ -178,24 +180,28 @@ def examine(job: Job) -> Findings:
         code, detail = "unknown_context", str(error)
     except jsonld.UnsafeDocument as error:
         code, detail = "unsafe_document", str(error)
-    found = []
-    for proof, key in zip(proofs.proofs_of(document), job.keys, strict=True):
-        if not key:
-            found.append(_without_key(proof, job.purpose))
-            continue
-        result = proofs.verify_proof(document, proof, key, purpose=job.purpose, now=job.now)
-        found.append(ProofFinding(result.ok, result.reason or "", result.detail[:600]))
-    return Findings(code, detail[:600], _schema_findings(document) if job.schema else (), tuple(found))
+    schema = _schema_findings(document) if job.schema else ()
+    return Findings(code, detail[:600], schema, _proof_findings(document, job))
 
 
-def _without_key(proof: object, purpose: str) -> ProofFinding:
-    from laurel.credential import proofs
+def _proof_findings(document: dict[str, Any], job: Job) -> tuple[ProofFinding, ...]:
+    from laurel.credential import proof_sets, proofs
 
-    try:
-        proofs.parse_proof(proof, purpose=purpose)
-    except proofs.ProofError as error:
-        return ProofFinding(False, error.code, error.detail[:600])
-    return ProofFinding(False, "no_key", "the key that it names was not found")
+    keys = {
+        proof["verificationMethod"]: key
+        for proof, key in zip(proofs.proofs_of(document), job.keys, strict=True)
+        if key and isinstance(proof, dict) and isinstance(proof.get("verificationMethod"), str)
+    }
+
+    def resolve(method: str) -> str:
+        if method not in keys:
+            raise proofs.ProofError("no_key", "the key that it names was not found")
+        return keys[method]
+
+    results = proof_sets.verify_proofs(
+        document, resolve, purpose=job.purpose, now=job.now, challenge=job.challenge, domain=job.domain
+    )
+    return tuple(ProofFinding(one.ok, one.reason or "", one.detail[:600]) for one in results)
 
 
 def _schema_findings(document: dict[str, Any]) -> tuple[str, ...]:

@@ -26,8 +26,8 @@ import msgspec
 
 from laurel import telemetry
 from laurel.credential import did
-from laurel.credential.proofs import proofs_of
-from laurel.credential.text import timestamp
+from laurel.credential.proofs import NOT_CHECKED, proofs_of
+from laurel.credential.text import is_absolute_identifier, timestamp
 from laurel.database import Database
 from laurel.security import BadJson, guard_json
 from laurel_verifier import domain, store
@@ -40,8 +40,7 @@ MAX_DOCUMENT = 1 << 20  # bytes of one credential
 MOST_STATUS_ENTRIES = 4  # of a stranger's credential
 STATUS_S = 8.0  # for all its status lists together
 
-# What a proof may be without being wrong: we cannot read it, which is another thing.
-_UNREADABLE = {"unknown_context", "unknown_proof_type", "unknown_cryptosuite", "unsupported_key", "no_key"}
+# What a document of keys may be without being wrong: we cannot read it, which is another thing.
 _KEY_UNREADABLE = {"unsupported_key", "malformed_document", "wrong_document"}
 
 
@@ -70,11 +69,15 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 @dataclass
 class _Keys:
-    """Step 3: the check, and for each proof the Multikey ("": there is none) and whether it is the issuer's."""
+    """Step 3: the check, and for each proof the Multikey ("": there is none) and whether it is the issuer's.
+
+    problems: place → why a proof of somebody else than the issuer has no key.
+    """
 
     check: Check
     keys: list[str] = field(default_factory=list)
     by_issuer: list[bool] = field(default_factory=list)
+    problems: dict[int, Check] = field(default_factory=dict)
     resolved: Resolved | None = None
 
 
@@ -188,7 +191,7 @@ class Verifier:
         row: store.Indexed | None,
     ) -> tuple[list[Check], _Keys]:
         """Steps 3 and 4: format, context, schema, issuer, signature (in this order)."""
-        keys = await self._keys(document, row)
+        keys = await self._keys(document, row, now)
         schema = domain.wants_open_badge_schema(document)
         try:
             findings = await sandbox.examine(Job(raw, tuple(keys.keys), schema, now))
@@ -205,16 +208,16 @@ class Verifier:
         ]
         return checks, keys
 
-    async def _keys(self, document: dict[str, Any], row: store.Indexed | None) -> _Keys:
+    async def _keys(self, document: dict[str, Any], row: store.Indexed | None, now: datetime) -> _Keys:
         issuer = domain.issuer_id(document)
         assert issuer is not None  # check_format saw to it
         methods = [_verification_method(proof) for proof in proofs_of(document)]
         by_issuer = [method is not None and method.partition("#")[0] == issuer for method in methods]
-        keys = ["" if mine else _self_describing(method) for method, mine in zip(methods, by_issuer, strict=True)]
-        found = _Keys(passed("issuer", ""), keys, by_issuer)
+        found = _Keys(passed("issuer", ""), [""] * len(methods), by_issuer)
         if not any(by_issuer):
             detail = f"no proof names a key of the issuer, {_short(issuer)}: it was signed by somebody else"
             found.check = failed("issuer", "not_the_issuers_key", detail)
+            found.keys = [_self_describing(method) for method in methods]  # nobody is asked in its name
             return found
         try:
             resolved = found.resolved = await self._issuers.resolve(
@@ -230,7 +233,7 @@ class Verifier:
         for place, (method, mine) in enumerate(zip(methods, by_issuer, strict=True)):
             if mine and method is not None:
                 try:
-                    keys[place] = did.find_verification_method(resolved.document, method)
+                    found.keys[place] = did.find_verification_method(resolved.document, method, now=now)
                 except did.DidError as error:
                     problem = error
         if problem is not None:
@@ -238,10 +241,26 @@ class Verifier:
             make = not_checked if unsure or problem.code in _KEY_UNREADABLE else failed
             found.check = make("issuer", problem.code, f"{problem.detail} (looked up in {resolved.source})")
             return found
+        others = [(at, method) for at, method in enumerate(methods) if method is not None and not by_issuer[at]]
+        await asyncio.gather(*(self._key_of_another(found, at, method, now) for at, method in others))
         name = f"{resolved.name} ({_short(issuer)})" if resolved.name else _short(issuer)
         detail = f"the key belongs to {name} and may sign credentials; looked up in {resolved.source}"
         found.check = passed("issuer", detail)
         return found
+
+    async def _key_of_another(self, found: _Keys, place: int, method: str, now: datetime) -> None:
+        """The key of one who signed beside the issuer, in a set or chain of proofs: it must be true as well."""
+        try:
+            resolved = await self._issuers.resolve(method.partition("#")[0], [method])
+        except Unresolvable as error:
+            found.problems[place] = not_checked("signature", "no_key", f"the key of {_short(method)}: {error.detail}")
+            return
+        try:
+            found.keys[place] = did.find_verification_method(resolved.document, method, now=now)
+        except did.DidError as error:
+            unsure = error.code == "key_not_found" and resolved.stale
+            make = not_checked if unsure or error.code in _KEY_UNREADABLE else failed
+            found.problems[place] = make("signature", error.code, error.detail)
 
     async def _status(self, document: dict[str, Any], row: store.Indexed | None, genuine: bool, now: datetime) -> Check:
         if row is not None and genuine:
@@ -312,7 +331,7 @@ def _issuer_name(document: dict[str, Any], resolved: Resolved | None) -> str | N
 
 def _verification_method(proof: Any) -> str | None:
     method = proof.get("verificationMethod") if isinstance(proof, dict) else None
-    return method if isinstance(method, str) and len(method) <= 2048 else None
+    return method if isinstance(method, str) and len(method) <= 2048 and is_absolute_identifier(method) else None
 
 
 def _may_be_newer(resolved: Resolved, row: store.Indexed | None, methods: Sequence[str | None]) -> bool:
@@ -329,7 +348,7 @@ def _may_be_newer(resolved: Resolved, row: store.Indexed | None, methods: Sequen
 
 
 def _self_describing(method: str | None) -> str:
-    """The key of a did:key; of other signers than the issuer nobody is asked."""
+    """The key of a did:key."""
     if method is None or not method.startswith("did:key:"):
         return ""
     try:
@@ -360,23 +379,31 @@ def _schema_check(document: dict[str, Any], findings: Findings, wanted: bool) ->
 
 
 def _signature_check(document: dict[str, Any], findings: Findings, keys: _Keys) -> Check:
-    results = list(zip(findings.proofs, keys.by_issuer, proofs_of(document), strict=True))
-    for result, _, _ in results:
-        if not result.ok and result.reason not in _UNREADABLE:
-            return failed("signature", result.reason, result.detail)
-    good = [proof for result, _, proof in results if result.ok]
-    mine = [proof for result, by_issuer, proof in results if result.ok and by_issuer]
-    if mine or (good and not any(keys.by_issuer)):
-        proof = (mine or good)[0]
-        created = f" at {proof['created']}" if "created" in proof else ""
-        others = f"; {len(results) - len(good)} further proof not checked" if len(good) < len(results) else ""
-        whose = "" if mine else ", but the key is not the issuer's"
-        return passed(
-            "signature",
-            f"signed with {proof['cryptosuite']}{created}; not a character was changed since{whose}{others}",
-        )
-    problem = next((one for one, by_issuer, _ in results if by_issuer), findings.proofs[0])
-    return not_checked("signature", problem.reason, problem.detail or "there was no key to check it with")
+    """Every proof must be true (VC Data Integrity 1.0 §4.5): one that fails fails the document, however many pass."""
+    attached = proofs_of(document)
+    each = [_proof_check(findings, keys, place, len(attached)) for place in range(len(attached))]
+    worst = next((one for one in each if one is not None and one.outcome == "failed"), None)
+    worst = worst or next((one for one in each if one is not None), None)
+    if worst is not None:
+        return worst
+    shown = ", ".join(dict.fromkeys(str(proof.get("cryptosuite", proof["type"])) for proof in attached))
+    first = attached[keys.by_issuer.index(True) if any(keys.by_issuer) else 0]
+    created = f" at {first['created']}" if "created" in first else ""
+    count = f" by {len(attached)} proofs, all of them true" if len(attached) > 1 else ""
+    whose = "" if any(keys.by_issuer) else ", but the key is not the issuer's"
+    return passed("signature", f"signed with {shown}{created}{count}; not a character was changed since{whose}")
+
+
+def _proof_check(findings: Findings, keys: _Keys, place: int, count: int) -> Check | None:
+    """What is wrong with one proof; None when it is true."""
+    found = findings.proofs[place]
+    if found.ok:
+        return None
+    which = f"proof {place + 1} of {count}: " if count > 1 else ""
+    if found.reason == "no_key" and place in keys.problems:
+        return msgspec.structs.replace(keys.problems[place], detail=which + keys.problems[place].detail)
+    make = not_checked if found.reason in NOT_CHECKED else failed
+    return make("signature", found.reason, which + found.detail)
 
 
 def _unreached() -> Check:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
-from laurel.credential import multibase
+from laurel.credential import multibase, multikey
 from laurel.credential.contexts import DID_V1, MULTIKEY_V1
+from laurel.credential.text import parse_timestamp
 from laurel.errors import LaurelError
 
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?(?::\d{1,5})?", re.ASCII).fullmatch
@@ -26,7 +28,7 @@ class DidError(LaurelError):
     """A DID or DID document is not usable. `code` is stable:
 
     malformed_did, unsupported_method, malformed_document, wrong_document, key_not_found, wrong_controller,
-    not_for_assertion, unsupported_key, key_revoked.
+    not_for_assertion, unsupported_key, key_revoked, key_expired.
     """
 
     def __init__(self, code: str, detail: str) -> None:
@@ -104,20 +106,20 @@ def _did_parts(did: str) -> tuple[str, list[str]]:
 
 
 def did_key(public_multibase: str) -> str:
-    """The did:key of an Ed25519 public Multikey value. Raises multibase.MultibaseError for another key."""
-    multibase.ed25519_public_decode(public_multibase)
+    """The did:key of a public Multikey value: Ed25519, P-256 or P-384. Raises multibase.MultibaseError."""
+    multikey.decode_public(public_multibase)
     return f"did:key:{public_multibase}"
 
 
 def resolve_did_key(did: str) -> dict[str, Any]:
-    """The DID document of an Ed25519 did:key (did:key §3.1.1). Raises DidError."""
+    """The DID document of a did:key of Ed25519, P-256 or P-384 (did:key §3.1.1). Raises DidError."""
     method, parts = _did_parts(did)
     if method != "key":
         raise DidError("unsupported_method", f"{did!r} is not a did:key")
     if len(parts) != 1:
         raise DidError("malformed_did", f"{did!r} has more than one identifier")
     try:
-        multibase.ed25519_public_decode(parts[0])
+        multikey.decode_public(parts[0])
     except multibase.MultibaseError as error:
         raise DidError("unsupported_key", str(error)) from None
     document = build_did_document(did, [DidKey(parts[0], parts[0])])
@@ -138,7 +140,7 @@ def build_did_document(
         raise DidError("malformed_document", "two keys have the same key id")
     methods = []
     for key in ordered:
-        multibase.ed25519_public_decode(key.public_key_multibase)
+        multikey.decode_public(key.public_key_multibase)
         methods.append(
             {
                 "id": f"{did}#{key.kid}",
@@ -155,12 +157,15 @@ def build_did_document(
     return document
 
 
-def find_verification_method(did_document: Any, vm_id: str, relationship: str = "assertionMethod") -> str:
-    """The public Multikey value of the verification method `vm_id`, if it may sign credentials.
+def find_verification_method(
+    did_document: Any, vm_id: str, relationship: str = "assertionMethod", *, now: datetime | None = None
+) -> str:
+    """The public Multikey value of the verification method `vm_id`, if it may be used for `relationship`.
 
     Controlled Identifiers 1.0 §3.3: the document is that of the method's DID, the method's controller is that DID, and
-    the method is listed in assertionMethod (or in another `relationship`: "authentication" for presentations).
-    Raises DidError with the first thing that is wrong.
+    the method is listed under the relationship (assertionMethod: it may sign credentials; authentication:
+    presentations). With `now`, a method past its `expires` is refused (§2.2). Raises DidError with the first thing that
+    is wrong.
     """
     did, mark, fragment = vm_id.partition("#")
     if not mark or not fragment or not did:
@@ -169,18 +174,22 @@ def find_verification_method(did_document: Any, vm_id: str, relationship: str = 
         raise DidError("malformed_document", "the DID document is not a JSON object")
     if did_document.get("id") != did:
         raise DidError("wrong_document", f"the document describes {did_document.get('id')!r}, not {did!r}")
-    asserting = did_document.get(relationship)
-    candidates = _entries(did_document.get("verificationMethod")) + _entries(asserting)
+    authorized = did_document.get(relationship)
+    candidates = _entries(did_document.get("verificationMethod")) + _entries(authorized)
     method = next((entry for entry in candidates if _is_named(entry.get("id"), did, vm_id)), None)
     if method is None:
         raise DidError("key_not_found", f"the DID document has no verification method {vm_id!r}")
     if method.get("controller") != did:
         raise DidError("wrong_controller", f"{vm_id!r} is controlled by {method.get('controller')!r}, not {did!r}")
-    listed = asserting if isinstance(asserting, list) else [asserting]
+    listed = authorized if isinstance(authorized, list) else [authorized]
     if not any(_is_named(entry.get("id") if isinstance(entry, dict) else entry, did, vm_id) for entry in listed):
         raise DidError("not_for_assertion", f"{vm_id!r} is not listed in {relationship}")
     if method.get("revoked") is not None:
         raise DidError("key_revoked", f"{vm_id!r} was revoked at {method['revoked']!r}")
+    if now is not None and method.get("expires") is not None:
+        expires = parse_timestamp(method["expires"])
+        if expires is None or expires <= now:
+            raise DidError("key_expired", f"{vm_id!r} expired at {method['expires']!r}")
     return _public_key(method, vm_id)
 
 
@@ -195,18 +204,28 @@ def _is_named(identifier: Any, did: str, vm_id: str) -> bool:
     return identifier == vm_id or (identifier.startswith("#") and did + identifier == vm_id)  # DID Core §3.2.2
 
 
+# Types that name their kind of key, and the only kind that they may hold.
+_TYPED_KEYS: dict[str, multikey.KeyType] = {
+    "Ed25519VerificationKey2020": "Ed25519",
+    "EcdsaSecp256r1VerificationKey2019": "P-256",
+    "EcdsaSecp384r1VerificationKey2019": "P-384",
+}
+
+
 def _public_key(method: dict[str, Any], vm_id: str) -> str:
-    value, jwk = method.get("publicKeyMultibase"), method.get("publicKeyJwk")
+    kind, value, jwk = method.get("type"), method.get("publicKeyMultibase"), method.get("publicKeyJwk")
+    if value is not None and jwk is not None:  # Controlled Identifiers 1.0 §2.2: one key, written once
+        raise DidError("malformed_document", f"{vm_id!r} has both publicKeyMultibase and publicKeyJwk")
     try:
-        if method.get("type") in ("Multikey", "Ed25519VerificationKey2020") and isinstance(value, str):
-            multibase.ed25519_public_decode(value)
+        if isinstance(value, str) and (kind == "Multikey" or (isinstance(kind, str) and kind in _TYPED_KEYS)):
+            key = multikey.decode_public(value)
+            if _TYPED_KEYS.get(kind, key.type) != key.type:
+                raise DidError("unsupported_key", f"{vm_id!r} of type {kind!r} holds a key of {key.type}")
             return value
-        if method.get("type") in ("JsonWebKey", "JsonWebKey2020") and isinstance(jwk, dict):
-            x = jwk.get("x")
-            if jwk.get("kty") == "OKP" and jwk.get("crv") == "Ed25519" and isinstance(x, str):  # RFC 8037 §2
-                return multibase.ed25519_public_encode(multibase.base64url_decode(x))
+        if kind in ("JsonWebKey", "JsonWebKey2020") and isinstance(jwk, dict):
+            return multikey.from_jwk(jwk)
     except multibase.MultibaseError as error:
         raise DidError("unsupported_key", f"{vm_id!r}: {error}") from None
     raise DidError(
-        "unsupported_key", f"{vm_id!r} of type {method.get('type')!r} is not an Ed25519 key that Laurel reads"
+        "unsupported_key", f"{vm_id!r} of type {kind!r} is not a key that Laurel reads (Multikey, JsonWebKey)"
     )

@@ -249,11 +249,11 @@ def to_nquads(document: dict[str, Any]) -> str:
     return "".join(writer.lines)
 
 
-def canonical_nquads(document: dict[str, Any], *, max_blank_nodes: int = 10_000) -> bytes:
+def canonical_nquads(document: dict[str, Any], *, max_blank_nodes: int = 10_000, sha384: bool = False) -> bytes:
     """The RDFC-1.0 canonical N-Quads of a JSON-LD document. Raises as `expand` and `canonicalize`."""
     nquads = to_nquads(document)
     try:
-        return canonicalize(nquads, max_blank_nodes=max_blank_nodes)
+        return canonicalize(nquads, max_blank_nodes=max_blank_nodes, sha384=sha384)
     except UnsafeDocument as unsafe:
         for iri in bad_iris(nquads):
             if place := _place_of(iri, document):

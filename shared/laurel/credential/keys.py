@@ -5,11 +5,16 @@ from __future__ import annotations
 import functools
 from typing import Protocol
 
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from nacl.bindings import crypto_sign
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
-from laurel.credential import multibase
+from laurel.credential import multibase, multikey
+from laurel.credential.multikey import KeyType
 
 
 class Signer(Protocol):
@@ -26,7 +31,11 @@ class Signer(Protocol):
         ...
 
     def sign(self, data: bytes) -> bytes:
-        """The raw signature over `data` (Ed25519: 64 bytes, deterministic by RFC 8032)."""
+        """The raw signature over `data`, deterministic.
+
+        Ed25519: 64 bytes (RFC 8032). P-256 and P-384: r and s, 64 and 96 bytes (RFC 6979, RFC 7518 §3.4); the key
+        hashes `data` by SHA-256 and SHA-384.
+        """
         ...
 
 
@@ -51,12 +60,61 @@ class Ed25519Signer:
         return f"Ed25519Signer({self.verification_method!r})"
 
 
+class EcdsaSigner:
+    """A key of P-256 or P-384 in memory: its secret scalar, big-endian. Its repr never shows it.
+
+    Raises MultibaseError for a scalar of another length, ValueError for one that is not below the curve's order.
+    """
+
+    __slots__ = ("_key", "_kind", "public_key_multibase", "verification_method")
+
+    def __init__(self, kind: KeyType, scalar: bytes, verification_method: str) -> None:
+        multikey.encode_secret(kind, scalar)  # its length
+        self._kind = kind
+        self._key = ec.derive_private_key(int.from_bytes(scalar, "big"), multikey.CURVES[kind])
+        self.verification_method = verification_method
+        self.public_key_multibase = multikey.encode_point(kind, self._key.public_key())
+
+    def sign(self, data: bytes) -> bytes:
+        size = multikey.SECRET_SIZES[self._kind]
+        r, s = decode_dss_signature(self._key.sign(data, ec.ECDSA(_HASHES[self._kind], deterministic_signing=True)))
+        return r.to_bytes(size, "big") + s.to_bytes(size, "big")
+
+    def __reduce__(self) -> tuple[type[EcdsaSigner], tuple[KeyType, bytes, str]]:
+        scalar = self._key.private_numbers().private_value.to_bytes(multikey.SECRET_SIZES[self._kind], "big")
+        return type(self), (self._kind, scalar, self.verification_method)
+
+    def __repr__(self) -> str:
+        return f"EcdsaSigner({self._kind!r}, {self.verification_method!r})"
+
+
+_HASHES: dict[KeyType, hashes.HashAlgorithm] = {"P-256": hashes.SHA256(), "P-384": hashes.SHA384()}
+
+
+def verify_signature(key: multikey.PublicKey, signature: bytes, data: bytes) -> bool:
+    """Whether `signature`, written as `Signer.sign` writes it, is the key's over `data`. Else False."""
+    if key.type == "Ed25519":
+        return _verify_ed25519(VerifyKey(key.raw), signature, data)
+    size = multikey.SECRET_SIZES[key.type]
+    if len(signature) != 2 * size:
+        return False
+    r, s = int.from_bytes(signature[:size], "big"), int.from_bytes(signature[size:], "big")
+    try:
+        key.point().verify(encode_dss_signature(r, s), data, ec.ECDSA(_HASHES[key.type]))
+    except (InvalidSignature, multibase.MultibaseError):
+        return False
+    return True
+
+
 def verify_ed25519(public_key_multibase: str, signature: bytes, data: bytes) -> bool:
     """Whether `signature` is the key's over `data`. False, never an error, for a bad signature length or point.
 
     Raises multibase.MultibaseError when `public_key_multibase` is not an Ed25519 Multikey.
     """
-    key = _verify_key(public_key_multibase)
+    return _verify_ed25519(_verify_key(public_key_multibase), signature, data)
+
+
+def _verify_ed25519(key: VerifyKey, signature: bytes, data: bytes) -> bool:
     if len(signature) != 64:
         return False
     try:

@@ -13,7 +13,7 @@ import pytest
 
 from laurel import envelope
 from laurel.bus import Message
-from laurel.credential import proofs
+from laurel.credential import proof_bytes
 from laurel.errors import Stuck
 from laurel.events import AchievementPublished, CredentialIssued, Recipient
 from laurel_issuer import store_issuance
@@ -305,7 +305,7 @@ async def test_a_signature_of_ours_that_does_not_verify_stops_the_process(
     issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, achievement = await ready(issuer)
-    honest = proofs.sign_bytes
+    honest = proof_bytes.sign_bytes
 
     def broken(*arguments: Any, **named: Any) -> bytes:
         document = json.loads(honest(*arguments, **named))
@@ -313,7 +313,7 @@ async def test_a_signature_of_ours_that_does_not_verify_stops_the_process(
         return json.dumps(document).encode()
 
     await issuer.process([passed_of(achievement, 0)])
-    monkeypatch.setattr(proofs, "sign_bytes", broken)
+    monkeypatch.setattr(proof_bytes, "sign_bytes", broken)
     with pytest.raises(Inconsistent, match="does not verify"):
         await issuer.process([passed_of(achievement, n) for n in range(1, 6)])
     assert issubclass(Inconsistent, Stuck)

@@ -237,7 +237,7 @@ async def test_an_unbundled_context_could_not_be_checked(verifier: Verifier) -> 
 
 async def test_an_unknown_cryptosuite_could_not_be_checked(verifier: Verifier) -> None:
     one = TestIssuer(slug="", base_url="https://else.example").badge()
-    document = {**one, "proof": {**one["proof"], "cryptosuite": "ecdsa-rdfc-2019"}}
+    document = {**one, "proof": {**one["proof"], "cryptosuite": "ecdsa-sd-2023"}}
     found = await verifier.verify(document)
     assert (found["verdict"], code(found, "signature")) == ("could_not_check", "unknown_cryptosuite")
 

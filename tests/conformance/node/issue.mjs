@@ -1,22 +1,19 @@
 // Issues one credential with Digital Bazaar's libraries, offline: what others sign, Laurel must verify.
 //
 // stdin:  {"credential": {...}, "contexts": {"<url>": {...}}, "key": {"id", "controller", "publicKeyMultibase", "secretKeyMultibase"},
-//          "created": "2026-01-01T00:00:00Z"}
+//          "created": "2026-01-01T00:00:00Z", "cryptosuite": "eddsa-rdfc-2022" or another of suites.mjs}
 // stdout: the secured credential
-import {DataIntegrityProof} from '@digitalbazaar/data-integrity';
-import * as Ed25519Multikey from '@digitalbazaar/ed25519-multikey';
-import {cryptosuite} from '@digitalbazaar/eddsa-rdfc-2022-cryptosuite';
 import {issue} from '@digitalbazaar/vc';
+import {signingSuite} from './suites.mjs';
 
 const chunks = [];
 for await (const chunk of process.stdin) {
   chunks.push(chunk);
 }
-const {credential, contexts, key, created} = JSON.parse(Buffer.concat(chunks).toString('utf8'));
-const pair = await Ed25519Multikey.from({type: 'Multikey', ...key});
+const {credential, contexts, key, created, cryptosuite} = JSON.parse(Buffer.concat(chunks).toString('utf8'));
 const secured = await issue({
   credential,
-  suite: new DataIntegrityProof({signer: pair.signer(), date: created, cryptosuite}),
+  suite: await signingSuite(cryptosuite, key, created),
   documentLoader: async url => {
     if (contexts[url] === undefined) {
       throw new Error(`offline: no document was given for ${url}`);

@@ -2,11 +2,11 @@
 //
 // stdin:  {"credential": {...}, "documents": {"<url>": {...}, ...}, "now": "2026-01-01T00:00:00Z" (optional)}
 //         `documents` holds every context, DID document and status list that may be loaded; nothing else is.
-// stdout: {"verified": true|false, "error": null | "what was wrong", "loaded": ["<url>", ...]}
-import {DataIntegrityProof} from '@digitalbazaar/data-integrity';
+// stdout: {"verified": true|false, "error": null | "what was wrong", "loaded": ["<url>", ...],
+//          "proofs": [true|false, ...]}
 import {checkStatus, statusTypeMatches} from '@digitalbazaar/vc-bitstring-status-list';
-import {cryptosuite} from '@digitalbazaar/eddsa-rdfc-2022-cryptosuite';
 import {verifyCredential} from '@digitalbazaar/vc';
+import {verifiers} from './suites.mjs';
 
 async function readInput() {
   const chunks = [];
@@ -47,7 +47,7 @@ const {credential, documents, now} = await readInput();
 const loaded = new Set();
 const result = await verifyCredential({
   credential,
-  suite: new DataIntegrityProof({cryptosuite}),
+  suite: verifiers(),
   documentLoader: offlineLoader(documents, loaded),
   ...(now === undefined ? {} : {now: new Date(now)}),
   checkStatus: async options => {
@@ -68,4 +68,5 @@ process.stdout.write(JSON.stringify({
   verified: result.verified,
   error: result.verified ? null : [...new Set(error)].join('; ') || 'not verified',
   loaded: [...loaded].sort(),
+  proofs: (result.results ?? []).map(({verified}) => verified),
 }) + '\n');

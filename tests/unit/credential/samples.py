@@ -16,6 +16,17 @@ INDEX = 94_567
 NOW = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
 CREATED = datetime(2026, 5, 4, 12, 31, 5, tzinfo=UTC)
 SIGNER = keys.Ed25519Signer(bytes(range(32)), f"{DID}#key-1")
+P256_SIGNER = keys.EcdsaSigner("P-256", bytes(range(32)), f"{DID}#key-p256")
+P384_SIGNER = keys.EcdsaSigner("P-384", bytes(range(48)), f"{DID}#key-p384")
+# Every cryptosuite, with the kinds of keys that it takes.
+SUITES: tuple[tuple[str, keys.Signer], ...] = (
+    (proofs.RDFC, SIGNER),
+    (proofs.JCS, SIGNER),
+    (proofs.ECDSA_RDFC, P256_SIGNER),
+    (proofs.ECDSA_RDFC, P384_SIGNER),
+    (proofs.ECDSA_JCS, P256_SIGNER),
+    (proofs.ECDSA_JCS, P384_SIGNER),
+)
 RESULT_DESCRIPTION = "urn:uuid:0b9a2b4e-5f0e-4d0c-9a53-1a2b3c4d5e6f"
 PNG = (
     "data:image/png;base64,"
@@ -94,11 +105,11 @@ def signed(document: dict[str, Any], profile: lint.Profile = "openbadge") -> dic
 
 
 @functools.cache
-def _signed_badge_text(cryptosuite: str) -> str:
-    return json.dumps(proofs.sign(lint.lint(badge(), issuer=DID), SIGNER, CREATED, cryptosuite))
+def _signed_badge_text(cryptosuite: str, signer: keys.Signer) -> str:
+    return json.dumps(proofs.sign(lint.lint(badge(), issuer=DID), signer, CREATED, cryptosuite))
 
 
-def signed_badge(cryptosuite: str = proofs.RDFC) -> dict[str, Any]:
+def signed_badge(cryptosuite: str = proofs.RDFC, signer: keys.Signer = SIGNER) -> dict[str, Any]:
     """A fresh copy of the signed sample badge."""
-    document: dict[str, Any] = json.loads(_signed_badge_text(cryptosuite))
+    document: dict[str, Any] = json.loads(_signed_badge_text(cryptosuite, signer))
     return document

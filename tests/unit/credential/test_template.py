@@ -19,7 +19,7 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from laurel.credential import lint, model, proofs, slots, status
+from laurel.credential import lint, model, proof_bytes, proofs, slots, status
 from laurel.credential.contexts import OPEN_BADGES_SCHEMA
 from laurel.credential.template import NeedsFullWay, NotCompilable, Path, value_at
 from tests.unit.credential.samples import (
@@ -98,9 +98,9 @@ def assert_same(filled: lint.Linted, document: dict[str, Any]) -> None:
     assert (filled.findings, filled.issuer, filled.contexts, filled.profile) == (
         full.findings, full.issuer, full.contexts, full.profile,
     )  # fmt: skip
-    signed = proofs.sign_bytes(filled, SIGNER, CREATED)
+    signed = proof_bytes.sign_bytes(filled, SIGNER, CREATED)
     assert signed == msgspec.json.encode(proofs.sign(full, SIGNER, CREATED))
-    assert proofs.verify_bytes(filled, signed, SIGNER.public_key_multibase).ok
+    assert proof_bytes.verify_bytes(filled, signed, SIGNER.public_key_multibase).ok
 
 
 # -- random credentials over the shapes that the model allows ------------------------------------------------

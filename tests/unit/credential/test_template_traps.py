@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from laurel.credential import jsonld, lint, model, proofs, schema, slots, status, template
+from laurel.credential import jsonld, lint, model, proof_bytes, proofs, schema, slots, status, template
 from laurel.credential.contexts import OPEN_BADGES_SCHEMA
 from laurel.credential.template import CanonicalTemplate, NeedsFullWay, NotCompilable, Path, Slot
 from tests.unit.credential.samples import (
@@ -260,23 +260,23 @@ def test_only_lint_makes_tokens_and_templates() -> None:
     with pytest.raises(lint.LintError):
         lint.lint_template(badge(), [("id",)], issuer="did:web:elsewhere.example")
     with pytest.raises(TypeError):
-        proofs.sign_bytes(badge(), SIGNER, CREATED)  # type: ignore[arg-type]
+        proof_bytes.sign_bytes(badge(), SIGNER, CREATED)  # type: ignore[arg-type]
     with pytest.raises(ValueError):
         made.linted([*values_of(badge(), paths), "one too many"])
 
 
 def test_our_own_check_sees_every_change() -> None:
     linted = lint.lint(badge(), issuer=DID)
-    body = proofs.sign_bytes(linted, SIGNER, CREATED)
+    body = proof_bytes.sign_bytes(linted, SIGNER, CREATED)
     key = SIGNER.public_key_multibase
-    assert proofs.verify_bytes(linted, body, key).ok
+    assert proof_bytes.verify_bytes(linted, body, key).ok
     assert proofs.verify_proof(linted.document(), msgspec.json.decode(body)["proof"], key).ok
     for position in range(0, len(body), 7):
         changed = body[:position] + bytes([body[position] ^ 1]) + body[position + 1 :]
-        assert not proofs.verify_bytes(linted, changed, key).ok, position
+        assert not proof_bytes.verify_bytes(linted, changed, key).ok, position
     other = lint.lint(badge(role="r"), issuer=DID)
-    assert proofs.verify_bytes(other, body, key).reason == "malformed_proof"
-    assert proofs.verify_bytes(linted, b"", key).reason == "malformed_proof"
-    assert not proofs.verify_bytes(linted, linted.encoded(), key).ok
+    assert proof_bytes.verify_bytes(other, body, key).reason == "malformed_proof"
+    assert proof_bytes.verify_bytes(linted, b"", key).reason == "malformed_proof"
+    assert not proof_bytes.verify_bytes(linted, linted.encoded(), key).ok
     with_more = body[:-2] + b',"nonce":"x"}}'
-    assert proofs.verify_bytes(linted, with_more, key).reason == "malformed_proof"
+    assert proof_bytes.verify_bytes(linted, with_more, key).reason == "malformed_proof"

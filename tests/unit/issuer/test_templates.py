@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from laurel.credential import lint, proofs
+from laurel.credential import lint, proof_bytes, proofs
 from laurel.credential.lint import LintedTemplate
 from laurel.credential.template import CanonicalTemplate
 from laurel.events import AssessmentPassed, Recipient, ResultValue
@@ -151,8 +151,8 @@ def _refuse(*_: object, **__: object) -> lint.Linted:
 def test_the_own_check_does_not_pass_a_wrong_signature(monkeypatch: pytest.MonkeyPatch) -> None:
     begin()
     make(group(), [item(0), item(1)])
-    sign = proofs.sign_bytes
-    monkeypatch.setattr(proofs, "sign_bytes", lambda linted, *rest: sign(linted, *rest).replace(b"Heat", b"Heap"))
+    sign = proof_bytes.sign_bytes
+    monkeypatch.setattr(proof_bytes, "sign_bytes", lambda linted, *rest: sign(linted, *rest).replace(b"Heat", b"Heap"))
     with pytest.raises(Inconsistent, match="does not verify"):
         make(group(), [item(2)])
 

@@ -16,11 +16,11 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI, Request, Response
 
-from laurel.credential.proofs import CRYPTOSUITES, RDFC
+from laurel.credential.proofs import RDFC
 from laurel.database import Database
 from laurel.security import guard_json
 from laurel.web import PROBLEM_JSON, Problem, create_app, json_response, not_found
-from laurel_local.conformance.issuing import Issuer
+from laurel_local.conformance.issuing import CRYPTOSUITES, Issuer
 from laurel_local.conformance.lists import TTL_MS
 from laurel_local.conformance.verifying import CHECKS, Conformance, Outcome
 from laurel_verifier.sandbox import SandboxBusy, SandboxLimit

@@ -12,6 +12,7 @@ from laurel.credential.contexts import CREDENTIALS_V1, CREDENTIALS_V2
 from laurel_local.conformance.lists import Lists
 from laurel_local.conformance.worker import Sandbox, Signed, Signing
 
+CRYPTOSUITES = (proofs.RDFC, proofs.JCS)  # those of the one key of a run
 DATA_INTEGRITY = "https://w3id.org/security/data-integrity/v2"
 _DEFINE_PROOFS = {DATA_INTEGRITY, "https://w3id.org/security/data-integrity/v1", CREDENTIALS_V2}
 

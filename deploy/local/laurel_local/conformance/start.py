@@ -11,12 +11,11 @@ from typing import Any
 
 from starlette.types import ASGIApp
 
-from laurel.credential.proofs import CRYPTOSUITES
 from laurel.database import Database
 from laurel.http import AddressPolicy, Fetched, GuardedClient
 from laurel.settings import Settings as SharedSettings
 from laurel_local.conformance.api import create_conformance_api
-from laurel_local.conformance.issuing import Issuer
+from laurel_local.conformance.issuing import CRYPTOSUITES, Issuer
 from laurel_local.conformance.verifying import Conformance
 from laurel_local.conformance.worker import Sandbox
 from laurel_verifier.config import Settings

@@ -1,0 +1,98 @@
+"""Data Integrity proofs on the fast path: a document as bytes in, its secured bytes out, nothing read again.
+
+eddsa-rdfc-2022 alone, with the token's canonical form; the proof configuration comes from a template, too (ADR 0006).
+What `proofs.sign` gives, byte for byte; everything else is its job.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from datetime import datetime
+
+import msgspec
+
+from laurel.credential import keys, multibase
+from laurel.credential.cryptosuites import RDFC, canonical
+from laurel.credential.lint import Linted
+from laurel.credential.proofs import Proof, ProofError, ProofResult, parse_proof, proof_options, require_controller
+from laurel.credential.slots import is_utc_second
+from laurel.credential.template import CanonicalTemplate, NotCompilable, Slot
+from laurel.credential.text import timestamp
+
+
+def sign_bytes(linted: Linted, signer: keys.Signer, created: datetime) -> bytes:
+    """The secured document as compact JSON: what `msgspec.json.encode(sign(…))` gives, without reading it again.
+
+    eddsa-rdfc-2022. The proof configuration comes from a template, too. Raises ProofError as `sign`.
+    """
+    if not isinstance(linted, Linted):
+        raise TypeError("only a Linted document can be signed; call laurel.credential.lint.lint first")
+    require_controller(linted, signer)
+    moment = _repeated_timestamp(created)
+    configuration = _configuration_hash(linted.contexts, signer.verification_method, moment)
+    signature = signer.sign(configuration + hashlib.sha256(linted.canonical_nquads).digest())
+    start = _proof_start(signer.verification_method, moment)
+    return b"".join((linted.encoded()[:-1], start, multibase.encode(signature).encode(), b'"}}'))
+
+
+def verify_bytes(linted: Linted, body: bytes, public_key_multibase: str) -> ProofResult:
+    """Whether `body` is `linted` with a proof by this key: the check of our own work, over the canonical form.
+
+    The canonical form is the token's and not made from `body` again; that the two belong together is lint's word.
+    For documents of others, and wherever the bytes come from elsewhere: `verify_proof`.
+    """
+    unsigned = linted.encoded()
+    parsed: Proof | None = None
+    try:
+        length = len(unsigned) - 1
+        whole = body.startswith(b',"proof":', length) and body.endswith(b"}")
+        if body[:length] != unsigned[:length] or not whole:
+            raise ProofError("malformed_proof", "the bytes are not the document that was checked, with a proof")
+        try:
+            proof = msgspec.json.decode(body[length + len(b',"proof":') : -1])
+        except msgspec.DecodeError as error:
+            raise ProofError("malformed_proof", str(error)) from error
+        parsed = parse_proof(proof)
+        created = proof.get("created")
+        signed = proof_options(RDFC, created, parsed.verification_method) if isinstance(created, str) else None
+        if signed != {name: value for name, value in proof.items() if name != "proofValue"}:
+            raise ProofError("malformed_proof", "the proof has other properties than those that were signed")
+        configuration = _configuration_hash(linted.contexts, parsed.verification_method, created)
+        data = configuration + hashlib.sha256(linted.canonical_nquads).digest()
+        if not keys.verify_ed25519(public_key_multibase, parsed.signature, data):
+            raise ProofError("bad_signature", "the signature does not match the document and the key")
+    except ProofError as error:
+        return ProofResult(False, error.code, error.detail, parsed)
+    except multibase.MultibaseError as error:
+        return ProofResult(False, "unsupported_key", str(error), parsed)
+    return ProofResult(True, proof=parsed)
+
+
+_repeated_timestamp = functools.lru_cache(maxsize=64)(timestamp)  # a batch is signed as of one moment
+
+
+@functools.lru_cache(maxsize=256)
+def _proof_start(method: str, created: str) -> bytes:
+    proof = msgspec.json.encode(proof_options(RDFC, created, method) | {"proofValue": ""})
+    return b',"proof":' + proof[: -len(b'"}')]
+
+
+@functools.lru_cache(maxsize=256)
+def _configuration_hash(urls: tuple[str, ...], method: str, created: str) -> bytes:
+    template = _configuration_template(urls, method)
+    if template is None or not is_utc_second(created):
+        return hashlib.sha256(canonical({"@context": [*urls], **proof_options(RDFC, created, method)}, RDFC)).digest()
+    return hashlib.sha256(template.fill(template.fields([created]))).digest()
+
+
+@functools.lru_cache(maxsize=64)
+def _configuration_template(urls: tuple[str, ...], method: str) -> CanonicalTemplate | None:
+    """Configurations of one key differ in their time alone."""
+    example = {"@context": [*urls], **proof_options(RDFC, "2026-01-01T00:00:00Z", method)}
+    try:
+        template = CanonicalTemplate(example, [Slot(("created",), False, is_utc_second)])
+        made = template.fill(template.fields([example["created"]]))
+    except NotCompilable:
+        return None
+    return template if made == canonical(example, RDFC) else None
