@@ -99,7 +99,11 @@ class StatusLists:
         purposes = tuple(one for one in domain.listed(subjects[0].get("statusPurpose")) if isinstance(one, str))
         encoded = subjects[0].get("encodedList")
         try:
-            bits = status.decode_list(encoded if isinstance(encoded, str) else "", max_bytes=MAX_LIST_BYTES)
+            bits = status.decode_list(
+                encoded if isinstance(encoded, str) else "",
+                max_bytes=MAX_LIST_BYTES,
+                multibase_prefix="BitstringStatusListCredential" in domain.listed(document.get("type")),
+            )
         except status.StatusError as error:
             raise _Unusable(error.code, error.detail) from None
         found = _List(domain.issuer_id(document), purposes, bits, now)

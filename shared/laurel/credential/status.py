@@ -1,4 +1,9 @@
-"""Bitstring Status List 1.0 (W3C Recommendation): who was revoked, as a compressed string of bits."""
+"""Bitstring Status List 1.0 (W3C Recommendation): what became of credentials, as a compressed string of bits.
+
+An entry has `statusSize` bits, 1 to 8 here: one for revocation, suspension and refresh, more for messages. How wide a
+list's entries are stands in the entries alone: `statusSize` and `statusMessages` of the list, of which §2.2 still
+speaks, moved there before the Recommendation (w3c/vc-bitstring-status-list#175) and no context defines them.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,7 @@ import functools
 import hashlib
 import struct
 import zlib
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -18,11 +24,18 @@ MINIMUM_ENTRIES = 131_072  # Bitstring Status List 1.0 §3.4: at least 16 KB, fo
 _GZIP_HEADER = (
     b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xff"  # RFC 1952 §2.3: no name, mtime 0, best compression, OS unknown
 )
+MAX_SIZE = 8  # bits of an entry that we write and read: 256 messages; the standard has no limit
+UNDEFINED = "undefined"  # §2.1 statusMessage: what a value without a meaning says
+_MOST_MEMBERS = 16  # of a GZIP file; each costs a copy of what follows it
 _FEISTEL_ROUNDS = 6
 
 
 class StatusError(LaurelError):
-    """A status list or entry is not usable. `code`: malformed_list, list_too_large or range (§3.2 RANGE_ERROR)."""
+    """A status list or entry is not usable.
+
+    `code`: malformed_list, list_too_large, list_too_short (§3.2 STATUS_LIST_LENGTH_ERROR), range (§3.2 RANGE_ERROR) or
+    bad_entry (§2.1).
+    """
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(f"{code}: {detail}")
@@ -47,44 +60,98 @@ def encode_list(bits: bytes | bytearray) -> str:
     )
 
 
-def decode_list(encoded: str, *, max_bytes: int = 4 * 1024 * 1024) -> bytes:
-    """The bits of an `encodedList`, at most `max_bytes` of them: a GZIP bomb is refused while it unfolds.
+def decode_list(encoded: str, *, max_bytes: int = 4 * 1024 * 1024, multibase_prefix: bool = True) -> bytes:
+    """The bits of an `encodedList` (§3.4), at most `max_bytes` of them: a GZIP bomb is refused while it unfolds.
 
-    Lists of the older Status List 2021 have no multibase prefix and are read too.
-    Raises StatusError "malformed_list" or "list_too_large".
+    Strict, so that no two readers find different bits: base64url without padding (§2.2); GZIP and not bare zlib; after
+    its last member nothing (RFC 1952 §2.2, which allows several members). multibase_prefix: lists of Status List 2021
+    have none. Raises StatusError "malformed_list" or "list_too_large".
     """
     if not isinstance(encoded, str):
         raise StatusError("malformed_list", "encodedList is not a string")
     if len(encoded) > max_bytes * 2:
         raise StatusError("list_too_large", f"encodedList has {len(encoded)} characters")
+    if multibase_prefix and not encoded.startswith("u"):
+        raise StatusError("malformed_list", 'encodedList is not multibase base64url: it does not start with "u"')
     try:
-        packed = multibase.base64url_decode(encoded[1:] if encoded.startswith("u") else encoded)
+        packed = multibase.base64url_decode(encoded.removeprefix("u"))
     except multibase.MultibaseError as error:
         raise StatusError("malformed_list", f"encodedList is not multibase base64url: {error}") from None
-    inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-    try:
-        bits = inflate.decompress(packed, max_bytes + 1)
-    except zlib.error as error:
-        raise StatusError("malformed_list", f"encodedList is not GZIP: {error}") from None
-    if len(bits) > max_bytes:
-        raise StatusError("list_too_large", f"the list unfolds to more than {max_bytes} bytes")
-    if not inflate.eof or inflate.unused_data:
-        raise StatusError("malformed_list", "encodedList is truncated or has bytes after its end")
-    return bits
+    bits = b""
+    for _ in range(_MOST_MEMBERS):
+        inflate = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        try:
+            bits += inflate.decompress(packed, max_bytes + 1 - len(bits))
+        except zlib.error as error:
+            raise StatusError("malformed_list", f"encodedList is not GZIP: {error}") from None
+        if len(bits) > max_bytes:
+            raise StatusError("list_too_large", f"the list unfolds to more than {max_bytes} bytes")
+        if not inflate.eof:
+            raise StatusError("malformed_list", "encodedList is truncated")
+        packed = inflate.unused_data
+        if not packed:
+            return bits
+    raise StatusError("malformed_list", f"encodedList is GZIP of more than {_MOST_MEMBERS} members")
+
+
+def entries(data: bytes | bytearray, size: int = 1) -> int:
+    """How many entries of `size` bits a list holds."""
+    return len(data) * 8 // size
+
+
+def lookup(data: bytes | bytearray, index: int, size: int = 1) -> int:
+    """The status at `index` of somebody's list: steps 9 and 10 of §3.2, so a list too short for a herd is refused.
+
+    Raises StatusError "list_too_short", "range" or "bad_entry".
+    """
+    _check_size(size)
+    if entries(data, size) < MINIMUM_ENTRIES:
+        detail = f"the list has {entries(data, size)} entries of {size} bits; at least {MINIMUM_ENTRIES} are asked for"
+        raise StatusError("list_too_short", detail)
+    return value(data, index, size)
+
+
+def value(data: bytes | bytearray, index: int, size: int = 1) -> int:
+    """The `size` bits of the entry at `index`, most significant first; index 0 is left-most (§2.2, §3.2).
+
+    Raises StatusError "range" or "bad_entry".
+    """
+    start, shift = _place(data, index, size)
+    return int.from_bytes(data[start : start + 2].ljust(2, b"\0"), "big") >> shift & (1 << size) - 1
+
+
+def set_value(data: bytearray, index: int, new: int, size: int = 1) -> None:
+    """Write `new` into the `size` bits of the entry at `index`. Raises StatusError "range" or "bad_entry"."""
+    start, shift = _place(data, index, size)
+    if not 0 <= new < 1 << size:
+        raise StatusError("bad_entry", f"the status {new} does not fit into {size} bits")
+    pair = int.from_bytes(data[start : start + 2].ljust(2, b"\0"), "big")
+    pair = pair & ~((1 << size) - 1 << shift) | new << shift
+    data[start : start + 2] = pair.to_bytes(2, "big")[: len(data) - start]
+
+
+def _place(data: bytes | bytearray, index: int, size: int) -> tuple[int, int]:
+    """The byte in which the entry begins, and how far it is from the end of this byte and the next."""
+    _check_size(size)
+    if not 0 <= index < entries(data, size):
+        raise StatusError("range", f"index {index} is outside of a list of {entries(data, size)} entries")
+    first = index * size
+    return first >> 3, 16 - size - (first & 7)
+
+
+def _check_size(size: int) -> None:
+    if not 1 <= size <= MAX_SIZE:
+        raise StatusError("bad_entry", f"a statusSize of {size} bits; 1 to {MAX_SIZE} are read and written here")
 
 
 def bit(data: bytes | bytearray, index: int) -> bool:
-    """The bit at `index`; index 0 is the left-most bit of the first byte (§3.2). Raises StatusError("range")."""
-    if not 0 <= index < len(data) * 8:
-        raise StatusError("range", f"index {index} is outside of a list of {len(data) * 8} entries")
-    return bool(data[index >> 3] >> (7 - (index & 7)) & 1)
+    """The bit at `index` of a list of single bits. Raises StatusError("range")."""
+    return bool(value(data, index))
 
 
 def set_bit(data: bytearray, index: int) -> None:
-    """Set the bit at `index`. Raises StatusError("range")."""
-    if not 0 <= index < len(data) * 8:
-        raise StatusError("range", f"index {index} is outside of a list of {len(data) * 8} entries")
-    data[index >> 3] |= 0x80 >> (index & 7)
+    """Set the bit at `index` of a list of single bits. Raises StatusError("range")."""
+    set_value(data, index, 1)
 
 
 @functools.lru_cache(maxsize=65_536)
@@ -116,15 +183,43 @@ def permute(index: int, key: bytes, size: int) -> int:
             return index
 
 
-def status_entry(list_url: str, index: int, purpose: str = "revocation") -> dict[str, Any]:
-    """A `BitstringStatusListEntry` for `credentialStatus` (§2.1)."""
-    return {
+def size_of(messages: Sequence[str]) -> int:
+    """`statusSize` for a message for each value from 0 on: the bits of the last value, at least 1.
+
+    Raises StatusError("bad_entry") for no message, or more than 2**MAX_SIZE.
+    """
+    if not 1 <= len(messages) <= 1 << MAX_SIZE:
+        raise StatusError("bad_entry", f"{len(messages)} status messages; an entry has 1 to {1 << MAX_SIZE}")
+    return max(1, (len(messages) - 1).bit_length())
+
+
+def status_entry(
+    list_url: str,
+    index: int,
+    purpose: str = "revocation",
+    messages: Sequence[str] = (),
+    reference: str | None = None,
+) -> dict[str, Any]:
+    """A `BitstringStatusListEntry` for `credentialStatus` (§2.1).
+
+    messages: what the values from 0 on mean; they give the entry its `statusSize`, and values beyond them are
+    `undefined`. reference: `statusReference`, the URL of a page about them. Raises StatusError("bad_entry").
+    """
+    entry: dict[str, Any] = {
         "id": f"{list_url}#{index}",
         "type": "BitstringStatusListEntry",
         "statusPurpose": purpose,
         "statusListIndex": str(index),
         "statusListCredential": list_url,
     }
+    if messages:
+        size = size_of(messages)
+        named = [*messages, *[UNDEFINED] * ((1 << size) - len(messages))]
+        entry["statusSize"] = size
+        entry["statusMessage"] = [{"status": hex(status), "message": text} for status, text in enumerate(named)]
+    if reference is not None:
+        entry["statusReference"] = reference
+    return entry
 
 
 def build_status_list(

@@ -46,7 +46,9 @@ def test_the_encoding_is_what_the_standard_asks_for() -> None:
 
 def test_lists_without_the_multibase_prefix_are_read() -> None:
     encoded = status.encode_list(bytes(SIZE))
-    assert status.decode_list(encoded[1:]) == bytes(SIZE)  # Status List 2021
+    assert status.decode_list(encoded[1:], multibase_prefix=False) == bytes(SIZE)  # Status List 2021
+    with pytest.raises(status.StatusError, match="does not start with"):  # Bitstring Status List 1.0 §2.2
+        status.decode_list(encoded[1:])
 
 
 def test_small_lists_are_not_made() -> None:
@@ -79,6 +81,14 @@ def test_a_gzip_bomb_is_refused_while_it_unfolds() -> None:
         "", "u", "uAAAA", "u!!", "not base64", None, 5,
         _multibase(gzip.compress(bytes(SIZE))[:-1]),
         _multibase(gzip.compress(bytes(SIZE)) + b"x"),
+        _multibase(gzip.compress(bytes(SIZE)) + bytes(8)),  # GNU gzip takes zeros for padding, RFC 1952 does not
+        _multibase(gzip.compress(bytes(SIZE)) + gzip.compress(b"")[:-1]),
+        _multibase(gzip.compress(b"") * 17),
+        _multibase(gzip.compress(bytes(SIZE))) + "=",  # §2.2: with no padding
+        "u" + base64.b64encode(gzip.compress(bytes(range(256)) * 64)).decode().rstrip("="),  # not the URL alphabet
+        "z" + _multibase(gzip.compress(bytes(SIZE)))[1:],
+        gzip.compress(bytes(SIZE)).hex(),
+        _multibase(zlib.compress(bytes(SIZE))[2:-4]),
         _multibase(gzip.compress(bytes(SIZE)).replace(b"\x1f\x8b", b"\x1f\x8c", 1)),
         _multibase(zlib.compress(bytes(SIZE))),
         _multibase(gzip.compress(bytes(SIZE)))[:-6] + "AAAAAA",
@@ -88,6 +98,66 @@ def test_malformed_lists_have_a_name(encoded: str) -> None:
     with pytest.raises(status.StatusError) as refused:
         status.decode_list(encoded)
     assert refused.value.code == "malformed_list"
+
+
+def test_gzip_of_several_members_is_read_whole_and_within_the_limit() -> None:
+    # RFC 1952 §2.2: a GZIP file is a series of members.
+    halves = bytes(SIZE // 2), bytes(range(256)) * (SIZE // 512)
+    packed = _multibase(b"".join(map(gzip.compress, halves)))
+    assert status.decode_list(packed, max_bytes=SIZE) == halves[0] + halves[1]
+    with pytest.raises(status.StatusError, match="list_too_large"):
+        status.decode_list(packed, max_bytes=SIZE - 1)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    size=st.integers(1, status.MAX_SIZE),
+    written=st.lists(st.tuples(st.integers(0, 399), st.integers(0, 255)), max_size=60),
+    spare=st.integers(0, 3),
+)
+def test_values_are_what_a_string_of_bits_says(size: int, written: list[tuple[int, int]], spare: int) -> None:
+    # The oracle is the text of §3.2: "the value in the bitstring at the position index × size".
+    data = bytearray(400 * size // 8 + spare)
+    digits = ["0"] * (len(data) * 8)
+    for index, number in written:
+        number %= 1 << size
+        status.set_value(data, index, number, size)
+        digits[index * size : (index + 1) * size] = f"{number:0{size}b}"
+    text = "".join(digits)
+    assert f"{int.from_bytes(data, 'big'):0{len(data) * 8}b}" == text
+    for index in range(len(text) // size):
+        assert status.value(data, index, size) == int(text[index * size : (index + 1) * size], 2)
+    with pytest.raises(status.StatusError, match="range"):
+        status.value(data, len(text) // size, size)
+
+
+def test_single_bits_are_values_of_one_bit() -> None:
+    data = bytearray(SIZE)
+    status.set_bit(data, 9)
+    assert (status.value(data, 9), status.bit(data, 9), status.bit(data, 8)) == (1, True, False)
+    status.set_value(data, 9, 0)
+    assert data == bytes(SIZE)
+
+
+@pytest.mark.parametrize(("size", "new"), [(1, 2), (2, 4), (8, 256), (3, -1), (0, 0), (9, 1), (-1, 0)])
+def test_what_does_not_fit_is_not_written(size: int, new: int) -> None:
+    data = bytearray(SIZE)
+    with pytest.raises(status.StatusError, match="bad_entry"):
+        status.set_value(data, 0, new, size)
+    assert data == bytes(SIZE)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 8])
+def test_a_list_too_short_for_its_size_tells_nothing(size: int) -> None:
+    # §3.2 step 9: the length divided by statusSize.
+    data = bytearray(SIZE * size)
+    status.set_value(data, status.MINIMUM_ENTRIES - 1, 1, size)
+    assert status.lookup(data, status.MINIMUM_ENTRIES - 1, size) == 1
+    with pytest.raises(status.StatusError, match="range"):
+        status.lookup(data, status.MINIMUM_ENTRIES, size)
+    for index in (0, status.MINIMUM_ENTRIES):
+        with pytest.raises(status.StatusError, match="list_too_short"):
+            status.lookup(data[:-1], index, size)
 
 
 @pytest.mark.parametrize("index", [-1, SIZE * 8, 10**12])
@@ -135,3 +205,26 @@ def test_documents() -> None:
         "statusListIndex": "5",
         "statusListCredential": "https://x.example/status/1",
     }
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (16, 4), (17, 5), (256, 8)])
+def test_an_entry_with_messages_has_one_for_every_value(count: int, size: int) -> None:
+    # §2.1: 2 elements if statusSize has 1 bit, 4 if 2, 8 if 3; an unassigned value says `undefined`.
+    messages = [f"meaning {number}" for number in range(count)]
+    entry = status.status_entry("https://x.example/status/2", 7, "message", messages, "https://x.example/meanings")
+    assert (entry["statusSize"], entry["statusReference"]) == (size, "https://x.example/meanings")
+    named = entry["statusMessage"]
+    assert [one["status"] for one in named] == [hex(number) for number in range(2**size)]
+    assert [one["message"] for one in named] == messages + ["undefined"] * (2**size - count)
+
+
+def test_more_messages_than_bits_are_refused() -> None:
+    for count in (0, 257):
+        with pytest.raises(status.StatusError, match="bad_entry"):
+            status.size_of(["x"] * count)
+
+
+def test_the_list_of_the_standards_own_example() -> None:
+    # Bitstring Status List 1.0, example 3: 16 KB, nothing set.
+    encoded = "uH4sIAAAAAAAAA-3BMQEAAADCoPVPbQwfoAAAAAAAAAAAAAAAAAAAAIC3AYbSVKsAQAAA"
+    assert status.decode_list(encoded, max_bytes=SIZE) == bytes(SIZE)
