@@ -9,6 +9,7 @@ Follow one credential:
    down.
 4. `did` publishes the keys (`multikey`); `status` publishes who was revoked; `proof_sets.verify_proofs` checks all
    of anybody's proofs, one by one (`proofs.verify_proof`) and as sets and chains.
+5. `baking` puts the signed credential into a PNG or SVG, and takes anybody's out.
 
 `contexts` holds the pinned JSON-LD contexts and JSON schemas: the only ones that are ever loaded.
 This package imports none of its modules by itself, so that importing one of them stays cheap.

@@ -8,11 +8,13 @@ import hashlib
 import re
 import zlib
 from dataclasses import dataclass
+from typing import NamedTuple
 from xml.parsers import expat
 
 MAX_IMAGE = 512 * 1024
 _DATA_URI = re.compile(r"data:(image/png|image/svg\+xml)(?:;charset=utf-8)?;base64,([A-Za-z0-9+/=\s]*)", re.IGNORECASE)
-_PNG = b"\x89PNG\r\n\x1a\n"  # PNG (ISO/IEC 15948) §5.2
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"  # PNG (ISO/IEC 15948) §5.2
+MAX_CHUNKS = 1 << 16  # of one PNG; real ones have a few hundred
 _SVG = "http://www.w3.org/2000/svg"
 # What runs, loads or embeds something else. The image is served sandboxed as well; this keeps it out of downloads, too.
 _ACTIVE = frozenset({"script", "foreignObject", "iframe", "object", "embed", "handler", "listener"})
@@ -68,26 +70,51 @@ def from_data_uri(text: str) -> Image:
 
 
 def _check_png(content: bytes) -> None:
-    if not content.startswith(_PNG):
+    header = png_chunks(content)[0]
+    width, height = (int.from_bytes(content[at : at + 4], "big") for at in (header.data, header.data + 4))
+    if not (1 <= width <= 4096 and 1 <= height <= 4096):
+        raise BadImage("bad_size", f"the image is {width} × {height}; at most 4096 × 4096 pixels")
+
+
+class Chunk(NamedTuple):
+    """Where one chunk of a PNG stands: its whole from `start` to `end`, its data from `data` to `end` - 4."""
+
+    kind: bytes
+    start: int
+    data: int
+    end: int
+
+
+def png_chunks(content: bytes) -> list[Chunk]:
+    """The chunks of a PNG from IHDR to IEND, their checksums compared; what follows IEND is no part of it.
+
+    PNG (ISO/IEC 15948) §5.3 and §5.6: lengths, CRCs, IHDR first and once, IDATs in one row, IEND last. Raises BadImage.
+    """
+    if not content.startswith(PNG_SIGNATURE):
         raise BadImage("not_a_png", "this is not a PNG file; export the image as PNG")
-    place, first = len(_PNG), True
+    found: list[Chunk] = []
+    place = len(PNG_SIGNATURE)
+    pixels = 0  # 0: no IDAT yet, 1: in the row of IDATs, 2: after it
     while place + 12 <= len(content):
+        if len(found) >= MAX_CHUNKS:
+            raise BadImage("too_complex", f"the PNG has more than {MAX_CHUNKS:,} chunks; export it again")
         size = int.from_bytes(content[place : place + 4], "big")
         kind = content[place + 4 : place + 8]
         end = place + 12 + size
-        if end > len(content):
+        if end > len(content) or not (kind.isascii() and kind.isalpha()):
             break
-        if zlib.crc32(content[place + 4 : end - 4]) != int.from_bytes(content[end - 4 : end], "big"):
+        if zlib.crc32(memoryview(content)[place + 4 : end - 4]) != int.from_bytes(content[end - 4 : end], "big"):
             break
-        if first != (kind == b"IHDR"):
+        if (not found) != (kind == b"IHDR") or (kind == b"IHDR" and size != 13) or (kind == b"IEND" and size):
             break
-        if first:
-            width, height = (int.from_bytes(content[place + at : place + at + 4], "big") for at in (8, 12))
-            if not (1 <= width <= 4096 and 1 <= height <= 4096):
-                raise BadImage("bad_size", f"the image is {width} × {height}; at most 4096 × 4096 pixels")
-        first = False
+        if kind == b"IDAT" and pixels == 2:
+            break
+        pixels = 1 if kind == b"IDAT" else min(2, pixels * 2)
+        found.append(Chunk(kind, place, place + 8, end))
         if kind == b"IEND":
-            return
+            if not pixels:
+                break
+            return found
         place = end
     raise BadImage("damaged_png", "the PNG is cut off or damaged; export it again")
 
