@@ -24,14 +24,42 @@ Reporter = Annotated[Principal, Depends(requires("reports:read"))]
 CourseRun = Annotated[str | None, Query(description="Only this course run.", max_length=500)]
 
 
+class AgainstOut(BaseModel):
+    """Something that a step was checked against."""
+
+    kind: Literal["context", "schema", "issuer", "key", "status_list", "status", "clock"]
+    id: str = Field(description="Its URL, DID or key id.")
+    source: Literal["bundled", "register", "identifier", "document", "fetched", "index"] = Field(
+        description="Where this Laurel has it from: bundled and pinned, its register of issuers, the identifier itself "
+        "(did:key), the credential itself, fetched, or its index."
+    )
+    version: str | None = None
+    digest: str | None = Field(default=None, description="sha256: and hex, of what is bundled.")
+    at: str | None = Field(default=None, description="When it was fetched or published.")
+    until: str | None = Field(default=None, description="How long it says it holds.")
+    index: int | None = Field(default=None, description="Of a status entry in its list.")
+
+
+class ProblemDetailsOut(BaseModel):
+    """RFC 9457 §3.1; VC Data Model 2.0 §7.1."""
+
+    type: str = Field(description="A type that VC Data Model, Data Integrity, Bitstring Status List or Laurel defines.")
+    title: str
+    detail: str
+
+
 class CheckOut(BaseModel):
     """One step of a verification."""
 
-    step: Literal["format", "context", "schema", "issuer", "signature", "dates", "status", "recipient"]
+    step: Literal["format", "context", "schema", "issuer", "signature", "status", "dates", "recipient"]
     outcome: Literal["passed", "failed", "not_checked", "not_applicable"]
     detail: str = Field(description="What was checked, against what, when: for a human.")
     clause: str | None = Field(default=None, description="The text that asks for it.")
     code: str | None = Field(default=None, description="Why it failed or was not checked: for a program.")
+    pointer: str | None = Field(default=None, description="JSON Pointer (RFC 6901) of the property that is wrong.")
+    at: str | None = Field(default=None, description="When it was checked.")
+    against: list[AgainstOut] = Field(default=[], description="What it was checked against.")
+    problem: ProblemDetailsOut | None = Field(default=None, description="Where it failed or could not be checked.")
 
 
 class RecipientOut(BaseModel):

@@ -21,72 +21,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
-import msgspec
-
 from laurel.credential.contexts import CREDENTIALS_V1, CREDENTIALS_V2, OPEN_BADGES_SCHEMA
 from laurel.credential.text import is_absolute_identifier, parse_timestamp, timestamp
+from laurel_verifier.checks import Check, Step, failed, not_applicable, not_checked, passed
 
-Step = Literal["format", "context", "schema", "issuer", "signature", "dates", "status", "recipient"]
-Outcome = Literal["passed", "failed", "not_checked", "not_applicable"]
 Verdict = Literal[
     "valid", "invalid", "revoked", "suspended", "expired", "not_yet_valid", "unknown_issuer", "could_not_check"
 ]
 
-STEPS: tuple[Step, ...] = ("format", "context", "schema", "issuer", "signature", "dates", "status", "recipient")
 MAX_PROOFS = 8  # a proof costs a key lookup and a canonicalisation
 MAX_STATUS_ENTRIES = 8  # an entry may cost a request to somebody else
 MAX_IDENTIFIER = 2048  # characters of an issuer's DID or URL
 _GENUINE: tuple[Step, ...] = ("format", "context", "schema", "issuer", "signature")
 # Failures that do not say that the document is wrong.
 _MILD = {"unknown_issuer", "revoked", "suspended", "expired", "not_yet_valid"}
-
-CLAUSES: Mapping[Step, str] = {
-    "format": "VC Data Model 2.0 §4",
-    "context": "VC Data Integrity 1.0 §4.6",
-    "schema": "Open Badges 3.0, CredentialSchema; VC Data Model 2.0 §4.11",
-    "issuer": "Controlled Identifiers 1.0 §3.3; VC Data Model 2.0 §4.7",
-    "signature": "VC Data Integrity 1.0 §4.4, §4.5; VC DI EdDSA 1.0 §3; VC DI ECDSA 1.0 §3",
-    "dates": "VC Data Model 2.0 §4.9",
-    "status": "Bitstring Status List 1.0 §3.2; VC Data Model 2.0 §4.10",
-    "recipient": "Open Badges 3.0, IdentityObject",
-}
-
-
-class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One step of a verification. detail: for a human: what was checked, against what. code: why not, for a program."""
-
-    step: Step
-    outcome: Outcome
-    detail: str
-    clause: str | None = None
-    code: str | None = None
-
-
-def passed(step: Step, detail: str) -> Check:
-    """The step found nothing wrong."""
-    return Check(step=step, outcome="passed", detail=detail, clause=CLAUSES[step])
-
-
-def failed(step: Step, code: str, detail: str) -> Check:
-    """The step found what `code` says."""
-    return Check(step=step, outcome="failed", code=code, detail=detail, clause=CLAUSES[step])
-
-
-def not_checked(step: Step, code: str, detail: str) -> Check:
-    """The step could not be taken."""
-    return Check(step=step, outcome="not_checked", code=code, detail=detail, clause=CLAUSES[step])
-
-
-def not_applicable(step: Step, detail: str) -> Check:
-    """There is nothing to check at this step."""
-    return Check(step=step, outcome="not_applicable", detail=detail, clause=CLAUSES[step])
-
-
-def complete(checks: Iterable[Check]) -> tuple[Check, ...]:
-    """The checks in the order of STEPS; a step that was not reached is said to be so."""
-    found = {check.step: check for check in checks}
-    skipped = "not reached: an earlier step failed"
-    return tuple(found.get(step) or not_checked(step, "not_reached", skipped) for step in STEPS)
 
 
 def decide(checks: Iterable[Check]) -> Verdict:

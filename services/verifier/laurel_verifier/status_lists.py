@@ -14,7 +14,7 @@ from laurel.credential import status
 from laurel.credential.text import is_web_url, timestamp
 from laurel.http import GuardedClient
 from laurel_verifier import domain
-from laurel_verifier.domain import Check, failed, not_checked, passed
+from laurel_verifier.checks import Check, failed, not_checked, passed
 from laurel_verifier.resolution import Memory, Unresolvable, fetch_json
 
 MAX_LIST_DOCUMENT = 2 << 20

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from laurel_verifier.domain import Step, Verdict
+from laurel_verifier.checks import Step
+from laurel_verifier.domain import Verdict
 from laurel_verifier.verification import Verification
 
 

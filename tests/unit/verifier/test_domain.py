@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from laurel_verifier import domain
-from laurel_verifier.domain import STEPS, Check, decide, failed, not_applicable, not_checked, passed
+from laurel_verifier.checks import STEPS, Check, Step, complete, failed, not_applicable, not_checked, passed
+from laurel_verifier.domain import decide
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 GOOD = {step: passed(step, "") for step in STEPS}
@@ -65,7 +66,7 @@ def test_what_was_not_reached_is_never_valid() -> None:
 
 
 @pytest.mark.parametrize("step", ["format", "context", "schema", "issuer", "signature", "dates", "status"])
-def test_any_unexpected_failure_is_invalid(step: domain.Step) -> None:
+def test_any_unexpected_failure_is_invalid(step: Step) -> None:
     assert verdict(failed(step, "something_new", "")) == "invalid"
 
 
@@ -75,7 +76,7 @@ def test_whose_it_is_changes_no_verdict() -> None:
 
 
 def test_complete_keeps_the_order_and_says_what_was_not_reached() -> None:
-    made = domain.complete([failed("format", "no_proof", "x")])
+    made = complete([failed("format", "no_proof", "x")])
     assert [check.step for check in made] == list(STEPS)
     assert {check.outcome for check in made[1:]} == {"not_checked"}
 

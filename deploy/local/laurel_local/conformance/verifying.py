@@ -17,7 +17,8 @@ from laurel.credential import did, vcdm
 from laurel.credential.lint_rules import Finding
 from laurel.credential.proofs import proofs_of
 from laurel_local.conformance.worker import Sandbox
-from laurel_verifier.domain import MAX_PROOFS, Step
+from laurel_verifier.checks import Step
+from laurel_verifier.domain import MAX_PROOFS
 from laurel_verifier.resolution import Issuers, Unresolvable
 from laurel_verifier.sandbox import Job, SandboxBusy, SandboxLimit
 from laurel_verifier.verification import Verifier
