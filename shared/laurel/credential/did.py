@@ -28,7 +28,7 @@ class DidError(LaurelError):
     """A DID or DID document is not usable. `code` is stable:
 
     malformed_did, unsupported_method, malformed_document, wrong_document, key_not_found, wrong_controller,
-    not_for_assertion, unsupported_key, key_revoked, key_expired.
+    not_for_assertion, unsupported_key, key_revoked, key_expired, ambiguous_key.
     """
 
     def __init__(self, code: str, detail: str) -> None:

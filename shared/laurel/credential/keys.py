@@ -7,7 +7,7 @@ from typing import Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from nacl.bindings import crypto_sign
 from nacl.exceptions import BadSignatureError
@@ -34,7 +34,8 @@ class Signer(Protocol):
         """The raw signature over `data`, deterministic.
 
         Ed25519: 64 bytes (RFC 8032). P-256 and P-384: r and s, 64 and 96 bytes (RFC 6979, RFC 7518 §3.4); the key
-        hashes `data` by SHA-256 and SHA-384.
+        hashes `data` by SHA-256 and SHA-384. RSA: as long as its modulus, RSASSA-PKCS1-v1_5 with SHA-256 (RFC 7518
+        §3.3).
         """
         ...
 
@@ -88,6 +89,29 @@ class EcdsaSigner:
         return f"EcdsaSigner({self._kind!r}, {self.verification_method!r})"
 
 
+class RsaSigner:
+    """A key of RSA in memory, for JSON Web Tokens: its RSAPrivateKey in DER. Its repr never shows it.
+
+    Raises MultibaseError for another key, or one of another size than 2048 to 4096 bits.
+    """
+
+    __slots__ = ("_key", "public_key_multibase", "verification_method")
+
+    def __init__(self, secret: bytes, verification_method: str) -> None:
+        self._key = multikey.load_rsa(secret)
+        self.verification_method = verification_method
+        self.public_key_multibase = multikey.encode_rsa(self._key.public_key())
+
+    def sign(self, data: bytes) -> bytes:
+        return self._key.sign(data, padding.PKCS1v15(), hashes.SHA256())
+
+    def __reduce__(self) -> tuple[type[RsaSigner], tuple[bytes, str]]:
+        return type(self), (multikey.rsa_secret(self._key), self.verification_method)
+
+    def __repr__(self) -> str:
+        return f"RsaSigner({self.verification_method!r})"
+
+
 _HASHES: dict[KeyType, hashes.HashAlgorithm] = {"P-256": hashes.SHA256(), "P-384": hashes.SHA384()}
 
 
@@ -95,6 +119,12 @@ def verify_signature(key: multikey.PublicKey, signature: bytes, data: bytes) -> 
     """Whether `signature`, written as `Signer.sign` writes it, is the key's over `data`. Else False."""
     if key.type == "Ed25519":
         return _verify_ed25519(VerifyKey(key.raw), signature, data)
+    if key.type == "RSA":
+        try:
+            key.rsa().verify(signature, data, padding.PKCS1v15(), hashes.SHA256())
+        except (InvalidSignature, multibase.MultibaseError):
+            return False
+        return True
     size = multikey.SECRET_SIZES[key.type]
     if len(signature) != 2 * size:
         return False

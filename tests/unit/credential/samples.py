@@ -7,7 +7,9 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from laurel.credential import did, keys, lint, model, proofs, status
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from laurel.credential import did, keys, lint, model, multikey, proofs, status
 
 BASE = "https://badges.example"
 DID = did.did_web(BASE, "open-university")
@@ -18,6 +20,9 @@ CREATED = datetime(2026, 5, 4, 12, 31, 5, tzinfo=UTC)
 SIGNER = keys.Ed25519Signer(bytes(range(32)), f"{DID}#key-1")
 P256_SIGNER = keys.EcdsaSigner("P-256", bytes(range(32)), f"{DID}#key-p256")
 P384_SIGNER = keys.EcdsaSigner("P-384", bytes(range(48)), f"{DID}#key-p384")
+RSA_SIGNER = keys.RsaSigner(
+    multikey.rsa_secret(rsa.generate_private_key(public_exponent=65537, key_size=2048)), f"{DID}#key-rsa"
+)
 # Every cryptosuite, with the kinds of keys that it takes.
 SUITES: tuple[tuple[str, keys.Signer], ...] = (
     (proofs.RDFC, SIGNER),

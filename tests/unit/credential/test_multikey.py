@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from laurel.credential import did, keys, multibase, multikey
-from tests.unit.credential.samples import P256_SIGNER, P384_SIGNER, SIGNER
+from tests.unit.credential.samples import P256_SIGNER, P384_SIGNER, RSA_SIGNER, SIGNER
 
 SIGNERS: tuple[tuple[multikey.KeyType, str, keys.Signer], ...] = (
     ("Ed25519", "z6Mk", SIGNER),
     ("P-256", "zDn", P256_SIGNER),
     ("P-384", "z82", P384_SIGNER),
+    ("RSA", "z4MX", RSA_SIGNER),
 )
 EACH = pytest.mark.parametrize(("kind", "prefix", "signer"), SIGNERS, ids=[kind for kind, _, _ in SIGNERS])
 
@@ -27,7 +28,9 @@ def test_a_key_is_the_same_in_every_form(kind: multikey.KeyType, prefix: str, si
     assert (key.type, key.multikey) == (kind, text)
     jwk = multikey.to_jwk(text)
     assert multikey.from_jwk(jwk) == text
-    assert multikey.from_jwk({**jwk, "kid": "1", "use": "sig", "alg": "x"}) == text
+    for algorithm in multikey.JWK_ALGORITHMS[kind]:
+        meant = {"kid": "1", "use": "sig", "alg": algorithm, "key_ops": ["verify"]}
+        assert multikey.from_jwk({**jwk, **meant}) == text
     identifier = did.did_key(text)
     document = did.resolve_did_key(identifier)
     for relationship in ("assertionMethod", "authentication"):
@@ -107,7 +110,14 @@ JWK = multikey.to_jwk(P256_SIGNER.public_key_multibase)
     ("change", "message"),
     [
         ({"d": "AAAA"}, "secret"),
-        ({"kty": "RSA"}, "kty"),
+        ({"kty": "oct", "k": "AAAA"}, "secret"),
+        ({"kty": "oct"}, "kty"),
+        ({"kty": "RSA"}, "base64url number"),
+        ({"use": "enc"}, "meant"),
+        ({"key_ops": ["deriveKey"]}, "meant"),
+        ({"key_ops": []}, "meant"),
+        ({"alg": "ECDH-ES"}, "meant for"),
+        ({"alg": ["ES256"]}, "meant for"),
         ({"crv": "P-521"}, "crv"),
         ({"crv": "secp256k1"}, "crv"),
         ({"crv": ["P-256"]}, "crv"),
@@ -125,10 +135,67 @@ def test_a_jwk_that_is_no_key(change: dict[str, Any], message: str) -> None:
         multikey.from_jwk({**JWK, **change})
 
 
+RSA_JWK = multikey.to_jwk(RSA_SIGNER.public_key_multibase)
+
+
+def rsa_jwk(bits: int, exponent: int = 65537) -> dict[str, Any]:
+    def number(value: int) -> str:
+        return multibase.base64url_encode(value.to_bytes((value.bit_length() + 7) // 8, "big"))
+
+    return {"kty": "RSA", "n": number((1 << bits) - 1), "e": number(exponent)}
+
+
+@pytest.mark.parametrize(
+    ("jwk", "message"),
+    [
+        (rsa_jwk(2047), "2047 bits"),
+        (rsa_jwk(1024), "1024 bits"),
+        (rsa_jwk(4097), "4096|4097 bits"),
+        (rsa_jwk(9000), "at most 4096 bits"),
+        (rsa_jwk(2048, 1), "exponent"),
+        (rsa_jwk(2048, 65536), "exponent"),
+        (rsa_jwk(2048, (1 << 32) + 1), "exponent"),
+        ({**RSA_JWK, "n": "AA" + RSA_JWK["n"]}, "zero byte|not base64url"),
+        ({**RSA_JWK, "e": ""}, "base64url number"),
+        ({**RSA_JWK, "e": "AQAB="}, "base64url"),
+        ({**RSA_JWK, "alg": "PS256"}, "meant for 'PS256'"),
+        ({**RSA_JWK, "alg": "RS1"}, "meant for"),
+        ({**RSA_JWK, "p": "AQAB"}, "secret"),
+    ],
+)
+def test_an_rsa_jwk_that_is_no_key(jwk: dict[str, Any], message: str) -> None:
+    with pytest.raises(multibase.MultibaseError, match=message):
+        multikey.from_jwk(jwk)
+
+
+def test_a_secret_rsa_key_as_text() -> None:
+    secret = RSA_SIGNER.__reduce__()[1][0]
+    text = multikey.encode_secret("RSA", secret)
+    assert multikey.decode_secret(text) == ("RSA", secret)
+    for wrong in (b"", secret[:-1], multikey.decode_public(RSA_SIGNER.public_key_multibase).raw):
+        with pytest.raises(multibase.MultibaseError):
+            multikey.encode_secret("RSA", wrong)
+        with pytest.raises(multibase.MultibaseError):
+            keys.RsaSigner(wrong, "x:y#z")
+    assert multibase.base64url_encode(secret)[:20] not in repr(RSA_SIGNER)
+
+
+@pytest.mark.parametrize("cut", [1, 100])
+def test_an_rsa_multikey_that_is_no_key(cut: int) -> None:
+    raw = multikey.decode_public(RSA_SIGNER.public_key_multibase).raw
+    for wrong in (raw[:-cut], raw + bytes(cut), b""):
+        with pytest.raises(multibase.MultibaseError):
+            multikey.decode_public(multibase.encode(b"\x85\x24" + wrong))
+
+
 @given(
     st.dictionaries(
-        st.sampled_from(["kty", "crv", "x", "y"]),
-        st.sampled_from(["EC", "OKP", "P-256", "P-384", "Ed25519", JWK["x"], JWK["y"]]) | st.text() | st.integers(),
+        st.sampled_from(["kty", "crv", "x", "y", "n", "e", "alg", "use", "key_ops"]),
+        st.sampled_from(
+            ["EC", "OKP", "RSA", "P-256", "P-384", "Ed25519", JWK["x"], JWK["y"], RSA_JWK["n"], RSA_JWK["e"]]
+        )
+        | st.text()
+        | st.integers(),
     )
 )
 def test_no_jwk_makes_it_raise_anything_else(jwk: dict[str, Any]) -> None:
