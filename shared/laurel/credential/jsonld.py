@@ -1,7 +1,8 @@
 """JSON-LD to canonical RDF, safely: what is not covered by the signature is an error, never silently dropped.
 
 1. Expansion by PyLD, against bundled contexts only, with a watch on every value: an undefined term or type, a relative
-   IRI, a null, a free-floating value or an index is an `UnsafeDocument`.
+   IRI, a null, a free-floating value, an index or a known property under another name (`compacted`) is an
+   `UnsafeDocument`.
 2. Expanded form → N-Quads, by ourselves, correctly escaped (`rdf.QuadWriter`).
 3. RDFC-1.0 by pyoxigraph; lines sorted by code point (`rdf.canonicalize`).
 
@@ -17,7 +18,7 @@ from typing import Any, NoReturn
 
 from pyld import jsonld as pyld
 
-from laurel.credential import contexts
+from laurel.credential import compacted, contexts
 from laurel.credential.rdf import RELATIVE, QuadWriter, Unsafe, UnsafeDocument, bad_iris, canonicalize
 from laurel.credential.text import pointer
 from laurel.errors import LaurelError
@@ -65,8 +66,6 @@ class _SafeProcessor(pyld.JsonLdProcessor):  # type: ignore[misc]
 
     def safe_expand(self, document: dict[str, Any]) -> list[Any]:
         expanded = self._expand(self._get_initial_context(self._options), None, document, self._options)
-        if isinstance(expanded, dict) and set(expanded) == {"@graph"}:
-            expanded = expanded["@graph"]
         return expanded if isinstance(expanded, list) else [expanded]
 
     @staticmethod
@@ -88,6 +87,15 @@ class _SafeProcessor(pyld.JsonLdProcessor):  # type: ignore[misc]
             raise
         return expanded
 
+    def _expand_object(
+        self, active_ctx: Any, active_property: Any, expanded_active: Any, element: Any, *args: Any, **kwargs: Any
+    ) -> None:
+        terms = active_ctx["mappings"]
+        for key in element:
+            if key != "@context":
+                compacted.check_key(key, self._expand_iri(active_ctx, key, vocab=True), terms, element)
+        super()._expand_object(active_ctx, active_property, expanded_active, element, *args, **kwargs)
+
     def _expand_language_map(self, active_ctx: Any, language_map: Any, direction: Any) -> Any:
         for value in language_map.values():
             if value is None or (isinstance(value, list) and None in value):
@@ -108,8 +116,12 @@ class _SafeProcessor(pyld.JsonLdProcessor):  # type: ignore[misc]
         if local_ctx is None and type(value) is str:  # the common cases, without PyLD's regular expressions
             mapping = active_ctx["mappings"].get(value) if vocab else None
             if mapping is not None:
+                if base is not None:
+                    compacted.check_value(value, mapping["@id"], vocabulary=True)
                 return mapping["@id"]
             if value in _KEYWORDS or _HAS_AUTHORITY(value):
+                if vocab and base is not None:
+                    compacted.check_value(value, value, vocabulary=True)
                 return value
         expanded = super()._expand_iri(active_ctx, value, base, vocab, local_ctx, defined)
         if base is not None:
@@ -118,6 +130,8 @@ class _SafeProcessor(pyld.JsonLdProcessor):  # type: ignore[misc]
             if isinstance(expanded, str) and expanded.startswith(RELATIVE):
                 what = "is not a type or value that the document's contexts define" if vocab else "is a relative IRI"
                 raise Unsafe(f"{value!r} {what}", value)
+            if isinstance(expanded, str):
+                compacted.check_value(value, expanded, vocabulary=vocab)
         return expanded
 
     def _process_context(

@@ -335,7 +335,14 @@ def _signed_bytes(document: dict[str, Any], proof: dict[str, Any], parsed: Proof
         unsecured["proof"] = _previous_proofs(proofs_of(document), parsed.previous)
     configuration = {key: value for key, value in proof.items() if key != "proofValue"}
     if SUITES[parsed.cryptosuite].canonicalization == "RDFC-1.0":
-        configuration["@context"] = document.get("@context")  # VC DI EdDSA §3.2.5 step 5
+        known = _listed(document.get("@context"))
+        if any(
+            one not in known for one in _listed(proof.get("@context", []))
+        ):  # §3.2.5 step 5 puts another in its place
+            raise ProofError(
+                "context_mismatch", "the proof has an @context that its document has not; it is not signed"
+            )
+        configuration["@context"] = document.get("@context")
     elif "@context" in proof:  # §3.3.2 steps 4.1, 4.2: the document may have gained contexts at its end, no others
         signed_contexts, present = _listed(proof["@context"]), _listed(document.get("@context"))
         if present[: len(signed_contexts)] != signed_contexts:

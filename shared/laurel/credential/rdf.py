@@ -128,15 +128,6 @@ class QuadWriter:
             elif key == "@graph":
                 for member in values:
                     self.node(member, f" {subject}")
-            elif key == "@included":
-                for member in values:
-                    self.node(member, graph)
-            elif key == "@reverse":
-                for predicate, members in values.items():
-                    for member in members:
-                        self.lines.append(
-                            f"{self.node(member, graph)} {self._predicate(predicate)} {subject}{graph} .\n"
-                        )
             elif key.startswith("@"):
                 raise Unsafe(f"{key} is not part of the RDF dataset and would not be signed")
             else:
