@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from laurel.credential import jose
 from laurel.database import Transaction
 from laurel.envelope import Delivered
 from laurel.errors import Reject
@@ -90,9 +91,11 @@ class Indexing:
 
 
 def _check_document(delivered: Delivered, issued: CredentialIssued) -> None:
+    body = bytes(issued.document)
     try:
-        head = _head.decode(issued.document)
-    except msgspec.DecodeError as error:
+        # A credential in a token is a JSON string.
+        head = msgspec.convert(jose.opened(body)[0], _Head) if body.startswith(b'"') else _head.decode(body)
+    except (msgspec.DecodeError, jose.JoseError) as error:
         raise Reject(delivered, "bad_document", f"the document of {issued.credential_id}: {error}") from error
     issuer = head.issuer if isinstance(head.issuer, str) else head.issuer.get("id")
     if not head.id.endswith(f"/c/{issued.credential_id}"):

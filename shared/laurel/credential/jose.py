@@ -14,6 +14,7 @@ shared secret, which whoever verifies could have signed with (RFC 8725 §3.1, §
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,7 +29,10 @@ from laurel.credential.proofs import ProofResult
 from laurel.credential.text import timestamp
 from laurel.security import BadJson, guard_json
 
-__all__ = ["Envelope", "Format", "JoseError", "enveloped", "parse", "sign_vc_jose", "sign_vc_jwt", "unwrap", "verify"]
+__all__ = [
+    "Envelope", "Format", "JoseError", "enveloped", "opened", "parse", "sign_vc_jose", "sign_vc_jwt", "unwrap",
+    "verify",
+]  # fmt: skip
 
 Format = Literal["vc-jwt", "vc+jwt", "vp+jwt"]
 """vc-jwt: by Open Badges 3.0 §8.2. vc+jwt, vp+jwt: a credential and a presentation by VC-JOSE-COSE 1.0 §3.1."""
@@ -146,6 +150,11 @@ class Envelope:
         """The kind of key that the algorithm takes."""
         return ALGORITHMS[self.algorithm]
 
+    @property
+    def compact(self) -> str:
+        """The token as it was read: there is only one way to write it."""
+        return f"{self.signed.decode('ascii')}.{multibase.base64url_encode(self.signature)}"
+
 
 def parse(text: str, *, media_type: str | None = None) -> Envelope:
     """The compact JWS `text` as a token of a credential or presentation. Raises JoseError, never anything else.
@@ -174,6 +183,20 @@ def parse(text: str, *, media_type: str | None = None) -> Envelope:
         raise JoseError("no_key_named", "the header has neither kid nor jwk (Open Badges 3.0 §8.2.2)")
     signed = f"{parts[0]}.{parts[1]}".encode("ascii")
     return Envelope(form, algorithm, kid, key, claims, document, signed, signature)
+
+
+def opened(body: bytes) -> tuple[dict[str, Any], str | None]:
+    """A credential of ours as it is stored and as events carry it: its JSON, or its token as a JSON string.
+
+    → the document, and the token that secures it from outside (None: proofs inside do). Raises JoseError, and
+    ValueError for what is neither.
+    """
+    value = json.loads(body)
+    if isinstance(value, str):
+        return parse(value).document, value
+    if not isinstance(value, dict):
+        raise ValueError("neither a JSON object nor a token")
+    return value, None
 
 
 def unwrap(document: dict[str, Any]) -> Envelope:

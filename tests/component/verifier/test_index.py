@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from laurel.credential import jose
+from laurel.credential.lint import lint
 from tests.component.verifier.conftest import Verifier
 from tests.component.verifier.issuing import TENANT, TestIssuer, changed, credential_id, issued, to_bytes
 
@@ -35,6 +37,20 @@ async def test_bytes_are_kept_although_another_encoder_would_write_others(
     raw = to_bytes(issuer.badge()).replace(b'"type":', b'"type" :  ').replace(b"Data Literacy", b"D\\u0061ta Literacy")
     await verifier.feed(issued(issuer.badge(), document=msgspec.Raw(raw)))
     assert [row["document"] for row in await verifier.rows("SELECT document FROM credentials")] == [raw]
+
+
+async def test_a_credential_in_a_token_is_indexed_as_it_is(verifier: Verifier, issuer: TestIssuer) -> None:
+    tokens = {}
+    for number in (1, 2):
+        unsigned = {name: value for name, value in issuer.badge(number).items() if name != "proof"}
+        token = jose.sign_vc_jose(lint(unsigned, issuer=issuer.did), issuer.signer)
+        tokens[number] = issued(unsigned, number, document=msgspec.Raw(b'"' + token + b'"'))
+    of_another = msgspec.structs.replace(tokens[1], credential_id=credential_id(3))
+    broken = msgspec.structs.replace(tokens[2], document=msgspec.Raw(b'"a.b.c"'))
+    await verifier.feed(tokens[1], of_another, broken)
+    rows = await verifier.rows("SELECT document FROM credentials")
+    assert [row["document"] for row in rows] == [bytes(tokens[1].document)]
+    assert await verifier.dead_letters() == ["id_mismatch", "bad_document"]
 
 
 async def test_statuses_apply_by_version_and_never_backwards(verifier: Verifier, issuer: TestIssuer) -> None:

@@ -404,6 +404,19 @@ def test_what_is_no_envelope(change: dict[str, Any], code: str) -> None:
     assert refused.value.code == code
 
 
+def test_a_credential_as_it_is_stored() -> None:
+    compact = jose.sign_vc_jose(WITH_ID, SIGNER)
+    assert jose.opened(b'"' + compact + b'"') == (WITH_ID.document(), compact.decode())
+    assert jose.parse(compact.decode()).compact == compact.decode()
+    signed = proofs.sign(WITH_ID, SIGNER, CREATED)
+    assert jose.opened(json.dumps(signed).encode()) == (signed, None)
+    for wrong in (b"[]", b"7", b"{", b"null"):
+        with pytest.raises(ValueError, match=r"neither|Expecting"):
+            jose.opened(wrong)
+    with pytest.raises(jose.JoseError, match="malformed_jwt"):
+        jose.opened(b'"x"')
+
+
 # --- signatures -----------------------------------------------------------------------------------------------------
 
 RFC_7515_PAYLOAD = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ"
