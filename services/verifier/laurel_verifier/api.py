@@ -29,10 +29,11 @@ class AgainstOut(BaseModel):
 
     kind: Literal["context", "schema", "issuer", "key", "status_list", "status", "clock"]
     id: str = Field(description="Its URL, DID or key id.")
-    source: Literal["bundled", "register", "identifier", "document", "fetched", "index"] = Field(
+    source: Literal["bundled", "register", "identifier", "document", "fetched", "index", "clock"] = Field(
         description="Where this Laurel has it from: bundled and pinned, its register of issuers, the identifier itself "
         "(did:key), the credential itself, fetched, or its index."
     )
+    url: str | None = Field(default=None, description="Its address, where that is not its id.")
     version: str | None = None
     digest: str | None = Field(default=None, description="sha256: and hex, of what is bundled.")
     at: str | None = Field(default=None, description="When it was fetched or published.")

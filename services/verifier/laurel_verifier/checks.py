@@ -14,7 +14,7 @@ import msgspec
 Step = Literal["format", "context", "schema", "issuer", "signature", "status", "dates", "recipient"]
 Outcome = Literal["passed", "failed", "not_checked", "not_applicable"]
 Kind = Literal["context", "schema", "issuer", "key", "status_list", "status", "clock"]
-From = Literal["bundled", "register", "identifier", "document", "fetched", "index"]
+From = Literal["bundled", "register", "identifier", "document", "fetched", "index", "clock"]
 
 STEPS: tuple[Step, ...] = ("format", "context", "schema", "issuer", "signature", "status", "dates", "recipient")
 
@@ -34,14 +34,16 @@ CLAUSES: Mapping[Step, str] = {
 class Against(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Something that a step was checked against.
 
-    id: its URL, DID or key id. source: where Laurel has it from: bundled and pinned, our register of issuers, the
-    identifier itself (did:key), the document itself, fetched, or our index. digest: "sha256:" and hex. at: when it was
-    fetched or published; until: how long it says it holds (both RFC 3339). index: of a status entry in its list.
+    id: its URL, DID or key id. url: its address, where that is another. source: where Laurel has it from: bundled and
+    pinned, our register of issuers, the identifier itself (did:key), the document itself, fetched, our index, a clock.
+    version: of a context, schema or register entry; of a key, the cryptosuite. digest: "sha256:" and hex. at: when it
+    was fetched or published; until: how long it says it holds (both RFC 3339). index: of a status entry in its list.
     """
 
     kind: Kind
     id: str
     source: From
+    url: str | None = None
     version: str | None = None
     digest: str | None = None
     at: str | None = None
@@ -112,6 +114,11 @@ def complete(checks: Iterable[Check], at: str | None = None) -> tuple[Check, ...
     skipped = "not reached: an earlier step failed"
     every = (found.get(step) or not_checked(step, "not_reached", skipped) for step in STEPS)
     return tuple(check if check.at else msgspec.structs.replace(check, at=at) for check in every)
+
+
+def short(text: str) -> str:
+    """For a sentence: the middle of what is very long is left out."""
+    return text if len(text) <= 200 else text[:160] + "…" + text[-30:]
 
 
 # --- problem types ----------------------------------------------------------------------------------------------

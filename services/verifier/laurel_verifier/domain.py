@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from laurel.credential.contexts import CREDENTIALS_V1, CREDENTIALS_V2, OPEN_BADGES_SCHEMA
 from laurel.credential.text import is_absolute_identifier, parse_timestamp, timestamp
-from laurel_verifier.checks import Check, Step, failed, not_applicable, not_checked, passed
+from laurel_verifier.checks import Against, Check, Step, failed, not_applicable, not_checked, passed
 
 Verdict = Literal[
     "valid", "invalid", "revoked", "suspended", "expired", "not_yet_valid", "unknown_issuer", "could_not_check"
@@ -32,6 +32,7 @@ Verdict = Literal[
 MAX_PROOFS = 8  # a proof costs a key lookup and a canonicalisation
 MAX_STATUS_ENTRIES = 8  # an entry may cost a request to somebody else
 MAX_IDENTIFIER = 2048  # characters of an issuer's DID or URL
+OPEN_BADGE_TYPES = {"OpenBadgeCredential", "AchievementCredential"}  # Open Badges 3.0 §9.1
 _GENUINE: tuple[Step, ...] = ("format", "context", "schema", "issuer", "signature")
 # Failures that do not say that the document is wrong.
 _MILD = {"unknown_issuer", "revoked", "suspended", "expired", "not_yet_valid"}
@@ -109,54 +110,75 @@ def check_format(document: Any, size: int) -> Check:
     """Step "format": what every verifiable credential has, in the types that it has them in."""
     problem = next(_format_problems(document), None)
     if problem is not None:
-        code, detail = problem
-        return failed("format", code, detail)
+        code, pointer, detail = problem
+        if code == "unsupported_format":  # it may be as good as can be: we just cannot read it
+            return not_checked("format", code, detail, pointer=pointer)
+        return failed("format", code, detail, pointer=pointer)
     model = "2.0" if document["@context"][0] == CREDENTIALS_V2 else "1.1"
     return passed("format", f"a verifiable credential of data model {model}, {size:,} bytes of well-formed JSON")
 
 
-def _format_problems(document: Any) -> Iterator[tuple[str, str]]:
+def _format_problems(document: Any) -> Iterator[tuple[str, str, str]]:
+    """(code, JSON Pointer, detail)."""
     if not isinstance(document, dict):
-        yield "not_an_object", "the credential is not a JSON object"
+        yield "not_an_object", "", "the credential is not a JSON object"
         return
     contexts = document.get("@context")
+    if unread := _other_format(document, contexts):
+        yield "unsupported_format", "/@context", unread
+        return
     if not isinstance(contexts, list) or not contexts or contexts[0] not in (CREDENTIALS_V2, CREDENTIALS_V1):
-        yield "no_credential_context", f"@context is not a list that begins with {CREDENTIALS_V2}"
+        yield "no_credential_context", "/@context", f"@context is not a list that begins with {CREDENTIALS_V2}"
         return
     if not all(isinstance(one, str | dict) for one in contexts):
-        yield "bad_context", "@context holds something that is neither a URL nor an object"
+        yield "bad_context", "/@context", "@context holds something that is neither a URL nor an object"
     types = listed(document.get("type"))
     if "VerifiableCredential" not in types or not all(isinstance(one, str) for one in types):
-        yield "not_a_credential", "type does not hold VerifiableCredential"
+        yield "not_a_credential", "/type", "type does not hold VerifiableCredential"
     for name in ("id", "credentialSubject", "issuer", "proof"):
         if name in document and document[name] is None:
-            yield "null_member", f"{name} is null; leave it out"
+            yield "null_member", f"/{name}", f"{name} is null; leave it out"
     identifier = document.get("id")
     if identifier is not None and not (isinstance(identifier, str) and is_absolute_identifier(identifier)):
-        yield "bad_id", "id is not an absolute URL, URN or DID"
+        yield "bad_id", "/id", "id is not an absolute URL, URN or DID"
     issuer = issuer_id(document)
     if issuer is None or len(issuer) > MAX_IDENTIFIER or not is_absolute_identifier(issuer):
-        yield "bad_issuer", "issuer is neither an absolute URL or DID nor an object with such an id"
+        yield "bad_issuer", "/issuer", "issuer is neither an absolute URL or DID nor an object with such an id"
     subjects = listed(document.get("credentialSubject"))
     if not subjects or not all(isinstance(one, dict) and one for one in subjects):
-        yield "no_subject", "credentialSubject is missing, empty or no object: the credential says nothing"
+        detail = "credentialSubject is missing, empty or no object: the credential says nothing"
+        yield "no_subject", "/credentialSubject", detail
+    if set(map(str, types)) & OPEN_BADGE_TYPES and not all(one.get("id") or one.get("identifier") for one in subjects):
+        # Open Badges 3.0 §9.1 step 1, second point
+        yield "unidentified_subject", "/credentialSubject", "credentialSubject has neither an id nor an identifier"
     for name in ("credentialStatus", "credentialSchema", "evidence", "termsOfUse", "refreshService"):
         if name in document and not _typed_objects(document[name]):
-            yield "bad_member", f"{name} is not an object (or a list of objects) with a type"
+            yield "bad_member", f"/{name}", f"{name} is not an object (or a list of objects) with a type"
     if len(listed(document.get("credentialStatus"))) > MAX_STATUS_ENTRIES:
-        yield "too_many_statuses", f"more than {MAX_STATUS_ENTRIES} entries in credentialStatus"
+        detail = f"more than {MAX_STATUS_ENTRIES} entries in credentialStatus"
+        yield "too_many_statuses", "/credentialStatus", detail
     for name in ("validFrom", "validUntil", "issuanceDate", "expirationDate"):
         if name in document and parse_timestamp(document[name]) is None:
-            yield "bad_date", f"{name} is not a date and time with a time zone"
+            yield "bad_date", f"/{name}", f"{name} is not a date and time with a time zone"
     if contexts[0] == CREDENTIALS_V1 and "issuanceDate" not in document:  # VC Data Model 1.1 §4.6
-        yield "no_issuance_date", "issuanceDate is missing: a credential of data model 1.1 says when it becomes valid"
+        detail = "issuanceDate is missing: a credential of data model 1.1 says when it becomes valid"
+        yield "no_issuance_date", "/issuanceDate", detail
     proofs = listed(document.get("proof"))
     if not proofs:
-        yield "no_proof", "there is no proof: anybody could have written this"
+        yield "no_proof", "/proof", "there is no proof: anybody could have written this"
     if not all(isinstance(one, dict) for one in proofs):
-        yield "bad_proof", "proof is not an object or a list of objects"
+        yield "bad_proof", "/proof", "proof is not an object or a list of objects"
     if len(proofs) > MAX_PROOFS:
-        yield "too_many_proofs", f"{len(proofs)} proofs; at most {MAX_PROOFS} are checked"
+        yield "too_many_proofs", "/proof", f"{len(proofs)} proofs; at most {MAX_PROOFS} are checked"
+
+
+def _other_format(document: Mapping[str, Any], contexts: Any) -> str | None:
+    """What it is, if it is something that people take for a credential of this kind."""
+    if any(isinstance(one, str) and one.startswith("https://w3id.org/openbadges/v") for one in listed(contexts)):
+        return "this is an Open Badge of version 2 or older; Laurel reads Open Badges 3.0: ask its issuer for one"
+    if "VerifiablePresentation" in listed(document.get("type")):
+        return "this is a presentation; send the credentials in it (verifiableCredential) one by one"
+    return None
 
 
 def _typed_objects(value: Any) -> bool:
@@ -179,17 +201,23 @@ def check_dates(document: Mapping[str, Any], now: datetime) -> Check:
     start = max((one for one in starts if one is not None), default=None)  # where both are given, both must hold
     end = min((one for one in ends if one is not None), default=None)
     at = timestamp(now)
+    clock = [Against(kind="clock", id="UTC", source="clock", at=at)]
+    names = {name: name for name in ("validFrom", "validUntil")}
+    if "validFrom" not in document and "issuanceDate" in document:
+        names = {"validFrom": "issuanceDate", "validUntil": "expirationDate"}
+    ending, beginning = f"/{names['validUntil']}", f"/{names['validFrom']}"
     if start is not None and end is not None and end < start:
-        return failed(
-            "dates", "dates_reversed", f"it ends ({timestamp(end)}) before it begins ({timestamp(start)}): never valid"
-        )
+        detail = f"it ends ({timestamp(end)}) before it begins ({timestamp(start)}): never valid"
+        return failed("dates", "dates_reversed", detail, pointer=ending, against=clock)
     if end is not None and now > end:
-        return failed("dates", "expired", f"it was valid until {timestamp(end)}; checked at {at}")
+        detail = f"it was valid until {timestamp(end)}; checked at {at}"
+        return failed("dates", "expired", detail, pointer=ending, against=clock)
     if start is not None and now < start:
-        return failed("dates", "not_yet_valid", f"it is valid from {timestamp(start)}; checked at {at}")
+        detail = f"it is valid from {timestamp(start)}; checked at {at}"
+        return failed("dates", "not_yet_valid", detail, pointer=beginning, against=clock)
     span = f"from {timestamp(start)}" if start is not None else "without a beginning"
     span += f" until {timestamp(end)}" if end is not None else ", without an end"
-    return passed("dates", f"valid {span}; checked at {at}")
+    return passed("dates", f"valid {span}; checked at {at}", against=clock)
 
 
 # --- status -----------------------------------------------------------------------------------------------------
@@ -198,11 +226,14 @@ def check_dates(document: Mapping[str, Any], now: datetime) -> Check:
 def indexed_status(status: str, changed_at: datetime | None, now: datetime) -> Check:
     """Step "status" of a credential of our own: what the index knows."""
     at = timestamp(now)
+    index = [Against(kind="status", id="credentialStatus", source="index", at=at)]
     if status == "active":
-        return passed("status", f"neither revoked nor suspended by its issuer; Laurel's index asked at {at}")
+        detail = f"neither revoked nor suspended by its issuer; Laurel's index asked at {at}"
+        return passed("status", detail, against=index)
     since = f" on {timestamp(changed_at)}" if changed_at is not None else ""
     word = "taken back for good" if status == "revoked" else "suspended for the time being"
-    return failed("status", status, f"{word} by its issuer{since}; Laurel's index asked at {at}")
+    detail = f"{word} by its issuer{since}; Laurel's index asked at {at}"
+    return failed("status", status, detail, pointer="/credentialStatus", against=index)
 
 
 def worst_status(checks: Iterable[Check]) -> Check:
@@ -223,7 +254,8 @@ def check_recipient(document: Mapping[str, Any], expected: str | None, *, genuin
         return not_applicable("recipient", _described(known, identities) + "; nobody was named to compare with")
     wanted = expected.strip()
     if not known and not identities:
-        return failed("recipient", "no_recipient", "the credential does not say to whom it was awarded")
+        detail = "the credential does not say to whom it was awarded"
+        return failed("recipient", "no_recipient", detail, pointer="/credentialSubject")
     if any(_same_id(one, wanted) for one in known) or any(_identity_matches(one, wanted) for one in identities):
         if not genuine:
             detail = "it names the person that you named, which says nothing as long as it is not shown to be genuine"
@@ -231,7 +263,8 @@ def check_recipient(document: Mapping[str, Any], expected: str | None, *, genuin
         return passed("recipient", "the person that you named is the one it was awarded to")
     if not any(_readable(one) for one in identities) and not known:
         return not_checked("recipient", "unreadable_identity", "its recipient is hashed in a way not known here")
-    return failed("recipient", "recipient_mismatch", "it was awarded to somebody else than the person that you named")
+    detail = "it was awarded to somebody else than the person that you named"
+    return failed("recipient", "recipient_mismatch", detail, pointer="/credentialSubject")
 
 
 def _described(known: list[str], identities: list[dict[str, Any]]) -> str:

@@ -48,7 +48,9 @@ async def open_service(settings: Settings, bus: Bus, *, clock: Callable[[], date
         )
         verifier = Verifier(
             database=database,
-            issuers=Issuers(database, client, base_url=settings.base_url, allow_http=settings.allow_http_issuers),
+            issuers=Issuers(
+                database, client, base_url=settings.base_url, allow_http=settings.allow_http_issuers, clock=clock
+            ),
             lists=StatusLists(client),
             own=own,
             foreign=foreign,

@@ -26,7 +26,6 @@ from typing import Any
 import msgspec
 
 from laurel import telemetry
-from laurel.credential import did
 from laurel.credential.text import timestamp
 from laurel.database import Database
 from laurel.security import BadJson, guard_json
@@ -81,12 +80,12 @@ class Verifier:
         clock: Callable[[], datetime],
     ) -> None:
         self._database = database
+        self._issuers = issuers
         self._examiner = Examiner(issuers)
         self._lists = lists
         self._own = own
         self._foreign = foreign
         self._base_url = base_url
-        self._own_prefix = did.did_web(base_url, "x").removesuffix("x")
         self._clock = clock
 
     async def verify_bytes(
@@ -138,11 +137,12 @@ class Verifier:
         row = None if credential_id is None else await store.public_credential(self._database, credential_id)
         if row is not None and domain.same_json(json.loads(row.document), document):
             return row, form
-        if row is None and (domain.issuer_id(document) or "").startswith(self._own_prefix):
+        issuer = domain.issuer_id(document) or ""
+        if row is None and (self._issuers.is_ours(issuer) or await self._issuers.is_known(issuer)):
             return None, form  # perhaps issued a moment ago: our issuer's signature will tell
         what = "another document was issued" if row is not None else "this issuer has issued nothing"
         detail = f"its id is an address of this Laurel, where {what}: it is not the credential of that address"
-        return None, failed("format", "not_the_indexed_document", detail)
+        return None, failed("format", "not_the_indexed_document", detail, pointer="/id")
 
     async def _verify(
         self, presented: Presented, expected_recipient: str | None, *, ask_status: bool = True

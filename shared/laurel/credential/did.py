@@ -158,17 +158,26 @@ def build_did_document(
 
 
 def find_verification_method(
-    did_document: Any, vm_id: str, relationship: str = "assertionMethod", *, now: datetime | None = None
+    did_document: Any,
+    vm_id: str,
+    relationship: str = "assertionMethod",
+    *,
+    now: datetime | None = None,
+    controller: str | None = None,
 ) -> str:
     """The public Multikey value of the verification method `vm_id`, if it may be used for `relationship`.
 
     Controlled Identifiers 1.0 §3.3: the document is that of the method's DID, the method's controller is that DID, and
     the method is listed under the relationship (assertionMethod: it may sign credentials; authentication:
-    presentations). With `now`, a method past its `expires` is refused (§2.2). Raises DidError with the first thing that
-    is wrong.
+    presentations). With `now`, a method past its `expires` or `revoked` is refused
+    (§2.2), without it every one that has a `revoked`. With `controller`, whose document it is,
+    the method may have a URL of its own that is no fragment of the document's. Raises DidError with the first thing
+    that is wrong.
     """
     did, mark, fragment = vm_id.partition("#")
-    if not mark or not fragment or not did:
+    if controller is not None and controller != did:
+        did = controller
+    elif not mark or not fragment or not did:
         raise DidError("malformed_did", f"{vm_id!r} does not name a key (DID#fragment)")
     if not isinstance(did_document, dict):
         raise DidError("malformed_document", "the DID document is not a JSON object")
@@ -185,7 +194,9 @@ def find_verification_method(
     if not any(_is_named(entry.get("id") if isinstance(entry, dict) else entry, did, vm_id) for entry in listed):
         raise DidError("not_for_assertion", f"{vm_id!r} is not listed in {relationship}")
     if method.get("revoked") is not None:
-        raise DidError("key_revoked", f"{vm_id!r} was revoked at {method['revoked']!r}")
+        revoked = parse_timestamp(method["revoked"])
+        if now is None or revoked is None or revoked <= now:
+            raise DidError("key_revoked", f"{vm_id!r} was revoked at {method['revoked']!r}")
     if now is not None and method.get("expires") is not None:
         expires = parse_timestamp(method["expires"])
         if expires is None or expires <= now:
