@@ -50,7 +50,7 @@ async def test_a_credential_in_a_token_is_indexed_as_it_is(verifier: Verifier, i
     await verifier.feed(tokens[1], of_another, broken)
     rows = await verifier.rows("SELECT document FROM credentials")
     assert [row["document"] for row in rows] == [bytes(tokens[1].document)]
-    assert await verifier.dead_letters() == ["id_mismatch", "bad_document"]
+    assert sorted(await verifier.dead_letters()) == ["bad_document", "id_mismatch"]  # keys of two partitions
 
 
 async def test_statuses_apply_by_version_and_never_backwards(verifier: Verifier, issuer: TestIssuer) -> None:
