@@ -63,6 +63,7 @@ class AchievementPublished(Event, frozen=True, kw_only=True):
 
     achievement: the Open Badges 3.0 Achievement object as it will stand in credentials (`id` included).
     validity_days: how long a credential of it is valid; None: for ever.
+    status_messages: for the purpose `message`, what its values from 0 on mean. status_reference: a page about them.
     """
 
     type: ClassVar[str] = "laurel.achievement.published.v1"
@@ -73,6 +74,8 @@ class AchievementPublished(Event, frozen=True, kw_only=True):
     achievement: dict[str, Any]
     validity_days: int | None = None
     status_purposes: tuple[str, ...] = ("revocation",)
+    status_messages: tuple[str, ...] = ()
+    status_reference: str | None = None
     published_at: Instant
 
 
@@ -164,13 +167,47 @@ class CredentialIssued(Event, frozen=True, kw_only=True):
 
 
 class CredentialStatusChanged(Event, frozen=True, kw_only=True):
-    """A credential was revoked, suspended or reinstated. `version` grows by one with each change of one credential."""
+    """A credential was revoked, suspended or reinstated.
+
+    `version` grows by one with each change of one credential, of whichever of the three kinds: what is told here,
+    a refresh that is offered, a message.
+    """
 
     type: ClassVar[str] = "laurel.credential.status_changed.v1"
 
     credential_id: str
     version: int
     status: Status
+    reason: str
+    changed_at: Instant
+
+
+class CredentialRefreshOffered(Event, frozen=True, kw_only=True):
+    """A newer credential may be had in place of this one, which stays as valid as it is. Never taken back.
+
+    A type of its own, like the next: who knows only `status_changed` must not take it for a reinstatement.
+    """
+
+    type: ClassVar[str] = "laurel.credential.refresh_offered.v1"
+
+    credential_id: str
+    version: int
+    reason: str
+    changed_at: Instant
+
+
+class CredentialMessageChanged(Event, frozen=True, kw_only=True):
+    """Another of a credential's status messages holds; it takes nothing from its validity.
+
+    value: of the entry in the status list; message: what the credential itself says that this value means.
+    """
+
+    type: ClassVar[str] = "laurel.credential.message_changed.v1"
+
+    credential_id: str
+    version: int
+    value: int
+    message: str
     reason: str
     changed_at: Instant
 
@@ -185,4 +222,6 @@ ALL: tuple[type[Event], ...] = (
     AssessmentPassed,
     CredentialIssued,
     CredentialStatusChanged,
+    CredentialRefreshOffered,
+    CredentialMessageChanged,
 )

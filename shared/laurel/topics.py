@@ -71,7 +71,12 @@ ASSESSMENT = Topic(
 CREDENTIAL = Topic(
     name="laurel.credential",
     key="credential_id",
-    events=(events.CredentialIssued, events.CredentialStatusChanged),
+    events=(
+        events.CredentialIssued,
+        events.CredentialStatusChanged,
+        events.CredentialRefreshOffered,
+        events.CredentialMessageChanged,
+    ),
     producer="issuer",
     consumers=("notifier", "verifier"),
     description="Issued credentials with their exact bytes, and what became of them.",

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -16,6 +16,7 @@ from laurel.credential.contexts import CREDENTIALS_V2, OPEN_BADGES
 from laurel.credential.lint import LintError
 from laurel.credential.lint import lint as credential_lint
 from laurel.credential.model import Achievement, Profile, Recipient, build_open_badge
+from laurel.credential.status import UNDEFINED, status_entry
 from laurel.credential.text import is_web_url
 from laurel_assessment.domain import Finding, Policy, ResultDescription
 from laurel_assessment.images import BadImage, Image, from_data_uri
@@ -88,6 +89,13 @@ class PolicyInput(_Input):
     max_attempts: Annotated[int, Field(ge=1, le=1000)] | None = None
 
 
+class StatusMessageInput(_Input):
+    """A message that the issuer can let hold of a credential later, and the value that stands for it."""
+
+    status: Annotated[str, Field(pattern=r"^0x(0|[1-9a-f][0-9a-f]?)$", examples=["0x1"])]
+    message: Line
+
+
 class AchievementInput(_Input):
     """What an author says of an achievement."""
 
@@ -105,9 +113,13 @@ class AchievementInput(_Input):
     result_descriptions: Annotated[list[ResultDescriptionInput], Field(max_length=50)] = []
     language: Annotated[str, Field(max_length=20)] | None = Field(default=None, examples=["en", "pt-BR"])
     validity_days: Annotated[int, Field(ge=1, le=36_525)] | None = None
-    status_purposes: Annotated[list[Literal["revocation", "suspension"]], Field(min_length=1, max_length=2)] = [
-        "revocation"
-    ]
+    status_purposes: Annotated[
+        list[Literal["revocation", "suspension", "refresh", "message"]], Field(min_length=1, max_length=4)
+    ] = ["revocation"]
+    status_messages: Annotated[list[StatusMessageInput], Field(max_length=256)] = Field(
+        default=[], description="For the purpose message: what can be told of a credential; 0x0 is told at first."
+    )
+    status_reference: Url | None = Field(default=None, description="URL of a page about the messages.")
     repeatable: bool = False
     policy: PolicyInput = PolicyInput()
 
@@ -132,6 +144,7 @@ def lint(given: AchievementInput) -> tuple[list[Finding], Image | None]:
         detail = "say how it is earned: criteria.narrative, or criteria.id (a URL), or both"
         findings.append(Finding("/criteria", "missing", detail))
     urls = [("/criteria/id", given.criteria.id)]
+    urls.append(("/status_reference", given.status_reference))
     urls += [(f"/alignment/{n}/targetUrl", one.targetUrl) for n, one in enumerate(given.alignment)]
     for place, url in urls:
         if url is not None and not is_web_url(url):
@@ -152,8 +165,9 @@ def lint(given: AchievementInput) -> tuple[list[Finding], Image | None]:
         if lowest is not None and highest is not None and lowest > highest:
             findings.append(Finding(f"/result_descriptions/{n}/valueMin", "bad_range", "valueMin is above valueMax"))
     if len(set(given.status_purposes)) != len(given.status_purposes) or "revocation" not in given.status_purposes:
-        detail = 'send ["revocation"] or ["revocation", "suspension"]'
+        detail = 'send ["revocation"], and behind it what else it needs of suspension, refresh, message, each once'
         findings.append(Finding("/status_purposes", "bad_purposes", detail))
+    findings += _message_findings(given)
     if len({tag.casefold() for tag in given.tags}) != len(given.tags):
         findings.append(Finding("/tags", "duplicate", "a tag stands twice"))
     image = None
@@ -165,6 +179,27 @@ def lint(given: AchievementInput) -> tuple[list[Finding], Image | None]:
     elif given.image_caption is not None:
         findings.append(Finding("/image_caption", "no_image", "there is a caption and no image"))
     return findings, image
+
+
+def _message_findings(given: AchievementInput) -> Iterator[Finding]:
+    """Bitstring Status List 1.0 §2.1 statusMessage: a credential tells at its issue what it may come to say."""
+    if "message" not in given.status_purposes:
+        if given.status_messages or given.status_reference is not None:
+            place = "/status_messages" if given.status_messages else "/status_reference"
+            yield Finding(place, "no_purpose", 'add "message" to status_purposes, or take this away')
+        return
+    values = [one.status for one in given.status_messages]
+    if "0x0" not in values:
+        yield Finding("/status_messages", "missing", "give at least a message for 0x0, which holds from the beginning")
+    for n, one in enumerate(given.status_messages):
+        if one.status in values[:n]:
+            yield Finding(f"/status_messages/{n}/status", "duplicate", f"{one.status} has a message already")
+
+
+def messages_of(given: AchievementInput) -> tuple[str, ...]:
+    """The messages by their values from 0 on; a value between them without one is `undefined`."""
+    named = {int(one.status, 16): one.message for one in given.status_messages}
+    return tuple(named.get(value, UNDEFINED) for value in range(max(named, default=-1) + 1))
 
 
 def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
@@ -250,9 +285,10 @@ _OURS = {
     "resultDescription": "result_descriptions",
 }  # fmt: skip
 _PLACE = "/credentialSubject/achievement"
+_ENTRY = "/credentialStatus"
 
 
-def trial(document: dict[str, Any]) -> list[Finding]:
+def trial(document: dict[str, Any], messages: Sequence[str] = (), reference: str | None = None) -> list[Finding]:
     """What the lint before signing would refuse in every credential of this achievement: said to its author now."""
     if len(json.dumps(document, ensure_ascii=False).encode()) > MAX_DOCUMENT:
         return [Finding("", "too_large", f"all of it together may have {MAX_DOCUMENT} bytes; link to long texts")]
@@ -262,6 +298,7 @@ def trial(document: dict[str, Any]) -> list[Finding]:
         achievement=Achievement(id=document["id"], name=document["name"], description=document["description"]),
         recipient=Recipient(id="did:example:nobody"),
         valid_from=datetime(2020, 1, 1, tzinfo=UTC),
+        status=status_entry("https://example.org/status", 0, "message", messages, reference) if messages else None,
     )
     credential["credentialSubject"]["achievement"] = document
     try:
@@ -276,6 +313,10 @@ def trial(document: dict[str, Any]) -> list[Finding]:
 
 
 def _ours(pointer: str) -> str:
+    if not pointer:
+        return ""
+    if pointer.startswith(_ENTRY):
+        return "/status_reference" if pointer.startswith(f"{_ENTRY}/statusReference") else "/status_messages"
     first, *rest = pointer.removeprefix(_PLACE).lstrip("/").split("/")
     return "/" + "/".join([_OURS.get(first, first), *rest])
 

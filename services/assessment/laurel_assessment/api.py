@@ -18,7 +18,7 @@ from laurel.ids import uuid7
 from laurel.security import Principal
 from laurel.web import Problem, create_app, json_response, not_found, requires
 from laurel_assessment import public, results_api, shapes, store
-from laurel_assessment.achievements import AchievementInput, document_of, lint, policy_of, trial
+from laurel_assessment.achievements import AchievementInput, document_of, lint, messages_of, policy_of, trial
 from laurel_assessment.answers import CourseRun, cursor, page, problem_of
 from laurel_assessment.config import Settings
 from laurel_assessment.domain import Finding
@@ -120,7 +120,7 @@ def _achievements(app: FastAPI, parts: Parts) -> None:
                 finding = Finding("/repeatable", "cannot_change", "this cannot change; make a new achievement")
                 raise problem_of([finding])
             document = document_of(given, url=f"{base_url}/achievements/{name}", version=version, image=image)
-            findings = trial(document)
+            findings = trial(document, messages_of(given), given.status_reference)
             if findings:
                 raise problem_of(findings)
             edition = store.Edition(
@@ -131,7 +131,7 @@ def _achievements(app: FastAPI, parts: Parts) -> None:
             event = AchievementPublished(
                 tenant_id=who.tenant_id, achievement_id=name, version=version, profile_id=given.profile_id,
                 achievement=document, validity_days=given.validity_days, status_purposes=tuple(given.status_purposes),
-                published_at=now,
+                status_messages=messages_of(given), status_reference=given.status_reference, published_at=now,
             )  # fmt: skip
             await outbox.append(tx, [event], now=now)
             found = await store.achievement(tx, name)

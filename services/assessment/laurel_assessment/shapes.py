@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from laurel_assessment.achievements import AlignmentInput, CriteriaInput, ResultDescriptionInput
+from laurel_assessment.achievements import AlignmentInput, CriteriaInput, ResultDescriptionInput, StatusMessageInput
 
 T = TypeVar("T")
 Outcome = Literal["passed", "not_passed", "duplicate", "rejected"]
@@ -56,6 +56,8 @@ class Achievement(Shape):
     language: str | None
     validity_days: int | None
     status_purposes: list[str] | None
+    status_messages: list[StatusMessageInput] | None
+    status_reference: str | None
     repeatable: bool | None
     policy: Policy
     achievement: dict[str, Any]

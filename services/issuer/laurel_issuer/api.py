@@ -8,14 +8,15 @@ from uuid import UUID
 
 import msgspec
 from fastapi import APIRouter, Depends, FastAPI, Query, Response
-from pydantic import Field, StrictBool
+from pydantic import Field, StrictBool, StrictInt
 
+from laurel.credential.status import MAX_SIZE
 from laurel.database import Transaction, is_unavailable
 from laurel.security import Principal
 from laurel.web import Problem, create_app, json_response, not_found, requires
 from laurel_issuer import shapes, store, store_reports, store_status
 from laurel_issuer.api_admin import admin_routes
-from laurel_issuer.domain import Action
+from laurel_issuer.domain import Action, Change
 from laurel_issuer.edge import (
     After,
     Body,
@@ -38,6 +39,8 @@ Reporter = Annotated[Principal, Depends(requires("reports:read"))]
 Limit = Annotated[int, Query(ge=1, le=500)]
 ReportLimit = Annotated[int, Query(ge=1, le=10_000)]
 
+Value = Annotated[StrictInt, Field(ge=0, lt=1 << MAX_SIZE)]
+
 _BATCH = 500  # credentials of a change by query in one transaction
 _MOST_REFUSED = 10_000
 
@@ -49,6 +52,12 @@ class StatusChange(Body):
     """
 
     reason: Reason
+
+
+class MessageChange(StatusChange):
+    """Which message of a credential holds from now on, and why."""
+
+    value: Value
 
 
 class Where(Body):
@@ -65,6 +74,7 @@ class StatusByQuery(Body):
     """A change of status of all credentials that `where` names."""
 
     action: Action
+    value: Value | None = Field(default=None, description="For the action `message`: the value of the status entry.")
     reason: Reason
     where: Where
     dry_run: StrictBool = False
@@ -121,46 +131,55 @@ def _credential_routes(desk: Desk) -> APIRouter:
             "status_reason", "status_version", "status_changed_at", "issued_at", "valid_until",
         )  # fmt: skip
         shown: dict[str, Any] = {name: row[name] for name in names}
+        shown["refresh"] = None if row["refresh_list"] is None else row["refresh"]
+        shown["message"] = None if row["message_list"] is None else row["message"]
         shown["status_changes"] = [dict(one) for one in history]
         return json_response({**shown, "document": msgspec.Raw(row["body"])})
 
     @router.post("/status", response_model=shapes.ChangeReport)
     async def change_by_query(body: StatusByQuery, caller: Writer) -> Response:
-        """Revoke, suspend or reinstate all credentials that `where` names; each that cannot change is told.
+        """Revoke, suspend or reinstate all credentials that `where` names, or tell of a refresh or a message.
+
+        Each that cannot change is told.
 
         Goes through in batches. Should it break off, the answer says how far it came; sending it again is safe.
         """
         return json_response(await _change_all(desk, caller, body))
 
+    async def change(credential_id: str, wanted: Change, reason: str, caller: Principal) -> Response:
+        async with desk.database.transaction([caller.tenant_id]) as tx:
+            outcomes = await store_status.change_status(
+                tx, caller.tenant_id, [credential_id_in(credential_id)], wanted, reason=reason, key_id=caller.key_id,
+                now=desk.clock(),
+            )  # fmt: skip
+        if not outcomes:
+            raise not_found("credential")
+        one = outcomes[0]
+        if one.refusal is not None:
+            raise Problem(409, one.refusal.code, one.refusal.detail)
+        return json_response(
+            {"credential_id": one.credential_id, "status": one.status, "version": one.version, "changed": one.changed}
+        )
+
     def add_action(action: Action, summary: str) -> None:
-        async def change(credential_id: str, body: StatusChange, caller: Writer) -> Response:
-            async with desk.database.transaction([caller.tenant_id]) as tx:
-                outcomes = await store_status.change_status(
-                    tx, caller.tenant_id, [credential_id_in(credential_id)], action, reason=body.reason,
-                    key_id=caller.key_id, now=desk.clock(),
-                )  # fmt: skip
-            if not outcomes:
-                raise not_found("credential")
-            one = outcomes[0]
-            if one.refusal is not None:
-                raise Problem(409, one.refusal.code, one.refusal.detail)
-            return json_response(
-                {
-                    "credential_id": one.credential_id,
-                    "status": one.status,
-                    "version": one.version,
-                    "changed": one.changed,
-                }
-            )
+        async def act(credential_id: str, body: StatusChange, caller: Writer) -> Response:
+            return await change(credential_id, Change(action), body.reason, caller)
 
         router.add_api_route(
-            f"/{{credential_id}}/{action}", change, methods=["POST"], name=action, summary=summary,
+            f"/{{credential_id}}/{action}", act, methods=["POST"], name=action, summary=summary,
             response_model=shapes.Outcome,
         )  # fmt: skip
 
     add_action("revoke", "Revoke a credential; final")
     add_action("suspend", "Suspend a credential until it is reinstated or revoked")
     add_action("reinstate", "End the suspension of a credential")
+    add_action("refresh", "Tell that a newer credential may be had in its place; final, and it stays valid")
+
+    @router.post("/{credential_id}/message", response_model=shapes.Outcome)
+    async def message(credential_id: str, body: MessageChange, caller: Writer) -> Response:
+        """Tell another of the messages that its achievement has defined; it stays as valid as it is."""
+        return await change(credential_id, Change("message", body.value), body.reason, caller)
+
     return router
 
 
@@ -179,6 +198,9 @@ async def _change_all(desk: Desk, caller: Principal, body: StatusByQuery) -> dic
         raise invalid("/where", "empty", "name at least one of " + ", ".join(Where.model_fields))
     ids = None if body.where.credential_ids is None else tuple(dict.fromkeys(body.where.credential_ids))
     where = store_status.Where(**{**fields, "credential_ids": ids})
+    if (body.action == "message") != (body.value is not None):
+        raise invalid("/value", "value", "send the value of a message with the action message, and with no other")
+    change = Change(body.action, body.value or 0)
     now = desk.clock()
     answer: dict[str, Any] = {"matched": 0, "changed": 0, "unchanged": 0, "refused": [], "refused_total": 0}
     async with desk.database.transaction([caller.tenant_id]) as tx:
@@ -196,7 +218,7 @@ async def _change_all(desk: Desk, caller: Principal, body: StatusByQuery) -> dic
             async with desk.database.transaction([caller.tenant_id]) as tx:
                 matched = await store_status.matching(tx, caller.tenant_id, where, after=after, limit=_BATCH)
                 outcomes = await store_status.change_status(
-                    tx, caller.tenant_id, [one for _, one in matched], body.action, reason=body.reason,
+                    tx, caller.tenant_id, [one for _, one in matched], change, reason=body.reason,
                     key_id=caller.key_id, now=now, dry_run=body.dry_run,
                 )  # fmt: skip
         except Exception as error:

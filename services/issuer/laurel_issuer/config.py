@@ -41,6 +41,12 @@ class Settings(CommonSettings):
         description="Credentials per status list, after which a new list is begun.",
     )
     status_ttl_s: int = Field(default=60, ge=1, description="Seconds for which a status list may be cached.")
+    status_valid_s: int = Field(
+        default=604_800,
+        ge=0,
+        description="Seconds for which a published status list is valid; half of them later it is published anew. "
+        "0: without end.",
+    )
 
     @cached_property
     def index_key(self) -> bytes:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
@@ -23,8 +23,7 @@ from laurel.credential.text import timestamp
 from laurel.errors import Stuck
 from laurel.events import AssessmentPassed, Status
 
-Action = Literal["revoke", "suspend", "reinstate"]
-Purpose = Literal["revocation", "suspension"]
+Action = Literal["revoke", "suspend", "reinstate", "refresh", "message"]
 KeyState = Literal["active", "retired", "compromised"]
 
 
@@ -37,11 +36,16 @@ class Inconsistent(Stuck):
 
 @dataclass(frozen=True, slots=True)
 class StatusPlace:
-    """A place in a status list: the list's URL, the index in it, and what a set bit means."""
+    """A place in a status list: the list's URL, the index in it, and what is told there.
+
+    messages: what its values from 0 on mean; none: a bit that is set or not. reference: a page about them.
+    """
 
     list_url: str
     index: int
     purpose: str
+    messages: tuple[str, ...] = ()
+    reference: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,7 @@ class Prerequisites:
     profile_version: int | None = None
     key_id: str | None = None
     status_purposes: tuple[str, ...] = ("revocation",)
+    status_messages: tuple[str, ...] = ()
 
 
 def waits_for(known: Prerequisites) -> str | None:
@@ -107,7 +112,10 @@ def build_credential(
     places: one for each status purpose; one alone becomes a single object, because the Open Badges 3.0 schema has
     credentialStatus [0..1] (ADR 0003).
     """
-    entries = [status.status_entry(place.list_url, place.index, place.purpose) for place in places]
+    entries = [
+        status.status_entry(place.list_url, place.index, place.purpose, place.messages, place.reference)
+        for place in places
+    ]
     recipient = passed.recipient
     hashed = recipient.identity_hash is not None
     document = model.build_open_badge(
@@ -154,7 +162,7 @@ class Shape(NamedTuple):
     identity_type: str | None
     results: tuple[str | None, ...]
     evidence: int
-    status: tuple[tuple[str, str], ...]
+    status: tuple[tuple[str, str, tuple[str, ...], str | None], ...]
 
 
 def varying(
@@ -187,7 +195,7 @@ def varying(
         identity_type=recipient.identity_type if hashed else None,
         results=tuple([one.result_description for one in passed.results]),
         evidence=len(passed.evidence),
-        status=tuple([(place.list_url, place.purpose) for place in places]),
+        status=tuple([(place.list_url, place.purpose, place.messages, place.reference) for place in places]),
     )
     return Varying(shape, values)
 
@@ -264,39 +272,92 @@ class Refusal(NamedTuple):
     detail: str
 
 
-_TARGET: dict[Action, Status] = {"revoke": "revoked", "suspend": "suspended", "reinstate": "active"}
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What became of a credential. message: the value of its entry for messages, of which 0 is the first."""
+
+    status: Status = "active"
+    refresh: bool = False
+    message: int = 0
 
 
-def decide_status(current: Status, action: Action) -> Status | Refusal | None:
-    """The new status; None: it is so already; or why not.
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What somebody wants to become of credentials. value: the message, where that is the action."""
 
-    active ⇄ suspended → revoked, active → revoked; revoked is final.
+    action: Action
+    value: int = 0
+
+
+def entry_sizes(purposes: Iterable[str], messages: Sequence[str]) -> dict[str, int]:
+    """The status entries of a credential, in their order, with the bits of each (`statusSize`).
+
+    Every credential can be revoked, whatever its achievement asks for. Messages without a meaning make no entry.
     """
-    target = _TARGET[action]
-    if target == current:
+    sizes = {"revocation": 1} | {purpose: 1 for purpose in ("suspension", "refresh") if purpose in purposes}
+    if "message" in purposes and messages:
+        sizes["message"] = status.size_of(messages)
+    return sizes
+
+
+_TARGET: dict[str, Status] = {"revoke": "revoked", "suspend": "suspended", "reinstate": "active"}
+
+
+def decide(
+    current: Standing, change: Change, *, has: Iterable[str], messages: Sequence[str]
+) -> Standing | Refusal | None:
+    """How a credential stands after the change; None: it stands so already; or why it cannot.
+
+    active ⇄ suspended → revoked, active → revoked; revoked is final, and so is an offer to refresh (Bitstring Status
+    List 1.0 §2.1: "not reversible"). Neither that nor a message takes anything from a credential's validity, so both
+    go with every status. has: the purposes of its entries; messages: what their values mean.
+    """
+    if change.action in ("refresh", "message") and change.action not in has:
+        detail = f"it was issued without a status entry for “{change.action}”; its achievement did not ask for one"
+        return Refusal("no_such_entry", detail)
+    if change.action == "refresh":
+        return None if current.refresh else replace(current, refresh=True)
+    if change.action == "message":
+        if not 0 <= change.value < len(messages) or messages[change.value] == status.UNDEFINED:
+            named = ", ".join(str(value) for value, text in enumerate(messages) if text != status.UNDEFINED)
+            return Refusal("unknown_message", f"{change.value} is no message of it; the values are {named}")
+        return None if current.message == change.value else replace(current, message=change.value)
+    target = _TARGET[change.action]
+    if target == current.status:
         return None
-    if current == "revoked":
+    if current.status == "revoked":
         return Refusal("revoked_is_final", f"a revoked credential stays revoked; it cannot be {target}")
-    return target
+    return replace(current, status=target)
 
 
-def shows_bit(purpose: str, current: Status, *, has_suspension_entry: bool) -> bool:
-    """Whether a list of `purpose` has the bit of a credential set.
+def shown_value(purpose: str, standing: Standing, *, has_suspension_entry: bool) -> int:
+    """What a list of `purpose` says of a credential: 0, or the value of its entry.
 
     A credential whose only entry is for revocation sets that bit when it is suspended, too: foreign verifiers then
     refuse it, which is the safe side (ADR 0003).
     """
+    if purpose == "message":
+        return standing.message
+    if purpose == "refresh":
+        return int(standing.refresh)
     if purpose == "suspension":
-        return current == "suspended"
-    return current == "revoked" or (current == "suspended" and not has_suspension_entry)
+        return int(standing.status == "suspended")
+    return int(standing.status == "revoked" or (standing.status == "suspended" and not has_suspension_entry))
 
 
-def list_bits(indexes: Iterable[int]) -> bytes:
-    """The bits of a status list in which exactly `indexes` are set."""
-    bits = bytearray(status.MINIMUM_ENTRIES // 8)
-    for index in indexes:
-        status.set_bit(bits, index)
+def list_bits(values: Iterable[tuple[int, int]], size: int) -> bytes:
+    """The bits of a status list whose entries have `size` bits: exactly `values` (index, value) are not 0."""
+    bits = bytearray(status.MINIMUM_ENTRIES * size // 8)
+    for index, value in values:
+        status.set_value(bits, index, value, size)
     return bytes(bits)
+
+
+def cache_seconds(ttl_s: int, valid_until: datetime | None, now: datetime) -> int:
+    """How long a list may be cached: its `ttl` (Bitstring Status List 1.0 §2.2), and never beyond its end."""
+    if valid_until is None:
+        return ttl_s
+    return max(0, min(ttl_s, int((valid_until - now).total_seconds())))
 
 
 def place_key(index_key: bytes, list_id: str) -> bytes:

@@ -16,7 +16,7 @@ Step by step, and what a death in between leaves behind:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -205,6 +205,10 @@ class _Materials:
         self._definitions = {
             (row["achievement_id"], row["version"]): (row["definition"], row["validity_days"]) for row in achievements
         }
+        self._messages = {
+            (row["achievement_id"], row["version"]): (tuple(row["status_messages"]), row["status_reference"])
+            for row in achievements
+        }
         self._names = {key: msgspec.json.decode(definition) for key, (definition, _) in self._definitions.items()}
         self._issuers = {
             (row["profile_id"], row["version"]): msgspec.json.decode(row["issuer"], type=IssuerProfile)
@@ -246,9 +250,13 @@ class _Materials:
         return list(groups.values())
 
     def _item(self, intent: Intent) -> Item:
-        places = [StatusPlace(self._lists[intent.revocation[0]]["url"], intent.revocation[1], "revocation")]
-        if intent.suspension is not None:
-            places.append(StatusPlace(self._lists[intent.suspension[0]]["url"], intent.suspension[1], "suspension"))
+        places = [
+            StatusPlace(self._lists[list_id]["url"], index, purpose)
+            for purpose, (list_id, index) in intent.places.items()
+        ]
+        if intent.message is not None:
+            messages, reference = self._messages[intent.achievement_id, intent.achievement_version]
+            places[-1] = replace(places[-1], messages=messages, reference=reference)
         return Item(intent.credential_id, intent.document_url, intent.created, intent.passed, tuple(places))
 
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from laurel.web import Problem, not_found
 from laurel_issuer import shapes, store, store_status
+from laurel_issuer.domain import cache_seconds
 from laurel_issuer.edge import Desk, id_in
 
 _ANYBODY = {"Access-Control-Allow-Origin": "*"}  # verifiers run in browsers, too
@@ -53,7 +54,10 @@ def public_routes(desk: Desk) -> APIRouter:
             raise not_found("status list")
         if row["body"] is None:  # no credential names it before its first version is there
             raise Problem(503, "not_published_yet", "the list is being published", headers={"Retry-After": "1"})
-        return _cached(request, row["body"], f"{row['version']}", "application/vc+ld+json", desk.status_ttl_s)
+        # A list tells its own ttl; one that was published before it was stored tells it in its bytes alone.
+        ttl_s = desk.status_ttl_s if row["ttl_s"] is None else row["ttl_s"]
+        max_age = cache_seconds(ttl_s, row["valid_until"], desk.clock())
+        return _cached(request, row["body"], f"{row['version']}", "application/vc+ld+json", max_age)
 
     async def _documents(slug: str) -> store.Row:
         known = id_in(slug, "issuer")

@@ -41,7 +41,9 @@ async def open_service(
         signers = await resources.enter_async_context(
             Signers(kek, processes=settings.signers, canary_every=settings.canary_every)
         )
-        publisher = Publisher(worker_database, signers, ttl_s=settings.status_ttl_s, clock=clock)
+        publisher = Publisher(
+            worker_database, signers, ttl_s=settings.status_ttl_s, valid_s=settings.status_valid_s, clock=clock
+        )
         terms = Terms(settings.base_url, settings.status_list_entries, settings.index_key)
         issuance = Consumer(
             group=GROUP,

@@ -113,10 +113,12 @@ class Credential(Shape):
 
 
 class Change(Shape):
-    """One change of status. key_id: the API key that asked for it."""
+    """One change. key_id: the API key that asked for it."""
 
     version: int
-    status: StatusWord
+    change: Literal["status", "refresh", "message"]
+    status: StatusWord = Field(description="From then on; a refresh or a message leaves it as it was.")
+    message: int | None = Field(description="Where the message changed: its value from then on.")
     reason: str
     key_id: str
     changed_at: datetime
@@ -126,6 +128,8 @@ class FullCredential(Credential):
     """A credential with its exact document and its history."""
 
     result_id: str
+    refresh: bool | None = Field(description="Whether a newer one is offered; null: it has no such status entry.")
+    message: int | None = Field(description="The value of its message; null: it has no such status entry.")
     status_changes: list[Change]
     document: dict[str, Any]
 
@@ -227,5 +231,6 @@ STATUS_LIST = _object(
         "BitstringStatusList", ["type", "statusPurpose", "encodedList"], id=_TEXT, type=_TEXT, statusPurpose=_TEXT,
         encodedList=_TEXT, ttl={"type": "integer"},
     ),
+    validUntil=_TEXT,
     proof={"type": "object"},
 )  # fmt: skip

@@ -1,10 +1,14 @@
-"""Publishes status lists: rebuilt from rows, signed, with the next version, within a second of a change."""
+"""Publishes status lists: rebuilt from rows, signed, with the next version, within a second of a change.
+
+A list ends (`validUntil`), so that nobody can show an old one for ever in which a badge was not yet revoked. It is
+published anew, without a change, when half of its time is over.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from laurel import telemetry
@@ -21,12 +25,15 @@ _AT_ONCE = 50
 
 
 class Publisher:
-    """`publish` for one list; `run` for whatever has changed."""
+    """`publish` for one list; `run` for whatever has changed. valid_s: how long a list is valid; 0: without end."""
 
-    def __init__(self, database: Database, signers: Signers, *, ttl_s: int, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, database: Database, signers: Signers, *, ttl_s: int, valid_s: int, clock: Callable[[], datetime]
+    ) -> None:
         self._database = database
         self._signers = signers
-        self._ttl_ms = ttl_s * 1000  # Bitstring Status List 1.0 §2.2: milliseconds
+        self._ttl_s = ttl_s
+        self._valid = timedelta(seconds=valid_s) if valid_s else None
         self._clock = clock
 
     async def publish(self, list_id: UUID, *, only_first: bool = False) -> bool:
@@ -40,19 +47,23 @@ class Publisher:
             if state is None or state.key is None or (only_first and state.version > 0):
                 return False
             now = self._clock().replace(microsecond=0)
-            document = status.build_status_list(
-                state.url, state.did, state.purpose, status.encode_list(list_bits(state.indexes)), now, self._ttl_ms
-            )
+            until = None if self._valid is None else now + self._valid
+            encoded = status.encode_list(list_bits(state.values, state.size))
+            ttl_ms = self._ttl_s * 1000  # Bitstring Status List 1.0 §2.2: milliseconds
+            document = status.build_status_list(state.url, state.did, state.purpose, encoded, now, ttl_ms, until)
             body = await self._signers.sign_list(document, state.key, now)
             await require_usable_keys(tx, [state.key.key_id])
-            await store_status.store_list(tx, list_id, state, key_id=state.key.key_id, body=body, now=now)
+            await store_status.store_list(
+                tx, list_id, state, key_id=state.key.key_id, body=body, now=now, ttl_s=self._ttl_s, valid_until=until
+            )
         telemetry.count("laurel_status_lists_published_total")
         return True
 
     async def publish_dirty(self) -> int:
-        """Publish every list that has changed; how many."""
+        """Publish every list that has changed or comes to its end; how many."""
+        ending = None if self._valid is None else self._clock() + self._valid / 2
         async with self._database.transaction() as tx:
-            lists = await store_status.dirty_lists(tx, _AT_ONCE)
+            lists = await store_status.due_lists(tx, _AT_ONCE, ending=ending)
         published = [await self.publish(list_id) for list_id in lists]
         return sum(published)
 

@@ -265,11 +265,12 @@ async def keep_achievement(tx: Transaction, published: AchievementPublished) -> 
     """Keep one version of an achievement for ever: a passed assessment names the version that is issued."""
     await tx.execute(
         "INSERT INTO achievements (achievement_id, version, tenant_id, profile_id, definition, validity_days, "
-        "status_purposes, published_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) "
+        "status_purposes, status_messages, status_reference, published_at) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) "
         "ON CONFLICT (achievement_id, version) DO NOTHING",
         published.achievement_id, published.version, published.tenant_id, published.profile_id,
         msgspec.json.encode(published.achievement), published.validity_days, list(published.status_purposes),
-        published.published_at,
+        list(published.status_messages), published.status_reference, published.published_at,
     )  # fmt: skip
     await tx.execute("SELECT pg_notify(current_schema() || '_parked', '')")
 

@@ -14,7 +14,7 @@ from laurel.database import Transaction
 from laurel.errors import NotNow
 from laurel.events import AssessmentPassed
 from laurel.ids import uuid7
-from laurel_issuer.domain import Inconsistent, Prerequisites, place_key, places_from, waits_for
+from laurel_issuer.domain import Inconsistent, Prerequisites, entry_sizes, place_key, places_from, waits_for
 
 Row = asyncpg.Record
 Place = tuple[UUID, int]
@@ -46,6 +46,17 @@ class Intent:
     suspension: Place | None
     created: datetime
     passed: bytes
+    refresh: Place | None = None
+    message: Place | None = None
+
+    @property
+    def places(self) -> dict[str, Place]:
+        """Its places in status lists by their purpose, in the order of its entries."""
+        places = {"revocation": self.revocation}
+        for purpose, place in (("suspension", self.suspension), ("refresh", self.refresh), ("message", self.message)):
+            if place is not None:
+                places[purpose] = place
+        return places
 
 
 @dataclass(slots=True)
@@ -127,13 +138,18 @@ async def _take_up(
 
 
 def _intent(row: Row) -> Intent:
-    suspension = None if row["suspension_list"] is None else (row["suspension_list"], row["suspension_index"])
+    places = {
+        purpose: (row[f"{purpose}_list"], row[f"{purpose}_index"])
+        for purpose in ("suspension", "refresh", "message")
+        if row[f"{purpose}_list"] is not None
+    }
     return Intent(
         credential_id=str(row["credential_id"]), tenant_id=row["tenant_id"], document_url=row["document_url"],
         profile_id=row["profile_id"], profile_version=row["profile_version"], key_id=row["key_id"],
         achievement_id=row["achievement_id"], achievement_version=row["achievement_version"],
         course_run=row["course_run"], revocation=(row["revocation_list"], row["revocation_index"]),
-        suspension=suspension, created=row["created_at"], passed=row["passed"],
+        suspension=places.get("suspension"), refresh=places.get("refresh"), message=places.get("message"),
+        created=row["created_at"], passed=row["passed"],
     )  # fmt: skip
 
 
@@ -146,7 +162,7 @@ async def _prerequisites(
     rows = await tx.fetch(
         f"""
         SELECT w.tenant_id, w.achievement_id AS wanted_id, w.version AS wanted_version, a.achievement_id,
-               a.status_purposes, p.profile_id, p.version AS profile_version, k.key_id
+               a.status_purposes, a.status_messages, p.profile_id, p.version AS profile_version, k.key_id
         FROM unnest($1::text[], $2::text[], $3::int[]) AS w (tenant_id, achievement_id, version)
         LEFT JOIN achievements a
             ON a.achievement_id = w.achievement_id AND a.version = w.version AND a.tenant_id = w.tenant_id
@@ -160,6 +176,7 @@ async def _prerequisites(
             achievement_id=row["achievement_id"], profile_id=row["profile_id"],
             profile_version=row["profile_version"], key_id=row["key_id"],
             status_purposes=tuple(row["status_purposes"] or ("revocation",)),
+            status_messages=tuple(row["status_messages"] or ()),
         )
         for row in rows
     }  # fmt: skip
@@ -168,15 +185,14 @@ async def _prerequisites(
 async def _allocate(
     tx: Transaction, ready: dict[str, tuple[AssessmentPassed, Prerequisites]], terms: Terms, now: datetime
 ) -> list[Intent]:
-    wanted: dict[tuple[str, str, str], list[str]] = {}  # (profile, purpose, tenant) → credential ids
+    wanted: dict[tuple[str, str, int, str], list[str]] = {}  # (profile, purpose, size, tenant) → credential ids
     for credential_id, (event, known) in ready.items():
         assert known.profile_id is not None
-        # Every credential can be revoked, whatever the achievement asks for.
-        for purpose in ("revocation", "suspension") if "suspension" in known.status_purposes else ("revocation",):
-            wanted.setdefault((known.profile_id, purpose, event.tenant_id), []).append(credential_id)
+        for purpose, size in entry_sizes(known.status_purposes, known.status_messages).items():
+            wanted.setdefault((known.profile_id, purpose, size, event.tenant_id), []).append(credential_id)
     places: dict[tuple[str, str], Place] = {}
-    for (profile_id, purpose, tenant_id), ids in sorted(wanted.items()):  # sorted: locks are taken in one order
-        taken = await _take_places(tx, tenant_id, profile_id, purpose, len(ids), terms, now)
+    for (profile_id, purpose, size, tenant_id), ids in sorted(wanted.items()):  # sorted: locks are taken in one order
+        taken = await _take_places(tx, tenant_id, profile_id, purpose, size, len(ids), terms, now)
         places.update(((purpose, credential_id), place) for credential_id, place in zip(ids, taken, strict=True))
     intents = []
     for credential_id, (event, known) in ready.items():
@@ -190,6 +206,7 @@ async def _allocate(
                 profile_version=known.profile_version, key_id=known.key_id, achievement_id=event.achievement_id,
                 achievement_version=event.achievement_version, course_run=event.course_run,
                 revocation=places["revocation", credential_id], suspension=places.get(("suspension", credential_id)),
+                refresh=places.get(("refresh", credential_id)), message=places.get(("message", credential_id)),
                 created=now, passed=envelope.encode_data(event),
             )
         )  # fmt: skip
@@ -197,24 +214,24 @@ async def _allocate(
 
 
 async def _take_places(
-    tx: Transaction, tenant_id: str, profile_id: str, purpose: str, count: int, terms: Terms, now: datetime
+    tx: Transaction, tenant_id: str, profile_id: str, purpose: str, size: int, count: int, terms: Terms, now: datetime
 ) -> list[Place]:
-    """The next `count` places of a profile's lists; a full list is followed by a new one."""
+    """The next `count` places of a profile's lists with entries of `size` bits; a full one is followed by a new one."""
     # One at a time per profile and purpose; the lock ends with this short transaction.
     await tx.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 1))", f"places:{profile_id}:{purpose}")
     taken: list[Place] = []
     while len(taken) < count:
         row = await tx.fetchrow(
             "SELECT list_id, allocated, capacity FROM status_lists "
-            "WHERE profile_id = $1 AND purpose = $2 AND allocated < capacity",
-            profile_id, purpose,
+            "WHERE profile_id = $1 AND purpose = $2 AND size = $3 AND allocated < capacity",
+            profile_id, purpose, size,
         )  # fmt: skip
         if row is None:
             list_id = uuid7(int(now.timestamp() * 1000))
             await tx.execute(
-                "INSERT INTO status_lists (list_id, tenant_id, profile_id, purpose, url, capacity, created_at) "
-                "VALUES ($1, $2, $3, $4, $5, $6, $7)",
-                UUID(list_id), tenant_id, profile_id, purpose, f"{terms.base_url}/status/{list_id}",
+                "INSERT INTO status_lists (list_id, tenant_id, profile_id, purpose, size, url, capacity, created_at) "
+                "VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+                UUID(list_id), tenant_id, profile_id, purpose, size, f"{terms.base_url}/status/{list_id}",
                 terms.list_entries, now,
             )  # fmt: skip
             continue
@@ -232,17 +249,18 @@ async def _insert(tx: Transaction, intents: Sequence[Intent]) -> set[str]:
         """
         INSERT INTO intents (credential_id, tenant_id, document_url, profile_id, profile_version, key_id,
             achievement_id, achievement_version, course_run, revocation_list, revocation_index, suspension_list,
-            suspension_index, created_at, passed)
+            suspension_index, refresh_list, refresh_index, message_list, message_index, created_at, passed)
         SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int[], $6::text[], $7::text[],
-            $8::int[], $9::text[], $10::uuid[], $11::int[], $12::uuid[], $13::int[], $14::timestamptz[], $15::bytea[])
+            $8::int[], $9::text[], $10::uuid[], $11::int[], $12::uuid[], $13::int[], $14::uuid[], $15::int[],
+            $16::uuid[], $17::int[], $18::timestamptz[], $19::bytea[])
         ON CONFLICT (credential_id) DO NOTHING RETURNING credential_id
         """,
         *zip(
             *(
                 (
                     UUID(one.credential_id), one.tenant_id, one.document_url, one.profile_id, one.profile_version,
-                    one.key_id, one.achievement_id, one.achievement_version, one.course_run, *one.revocation,
-                    *(one.suspension or (None, None)), one.created, one.passed,
+                    one.key_id, one.achievement_id, one.achievement_version, one.course_run, *_place_columns(one),
+                    one.created, one.passed,
                 )
                 for one in intents
             ),
@@ -252,15 +270,25 @@ async def _insert(tx: Transaction, intents: Sequence[Intent]) -> set[str]:
     return {str(row["credential_id"]) for row in rows}
 
 
+def _place_columns(intent: Intent) -> tuple[UUID | int | None, ...]:
+    return (
+        *intent.revocation,
+        *(intent.suspension or (None, None)),
+        *(intent.refresh or (None, None)),
+        *(intent.message or (None, None)),
+    )
+
+
 async def materials(tx: Transaction, intents: Iterable[Intent]) -> tuple[list[Row], list[Row], list[Row], list[Row]]:
     """What intents refer to: versions of achievements and issuers, keys (sealed), status lists."""
     held = list(intents)
     achievements = sorted({(one.achievement_id, one.achievement_version) for one in held})
     issuers = sorted({(one.profile_id, one.profile_version) for one in held})
-    lists = {one.revocation[0] for one in held} | {one.suspension[0] for one in held if one.suspension}
+    lists = {list_id for one in held for list_id, _ in one.places.values()}
     return (
         await tx.fetch(
-            "SELECT achievement_id, version, definition, validity_days FROM achievements "
+            "SELECT achievement_id, version, definition, validity_days, status_messages, status_reference "
+            "FROM achievements "
             "JOIN unnest($1::text[], $2::int[]) AS w (achievement_id, version) USING (achievement_id, version)",
             [one[0] for one in achievements], [one[1] for one in achievements],
         ),
@@ -301,18 +329,18 @@ async def finish(tx: Transaction, made: Sequence[tuple[Intent, AssessmentPassed,
             """
             INSERT INTO credentials (credential_id, tenant_id, result_id, achievement_id, achievement_version,
                 profile_id, key_id, course_run, revocation_list, revocation_index, suspension_list, suspension_index,
-                issued_at, valid_until, body)
+                refresh_list, refresh_index, message_list, message_index, issued_at, valid_until, body)
             SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int[], $6::text[], $7::text[],
-                $8::text[], $9::uuid[], $10::int[], $11::uuid[], $12::int[], $13::timestamptz[], $14::timestamptz[],
-                $15::bytea[])
+                $8::text[], $9::uuid[], $10::int[], $11::uuid[], $12::int[], $13::uuid[], $14::int[], $15::uuid[],
+                $16::int[], $17::timestamptz[], $18::timestamptz[], $19::bytea[])
             ON CONFLICT (credential_id) DO NOTHING RETURNING credential_id
             """,
             *zip(
                 *(
                     (
                         UUID(one.credential_id), one.tenant_id, passed.result_id, one.achievement_id,
-                        one.achievement_version, one.profile_id, one.key_id, one.course_run, *one.revocation,
-                        *(one.suspension or (None, None)), one.created, valid_until, body,
+                        one.achievement_version, one.profile_id, one.key_id, one.course_run, *_place_columns(one),
+                        one.created, valid_until, body,
                     )
                     for one, passed, valid_until, body in made
                 ),

@@ -15,8 +15,8 @@ import asyncpg
 
 from laurel import outbox
 from laurel.database import Transaction
-from laurel.events import CredentialStatusChanged, Status
-from laurel_issuer.domain import Action, Refusal, decide_status, shows_bit
+from laurel.events import CredentialMessageChanged, CredentialRefreshOffered, CredentialStatusChanged, Event, Status
+from laurel_issuer.domain import Change, Refusal, Standing, decide, shown_value
 from laurel_issuer.signing import SealedKey
 
 Row = asyncpg.Record
@@ -70,17 +70,28 @@ async def unknown_ids(tx: Transaction, tenant_id: str, credential_ids: Sequence[
     return [str(row["id"]) for row in rows]
 
 
-_CURRENT = (
-    "SELECT credential_id, status, status_version, revocation_list, suspension_list FROM credentials "
-    "WHERE credential_id = ANY ($1) AND tenant_id = $2 ORDER BY credential_id"
-)
+_PURPOSES = ("revocation", "suspension", "refresh", "message")
+_CURRENT = """
+    SELECT credential_id, status, refresh, message, status_version, revocation_list, suspension_list, refresh_list,
+        message_list, coalesce((SELECT a.status_messages FROM achievements a WHERE message_list IS NOT NULL
+            AND (a.achievement_id, a.version) = (c.achievement_id, c.achievement_version)), '{}') AS messages
+    FROM credentials c WHERE credential_id = ANY ($1) AND tenant_id = $2 ORDER BY credential_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Changed:
+    credential_id: UUID
+    standing: Standing
+    version: int
+    messages: Sequence[str]
 
 
 async def change_status(
     tx: Transaction,
     tenant_id: str,
     credential_ids: Sequence[UUID],
-    action: Action,
+    change: Change,
     *,
     reason: str,
     key_id: str,
@@ -91,69 +102,89 @@ async def change_status(
 
     Row locks are taken in the order of the ids, so that changes at the same time follow one another.
     """
-    rows = await tx.fetch(_CURRENT if dry_run else _CURRENT + " FOR UPDATE", credential_ids, tenant_id)
+    rows = await tx.fetch(_CURRENT if dry_run else _CURRENT + " FOR UPDATE OF c", credential_ids, tenant_id)
     outcomes: list[Outcome] = []
-    changed: list[tuple[UUID, Status, int]] = []
-    lists: set[UUID] = set()
+    changed: list[_Changed] = []
+    dirty: set[UUID] = set()
     for row in rows:
-        credential_id, current, version = str(row["credential_id"]), row["status"], row["status_version"]
-        decided = decide_status(current, action)
+        credential_id, version = str(row["credential_id"]), row["status_version"]
+        current = Standing(row["status"], row["refresh"], row["message"])
+        lists = {purpose: row[f"{purpose}_list"] for purpose in _PURPOSES if row[f"{purpose}_list"] is not None}
+        decided = decide(current, change, has=lists, messages=row["messages"])
         if decided is None or isinstance(decided, Refusal):
-            outcomes.append(Outcome(credential_id, current, version, False, decided))
+            outcomes.append(Outcome(credential_id, current.status, version, False, decided))
             continue
-        outcomes.append(Outcome(credential_id, decided, version + 1, True))
-        changed.append((row["credential_id"], decided, version + 1))
-        has_suspension = row["suspension_list"] is not None
-        for purpose, list_id in (("revocation", row["revocation_list"]), ("suspension", row["suspension_list"])):
-            before, after = (shows_bit(purpose, one, has_suspension_entry=has_suspension) for one in (current, decided))
-            if list_id is not None and before != after:
-                lists.add(list_id)
+        outcomes.append(Outcome(credential_id, decided.status, version + 1, True))
+        changed.append(_Changed(row["credential_id"], decided, version + 1, row["messages"]))
+        for purpose, list_id in lists.items():
+            before, after = (
+                shown_value(purpose, one, has_suspension_entry="suspension" in lists) for one in (current, decided)
+            )
+            if before != after:
+                dirty.add(list_id)
     if changed and not dry_run:
-        await _store(tx, tenant_id, changed, reason=reason, key_id=key_id, now=now)
-        await mark_dirty(tx, tenant_id, sorted(lists))
+        await _store(tx, tenant_id, changed, change, reason=reason, key_id=key_id, now=now)
+        await mark_dirty(tx, tenant_id, sorted(dirty))
     return outcomes
 
 
 async def _store(
     tx: Transaction,
     tenant_id: str,
-    changed: Sequence[tuple[UUID, Status, int]],
+    changed: Sequence[_Changed],
+    change: Change,
     *,
     reason: str,
     key_id: str,
     now: datetime,
 ) -> None:
-    ids, statuses, versions = zip(*changed, strict=True)
+    kind = change.action if change.action in ("refresh", "message") else "status"
+    ids = [one.credential_id for one in changed]
+    statuses = [one.standing.status for one in changed]
+    versions = [one.version for one in changed]
+    columns = {
+        "status": "status = w.status, status_reason = $6, status_changed_at = $7",
+        "refresh": "refresh = true",
+        "message": "message = w.message",
+    }[kind]
     await tx.execute(
-        """
-        UPDATE credentials c
-        SET status = w.status, status_version = w.version, status_reason = $4, status_changed_at = $5
-        FROM unnest($1::uuid[], $2::text[], $3::int[]) AS w (credential_id, status, version)
-        WHERE c.credential_id = w.credential_id
-        """,
-        ids, statuses, versions, reason, now,
+        f"""
+        WITH w AS (SELECT * FROM unnest($1::uuid[], $2::text[], $3::int[], $4::smallint[])
+                            AS w (credential_id, status, version, message)),
+            history AS (
+                INSERT INTO status_changes
+                    (credential_id, status, version, message, tenant_id, change, reason, key_id, changed_at)
+                SELECT w.credential_id, w.status, w.version, CASE WHEN $5 = 'message' THEN w.message END, $9, $5, $6,
+                    $8, $7::timestamptz
+                FROM w)
+        UPDATE credentials c SET status_version = w.version, {columns} FROM w WHERE c.credential_id = w.credential_id
+        """,  # noqa: S608 - constants of ours
+        ids, statuses, versions, [one.standing.message for one in changed], kind, reason, now, key_id, tenant_id,
     )  # fmt: skip
-    await tx.execute(
-        "INSERT INTO status_changes (credential_id, status, version, tenant_id, reason, key_id, changed_at) "
-        "SELECT w.*, $4, $5, $6, $7 FROM unnest($1::uuid[], $2::text[], $3::int[]) AS w",
-        ids, statuses, versions, tenant_id, reason, key_id, now,
-    )  # fmt: skip
-    await outbox.append(
-        tx,
-        [
-            CredentialStatusChanged(
-                tenant_id=tenant_id, credential_id=str(credential_id), version=version, status=status, reason=reason,
-                changed_at=now,
-            )
-            for credential_id, status, version in changed
-        ],
+    await outbox.append(tx, [_event(one, tenant_id, kind, reason, now) for one in changed])
+
+
+def _event(one: _Changed, tenant_id: str, kind: str, reason: str, now: datetime) -> Event:
+    credential_id, standing = str(one.credential_id), one.standing
+    if kind == "refresh":
+        return CredentialRefreshOffered(
+            tenant_id=tenant_id, credential_id=credential_id, version=one.version, reason=reason, changed_at=now
+        )
+    if kind == "message":
+        return CredentialMessageChanged(
+            tenant_id=tenant_id, credential_id=credential_id, version=one.version, value=standing.message,
+            message=one.messages[standing.message], reason=reason, changed_at=now,
+        )  # fmt: skip
+    return CredentialStatusChanged(
+        tenant_id=tenant_id, credential_id=credential_id, version=one.version, status=standing.status, reason=reason,
+        changed_at=now,
     )  # fmt: skip
 
 
 async def status_history(tx: Transaction, credential_id: UUID) -> list[Row]:
-    """A credential's changes of status, first to last."""
+    """A credential's changes of status, first to last, with what changed. message: the value from then on."""
     return await tx.fetch(
-        "SELECT version, status, reason, key_id, changed_at FROM status_changes "
+        "SELECT version, change, status, message, reason, key_id, changed_at FROM status_changes "
         "WHERE credential_id = $1 ORDER BY version",
         credential_id,
     )
@@ -184,29 +215,39 @@ async def notify_publisher(tx: Transaction) -> None:
     await tx.execute("SELECT pg_notify(current_schema() || '_status', '')")
 
 
-async def dirty_lists(tx: Transaction, limit: int) -> list[UUID]:
-    """Lists to publish whose profile has a key to sign with; longest dirty first."""
+async def due_lists(tx: Transaction, limit: int, *, ending: datetime | None) -> list[UUID]:
+    """Lists to publish whose profile has a key to sign with: longest dirty first, then those that end soonest.
+
+    ending: a published list is due when it ends before then, or never ends; None: when it ends at all.
+    """
     rows = await tx.fetch(
         """
-        SELECT d.list_id, min(d.id) AS since FROM status_list_dirt d JOIN status_lists l USING (list_id)
-        WHERE EXISTS (SELECT 1 FROM signing_keys k WHERE k.profile_id = l.profile_id AND k.state = 'active')
-        GROUP BY d.list_id ORDER BY since LIMIT $1
+        SELECT l.list_id FROM status_lists l
+        LEFT JOIN (SELECT list_id, min(id) AS since FROM status_list_dirt GROUP BY list_id) d USING (list_id)
+        WHERE (d.since IS NOT NULL OR (l.version > 0 AND CASE WHEN $2::timestamptz IS NULL
+                THEN l.valid_until IS NOT NULL ELSE coalesce(l.valid_until < $2, true) END))
+            AND EXISTS (SELECT 1 FROM signing_keys k WHERE k.profile_id = l.profile_id AND k.state = 'active')
+        ORDER BY d.since, l.valid_until LIMIT $1
         """,
-        limit,
-    )
+        limit, ending,
+    )  # fmt: skip
     return [row["list_id"] for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
 class ListState:
-    """A list under lock: what its next version is made of. dirt: the rows that this version takes into account."""
+    """A list under lock: what its next version is made of.
+
+    values: (index, value) of every entry that is not 0; dirt: the rows that this version takes into account.
+    """
 
     url: str
     purpose: str
+    size: int
     version: int
     did: str
     key: SealedKey | None
-    indexes: tuple[int, ...]
+    values: tuple[tuple[int, int], ...]
     dirt: tuple[int, ...]
 
 
@@ -216,7 +257,7 @@ async def lock_list(tx: Transaction, list_id: UUID) -> ListState | None:
     # Read the dirt before the bits: whatever a dirt row stands for is committed, and in the bits that follow.
     dirt = await tx.fetch("SELECT id FROM status_list_dirt WHERE list_id = $1", list_id)
     row = await tx.fetchrow(
-        "SELECT l.url, l.purpose, l.version, p.did, k.key_id, k.verification_method, k.public_key_multibase, "
+        "SELECT l.url, l.purpose, l.size, l.version, p.did, k.key_id, k.verification_method, k.public_key_multibase, "
         "k.sealed_seed FROM status_lists l JOIN issuer_profiles p USING (profile_id) "
         "LEFT JOIN signing_keys k ON k.profile_id = l.profile_id AND k.state = 'active' WHERE l.list_id = $1",
         list_id,
@@ -227,38 +268,59 @@ async def lock_list(tx: Transaction, list_id: UUID) -> ListState | None:
     if row["key_id"] is not None:
         key = SealedKey(row["key_id"], row["verification_method"], row["public_key_multibase"], row["sealed_seed"])
     return ListState(
-        url=row["url"], purpose=row["purpose"], version=row["version"], did=row["did"], key=key,
-        indexes=tuple(await _set_indexes(tx, list_id, row["purpose"])), dirt=tuple(one["id"] for one in dirt),
+        url=row["url"], purpose=row["purpose"], size=row["size"], version=row["version"], did=row["did"], key=key,
+        values=tuple(await _values(tx, list_id, row["purpose"])), dirt=tuple(one["id"] for one in dirt),
     )  # fmt: skip
 
 
-async def _set_indexes(tx: Transaction, list_id: UUID, purpose: str) -> list[int]:
-    if purpose == "suspension":
-        rows = await tx.fetch(
-            "SELECT suspension_index AS place, status, true AS two FROM credentials "
-            "WHERE suspension_list = $1 AND status = 'suspended'",
-            list_id,
+# Which credentials of a list of each purpose may have something else than 0 to tell; `shown_value` tells what.
+_TELLING = {
+    "revocation": "status <> 'active'",
+    "suspension": "status = 'suspended'",
+    "refresh": "refresh",
+    "message": "message <> 0",
+}
+
+
+async def _values(tx: Transaction, list_id: UUID, purpose: str) -> list[tuple[int, int]]:
+    rows = await tx.fetch(
+        f"""
+        SELECT {purpose}_index AS place, status, refresh, message, suspension_list IS NOT NULL AS two
+        FROM credentials WHERE {purpose}_list = $1 AND {_TELLING[purpose]}
+        """,  # noqa: S608 - constants of ours
+        list_id,
+    )
+    return [
+        (
+            row["place"],
+            shown_value(
+                purpose, Standing(row["status"], row["refresh"], row["message"]), has_suspension_entry=row["two"]
+            ),
         )
-    else:
-        rows = await tx.fetch(
-            "SELECT revocation_index AS place, status, suspension_list IS NOT NULL AS two FROM credentials "
-            "WHERE revocation_list = $1 AND status <> 'active'",
-            list_id,
-        )
-    return [row["place"] for row in rows if shows_bit(purpose, row["status"], has_suspension_entry=row["two"])]
+        for row in rows
+    ]
 
 
 async def store_list(
-    tx: Transaction, list_id: UUID, state: ListState, *, key_id: str, body: bytes, now: datetime
+    tx: Transaction,
+    list_id: UUID,
+    state: ListState,
+    *,
+    key_id: str,
+    body: bytes,
+    now: datetime,
+    ttl_s: int,
+    valid_until: datetime | None,
 ) -> None:
-    """Publish the next version of a list that is under lock."""
+    """Publish the next version of a list that is under lock. ttl_s, valid_until: as the bytes tell them."""
     await tx.execute(
-        "UPDATE status_lists SET version = $2, key_id = $3, body = $4, published_at = $5 WHERE list_id = $1",
-        list_id, state.version + 1, key_id, body, now,
+        "UPDATE status_lists SET version = $2, key_id = $3, body = $4, published_at = $5, ttl_s = $6, valid_until = $7 "
+        "WHERE list_id = $1",
+        list_id, state.version + 1, key_id, body, now, ttl_s, valid_until,
     )  # fmt: skip
     await tx.execute("DELETE FROM status_list_dirt WHERE id = ANY ($1::bigint[])", state.dirt)
 
 
 async def published_list(tx: Transaction, list_id: UUID) -> Row | None:
     """A list's current version, in a transaction that names its id as public."""
-    return await tx.fetchrow("SELECT version, body, published_at FROM status_lists WHERE list_id = $1", list_id)
+    return await tx.fetchrow("SELECT version, body, ttl_s, valid_until FROM status_lists WHERE list_id = $1", list_id)

@@ -13,10 +13,18 @@ from typing import Any, Literal
 
 import msgspec
 
-from laurel.events import CredentialIssued, CredentialStatusChanged
+from laurel.events import (
+    CredentialIssued,
+    CredentialMessageChanged,
+    CredentialRefreshOffered,
+    CredentialStatusChanged,
+)
+
+StatusEvent = CredentialStatusChanged | CredentialRefreshOffered | CredentialMessageChanged
 
 EVENT_TYPES: tuple[str, ...] = (
     "credential.issued", "credential.revoked", "credential.suspended", "credential.reinstated",
+    "credential.refresh_offered", "credential.message_changed",
 )  # fmt: skip
 TEST_EVENT = "endpoint.test"
 _STATUS_EVENTS = {
@@ -75,17 +83,24 @@ def issued_message(event: CredentialIssued, learner: str | None, *, base_url: st
     return Message(message_id, event.tenant_id, kind, event.credential_id, event.course_run, traceparent, body)
 
 
-def status_message(event: CredentialStatusChanged, *, base_url: str, traceparent: str | None) -> Message:
-    """The message of a revocation, suspension or reinstatement. Versions of one credential order its changes."""
+def status_message(event: StatusEvent, *, base_url: str, traceparent: str | None) -> Message:
+    """The message of a change of any kind. Versions of one credential order its changes, whatever their kind."""
+    told: dict[str, Any]
+    match event:
+        case CredentialStatusChanged():
+            kind, told = _STATUS_EVENTS[event.status], {"status": event.status}
+        case CredentialRefreshOffered():
+            kind, told = "credential.refresh_offered", {}
+        case CredentialMessageChanged():
+            kind, told = "credential.message_changed", {"value": event.value, "message": event.message}
     data = {
         "credential_id": event.credential_id,
         "credential_url": credential_url(base_url, event.credential_id),
-        "status": event.status,
+        **told,
         "reason": event.reason,
         "changed_at": rfc3339(event.changed_at),
         "version": event.version,
     }
-    kind = _STATUS_EVENTS[event.status]
     message_id = f"{message_prefix(event.credential_id)}status_{event.version}"
     body = _body(kind, event.changed_at, data)
     return Message(message_id, event.tenant_id, kind, event.credential_id, None, traceparent, body)

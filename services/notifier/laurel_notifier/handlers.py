@@ -12,7 +12,12 @@ from laurel.addresses import is_address
 from laurel.database import Transaction
 from laurel.envelope import Delivered
 from laurel.errors import NotNow, Reject
-from laurel.events import CredentialIssued, CredentialStatusChanged
+from laurel.events import (
+    CredentialIssued,
+    CredentialMessageChanged,
+    CredentialRefreshOffered,
+    CredentialStatusChanged,
+)
 from laurel.security import CannotUnseal, unseal
 from laurel.service import Consumer
 from laurel.topics import CREDENTIAL
@@ -72,8 +77,8 @@ class Notify:
                     )
                     if contact is not None and contact.email:
                         owed.emails.append(_email(delivered, issued, contact))
-                case CredentialStatusChanged() as changed:
-                    if changed.status == "revoked":
+                case CredentialStatusChanged() | CredentialRefreshOffered() | CredentialMessageChanged() as changed:
+                    if isinstance(changed, CredentialStatusChanged) and changed.status == "revoked":
                         owed.revoked.append(changed.credential_id)
                     owed.messages.append(
                         domain.status_message(changed, base_url=self._base_url, traceparent=delivered.traceparent)

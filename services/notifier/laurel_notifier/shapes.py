@@ -10,7 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from laurel_notifier import domain
 
-EventType = Literal["credential.issued", "credential.revoked", "credential.suspended", "credential.reinstated"]
+EventType = Literal[
+    "credential.issued",
+    "credential.revoked",
+    "credential.suspended",
+    "credential.reinstated",
+    "credential.refresh_offered",
+    "credential.message_changed",
+]
 DeliveryState = Literal["pending", "delivered", "failed", "held", "cancelled"]
 EmailState = Literal["pending", "held", "sending", "sent", "failed", "uncertain", "cancelled"]
 

@@ -37,6 +37,13 @@ def uri(content: bytes, media_type: str = "image/png") -> str:
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 10 10"><circle cx="5" cy="5" r="4"/></svg>'
 
+TOLD = [
+    {"status": "0x0", "message": "nothing to tell"},
+    {"status": "0x1", "message": "under review"},
+    {"status": "0x3", "message": "replaced by a newer one"},
+]
+TELLS: dict[str, Any] = {"status_purposes": ["revocation", "message"], "status_messages": TOLD}
+
 FULL: dict[str, Any] = {
     "name": "Compétences en données",
     "description": "Reads, questions and explains data.",
@@ -58,6 +65,20 @@ FULL: dict[str, Any] = {
     "status_purposes": ["revocation", "suspension"],
     "policy": {"minimum_score": 60, "required_parts": {"essay": 5}, "max_attempts": 3},
 }  # fmt: skip
+
+
+async def test_an_achievement_says_what_may_be_told_of_its_credentials(world: World, ours: Caller) -> None:
+    reference = "https://example.org/meanings"
+    purposes = ["revocation", "suspension", "refresh", "message"]
+    told = {**TELLS, "status_purposes": purposes, "status_reference": reference}
+    response = await ours.post(PATH, achievement(**told))
+    assert response.status_code == 201, response.text
+    made = response.json()
+    assert {name: made[name] for name in told} == told
+    (event,) = await world.events(AchievementPublished)
+    assert event.status_purposes == tuple(purposes)
+    assert event.status_messages == ("nothing to tell", "under review", "undefined", "replaced by a newer one")
+    assert event.status_reference == reference
 
 
 async def test_an_achievement_becomes_an_open_badges_achievement(world: World, ours: Caller) -> None:
@@ -211,7 +232,23 @@ HOSTILE_SVG = [
         ({"validity_days": 1.5}, "/validity_days"),
         ({"validity_days": True}, "/validity_days"),
         ({"status_purposes": ["suspension"]}, "/status_purposes"),
-        ({"status_purposes": ["refresh"]}, "/status_purposes/0"),
+        ({"status_purposes": ["refresh"]}, "/status_purposes"),
+        ({"status_purposes": ["revocation", "revocation"]}, "/status_purposes"),
+        ({"status_purposes": ["revocation", "expiry"]}, "/status_purposes/1"),
+        ({"status_purposes": ["revocation", "message"]}, "/status_messages"),
+        ({"status_messages": TOLD[:1]}, "/status_messages"),
+        ({"status_reference": "https://x.example/meanings"}, "/status_reference"),
+        ({**TELLS, "status_messages": TOLD[1:]}, "/status_messages"),
+        ({**TELLS, "status_messages": [*TOLD, {"status": "0x1", "message": "again"}]}, "/status_messages/3/status"),
+        ({**TELLS, "status_messages": [*TOLD, {"status": "0x01", "message": "x"}]}, "/status_messages/3/status"),
+        ({**TELLS, "status_messages": [*TOLD, {"status": "0x100", "message": "x"}]}, "/status_messages/3/status"),
+        ({**TELLS, "status_messages": [*TOLD, {"status": "4", "message": "x"}]}, "/status_messages/3/status"),
+        ({**TELLS, "status_messages": [TOLD[0], {"status": "0x4", "message": "undefined"}]},
+         "/status_messages/1/message"),
+        ({**TELLS, "status_messages": [TOLD[0], {"status": "0x4", "message": "<b>x</b>"}]},
+         "/status_messages/1/message"),
+        ({**TELLS, "status_reference": "meanings"}, "/status_reference"),
+        ({**TELLS, "status_messages": [{"status": hex(n), "message": "\U0001f393" * 255} for n in range(256)]}, ""),
         ({"policy": {"minimum_score": "60"}}, "/policy/minimum_score"),
         ({"policy": {"max_attempts": 0}}, "/policy/max_attempts"),
         ({"policy": {"pass_mark": 60}}, "/policy/pass_mark"),

@@ -6,6 +6,8 @@ import asyncio
 import itertools
 import json
 from collections import Counter
+from collections.abc import Coroutine
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -14,7 +16,13 @@ import pytest
 from laurel import envelope
 from laurel.credential import proofs, status
 from laurel.credential.did import find_verification_method
-from laurel.events import AchievementPublished, AssessmentPassed, CredentialStatusChanged
+from laurel.events import (
+    AchievementPublished,
+    AssessmentPassed,
+    CredentialMessageChanged,
+    CredentialRefreshOffered,
+    CredentialStatusChanged,
+)
 from laurel_issuer import store_issuance, store_status
 from laurel_issuer.store_issuance import Terms
 from tests.component.issuer.kit import BASE_URL, Clock, Issuer, Tenant, opened, passed_of
@@ -56,14 +64,16 @@ async def published(issuer: Issuer, url: str) -> tuple[httpx.Response, bytes]:
     return answer, status.decode_list(document["credentialSubject"]["encodedList"])
 
 
-async def shown_by_lists(issuer: Issuer) -> dict[str, dict[str, bool]]:
-    """credential id → purpose → bit, read as a verifier reads it."""
+async def shown_by_lists(issuer: Issuer) -> dict[str, dict[str, int]]:
+    """credential id → purpose → value, read as a verifier reads it."""
     all_entries = await entries(issuer)
     urls = {entry["statusListCredential"] for found in all_entries.values() for entry in found}
     bits = {url: (await published(issuer, url))[1] for url in urls}
     return {
         credential_id: {
-            entry["statusPurpose"]: status.bit(bits[entry["statusListCredential"]], int(entry["statusListIndex"]))
+            entry["statusPurpose"]: status.lookup(
+                bits[entry["statusListCredential"]], int(entry["statusListIndex"]), entry.get("statusSize", 1)
+            )
             for entry in found
         }
         for credential_id, found in all_entries.items()
@@ -122,6 +132,184 @@ async def test_an_achievement_may_ask_for_two_entries(issuer: Issuer) -> None:
     await act(issuer, tenant, one.credential_id, "revoke")
     await issuer.work("status lists")
     assert (await shown_by_lists(issuer))[one.credential_id] == {"revocation": True, "suspension": False}
+
+
+MESSAGES = ("nothing to tell", "under review", "undefined", "replaced by a newer one", "on appeal")
+TELLING = {
+    "status_purposes": ("revocation", "suspension", "refresh", "message"),
+    "status_messages": MESSAGES,
+    "status_reference": "https://physics.example.org/meanings",
+}
+
+
+async def tell(issuer: Issuer, tenant: Tenant, credential_id: str, value: int, *, code: int = 200) -> Any:
+    body = {"reason": "a reason", "value": value}
+    return await issuer.post(tenant, f"{CREDENTIALS}/{credential_id}/message", body, status=code)
+
+
+async def test_a_refresh_and_messages_are_told_by_api_events_and_lists(issuer: Issuer) -> None:
+    tenant, _, (one, other) = await issued(issuer, 2, **TELLING)
+    here = one.credential_id
+    found = (await entries(issuer))[here]
+    assert [entry["statusPurpose"] for entry in found] == ["revocation", "suspension", "refresh", "message"]
+    assert len({entry["statusListCredential"] for entry in found}) == 4
+    assert not any("statusSize" in entry for entry in found[:3])
+    assert (found[3]["statusSize"], found[3]["statusReference"]) == (3, TELLING["status_reference"])
+    texts = [named["message"] for named in found[3]["statusMessage"]]
+    assert texts == [*MESSAGES, "undefined", "undefined", "undefined"]
+
+    steps: list[tuple[Any, str, int, bool, dict[str, int]]] = [
+        # what, status, version, changed, what the lists tell
+        ("refresh", "active", 1, True, {"refresh": 1}),
+        ("refresh", "active", 1, False, {"refresh": 1}),
+        (4, "active", 2, True, {"refresh": 1, "message": 4}),
+        (4, "active", 2, False, {"refresh": 1, "message": 4}),
+        ("suspend", "suspended", 3, True, {"refresh": 1, "message": 4, "suspension": 1}),
+        (1, "suspended", 4, True, {"refresh": 1, "message": 1, "suspension": 1}),
+        ("revoke", "revoked", 5, True, {"refresh": 1, "message": 1, "revocation": 1}),
+        (0, "revoked", 6, True, {"refresh": 1, "revocation": 1}),
+    ]
+    nothing = dict.fromkeys(TELLING["status_purposes"], 0)
+    for what, expected, version, changed, told in steps:
+        answer = await (act if isinstance(what, str) else tell)(issuer, tenant, here, what)
+        assert answer == {"credential_id": here, "status": expected, "version": version, "changed": changed}
+        await issuer.work("status lists")
+        assert await shown_by_lists(issuer) == {here: nothing | told, other.credential_id: nothing}
+    for value in (2, 5, 7):  # undefined, or more than was promised when it was issued
+        assert (await tell(issuer, tenant, here, value, code=409))["type"] == "urn:laurel:problem:unknown_message"
+    for value in (-1, 256, True, "1"):
+        await tell(issuer, tenant, here, value, code=422)  # type: ignore[arg-type]
+
+    shown = await issuer.get(tenant, f"{CREDENTIALS}/{here}")
+    assert (shown["refresh"], shown["message"], shown["status_version"], shown["status"]) == (True, 0, 6, "revoked")
+    assert [(change["change"], change["status"], change["message"]) for change in shown["status_changes"]] == [
+        ("refresh", "active", None), ("message", "active", 4), ("status", "suspended", None),
+        ("message", "suspended", 1), ("status", "revoked", None), ("message", "revoked", 0),
+    ]  # fmt: skip
+    events = [
+        (event.version, type(event), getattr(event, "value", None), getattr(event, "message", None))
+        for kind in (CredentialStatusChanged, CredentialRefreshOffered, CredentialMessageChanged)
+        for event in await issuer.outbox(kind)
+        if isinstance(event, kind)
+    ]
+    assert sorted(events, key=lambda event: event[0]) == [
+        (1, CredentialRefreshOffered, None, None), (2, CredentialMessageChanged, 4, "on appeal"),
+        (3, CredentialStatusChanged, None, None), (4, CredentialMessageChanged, 1, "under review"),
+        (5, CredentialStatusChanged, None, None), (6, CredentialMessageChanged, 0, "nothing to tell"),
+    ]  # fmt: skip
+
+
+async def test_what_was_not_asked_for_cannot_be_told(issuer: Issuer) -> None:
+    tenant, _, (one,) = await issued(issuer, 1)
+    problems = [await act(issuer, tenant, one.credential_id, "refresh", code=409)]
+    problems.append(await tell(issuer, tenant, one.credential_id, 0, code=409))
+    assert {problem["type"] for problem in problems} == {"urn:laurel:problem:no_such_entry"}
+    shown = await issuer.get(tenant, f"{CREDENTIALS}/{one.credential_id}")
+    assert (shown["refresh"], shown["message"], shown["status_version"]) == (None, None, 0)
+
+
+async def test_messages_of_several_widths_have_lists_of_their_own(issuer: Issuer) -> None:
+    tenant = await issuer.tenant()
+    profile = await issuer.profile(tenant)
+    made = {}
+    for count in (2, 3, 4, 200):
+        achievement = await issuer.achievement(
+            tenant, profile["profile_id"], status_purposes=("revocation", "message"),
+            status_messages=tuple(f"meaning {number}" for number in range(count)),
+        )  # fmt: skip
+        events = [passed_of(achievement, learner) for learner in range(3)]
+        await issuer.process(events)
+        made[count] = events
+        for event in events:
+            await tell(issuer, tenant, event.credential_id, count - 1)
+    await issuer.work("status lists")
+    shown = await shown_by_lists(issuer)
+    assert {one.credential_id: count - 1 for count, events in made.items() for one in events} == {
+        one: told["message"] for one, told in shown.items()
+    }
+    sizes = await issuer.sql("SELECT size, allocated FROM status_lists WHERE purpose = 'message' ORDER BY size")
+    assert sizes == [(1, 3), (2, 6), (8, 3)]
+    for row in await issuer.sql("SELECT url, size FROM status_lists"):
+        assert len((await published(issuer, row["url"]))[1]) * 8 == 131_072 * row["size"]
+
+
+async def test_changes_of_all_kinds_by_query(issuer: Issuer) -> None:
+    tenant, _, _ = await issued(issuer, 3)
+    (profile,) = (await issuer.get(tenant, "/issuer/v1/profiles"))["items"]
+    telling = await issuer.achievement(tenant, profile["profile_id"], **TELLING)
+    await issuer.process([passed_of(telling, learner) for learner in range(5)])
+    where = {"course_run": "2026-spring"}
+    for change, code in (
+        ({"action": "refresh"}, "no_such_entry"),
+        ({"action": "message", "value": 3}, "no_such_entry"),
+    ):
+        query = {**change, "reason": "a new edition", "where": where}
+        dry = await issuer.post(tenant, f"{CREDENTIALS}/status", {**query, "dry_run": True})
+        done = await issuer.post(tenant, f"{CREDENTIALS}/status", query)
+        assert done == dry
+        assert (done["matched"], done["changed"], done["refused_total"]) == (8, 5, 3)
+        assert {one["code"] for one in done["refused"]} == {code}
+        again = await issuer.post(tenant, f"{CREDENTIALS}/status", query)
+        assert (again["changed"], again["unchanged"]) == (0, 5)
+    for wrong in ({"action": "message"}, {"action": "revoke", "value": 1}, {"action": "message", "value": 256}):
+        query = {**wrong, "reason": "x", "where": where}
+        problem = await issuer.post(tenant, f"{CREDENTIALS}/status", query, status=422)
+        assert [one["field"] for one in problem["errors"]] == ["/value"]
+    await issuer.work("status lists")
+    told = [shown for shown in (await shown_by_lists(issuer)).values() if "message" in shown]
+    assert told == [{"revocation": 0, "suspension": 0, "refresh": 1, "message": 3}] * 5
+    assert len(await issuer.outbox(CredentialRefreshOffered)) == len(await issuer.outbox(CredentialMessageChanged)) == 5
+
+
+async def test_a_thousand_changes_while_lists_are_published_are_all_told(issuer: Issuer) -> None:
+    tenant, _, events = await issued(issuer, 250, **TELLING)
+    ids = [event.credential_id for event in events]
+    stop = asyncio.Event()
+    publisher = next(one for one in issuer.service.workers if one.name == "status lists")
+    running = asyncio.create_task(publisher.run(stop))
+    told = {one: (1, 3, 4)[number % 3] for number, one in enumerate(ids)}
+    try:
+        changes = [act(issuer, tenant, one, "revoke" if number % 2 else "suspend") for number, one in enumerate(ids)]
+        changes += [act(issuer, tenant, one, "refresh") for one in ids]
+        changes += [tell(issuer, tenant, one, value) for one, value in told.items()]
+        changes += [tell(issuer, tenant, one, 4) for one in ids[::2]]  # before or after the other: the last one counts
+        changes += [act(issuer, tenant, one, "refresh") for one in ids[1::2]]
+        in_flight = asyncio.Semaphore(40)  # who waits longer for a connection than a request may is told 503
+
+        async def send(change: Coroutine[Any, Any, Any]) -> None:
+            async with in_flight:
+                await change
+
+        await asyncio.gather(*map(send, changes))
+        async with asyncio.timeout(120):
+            while await issuer.sql("SELECT 1 FROM status_list_dirt"):
+                await asyncio.sleep(0.02)
+    finally:
+        stop.set()
+        await running
+    rows = await issuer.sql("SELECT credential_id, status, refresh, message, status_version FROM credentials")
+    standing = {str(row["credential_id"]): row for row in rows}
+    shown = await shown_by_lists(issuer)
+    for number, one in enumerate(ids):
+        row = standing[one]
+        assert (row["status"], row["refresh"]) == ("revoked" if number % 2 else "suspended", True)
+        assert row["message"] in ({told[one]} if number % 2 else {told[one], 4})
+        assert shown[one] == {
+            "revocation": number % 2, "suspension": 1 - number % 2, "refresh": 1, "message": row["message"],
+        }  # fmt: skip
+    # Every change has its row, its event and the next version of its credential: none is lost, none doubled.
+    history = await issuer.sql(
+        "SELECT credential_id, array_agg(version ORDER BY version) AS versions FROM status_changes GROUP BY 1"
+    )
+    assert {str(row["credential_id"]): len(row["versions"]) for row in history} == {
+        one: row["status_version"] for one, row in standing.items()
+    }
+    assert all(row["versions"] == list(range(1, len(row["versions"]) + 1)) for row in history)
+    counts = [len(await issuer.outbox(kind)) for kind in (CredentialStatusChanged, CredentialRefreshOffered)]
+    assert counts == [250, 250]
+    assert sum(counts) + len(await issuer.outbox(CredentialMessageChanged)) == sum(
+        map(len, (r["versions"] for r in history))
+    )
 
 
 async def test_revocations_at_the_same_time_all_count(issuer: Issuer) -> None:
@@ -284,6 +472,53 @@ async def test_a_full_list_is_followed_by_the_next(admin_dsn: str, clock: Clock)
         await issuer.work("status lists")
         bits = await shown_by_lists(issuer)
         assert {one for one, shown in bits.items() if shown["revocation"]} == {one.credential_id for one in events[::2]}
+
+
+async def test_a_list_ends_and_is_renewed_at_half_of_its_time(issuer: Issuer) -> None:
+    await issued(issuer, 1)
+    (row,) = await issuer.sql("SELECT list_id, url FROM status_lists")
+    first, _ = await published(issuer, row["url"])
+    assert (first.json()["validFrom"], first.json()["validUntil"]) == ("2026-03-01T09:30:15Z", "2026-03-08T09:30:15Z")
+    issuer.clock.move(days=3, hours=11)
+    await issuer.work("status lists")
+    assert (await published(issuer, row["url"]))[0].content == first.content
+    issuer.clock.move(hours=2)
+    await issuer.work("status lists")
+    renewed, _ = await published(issuer, row["url"])
+    assert renewed.json()["validUntil"] == "2026-03-11T22:30:15Z"
+    assert renewed.headers["etag"] != first.headers["etag"]
+    assert await issuer.sql("SELECT version FROM status_lists") == [(2,)]
+
+
+async def test_no_list_is_cached_beyond_its_end(issuer: Issuer) -> None:
+    await issued(issuer, 1)
+    (row,) = await issuer.sql("SELECT url FROM status_lists")
+    first, _ = await published(issuer, row["url"])
+    known = {"If-None-Match": first.headers["etag"]}
+    for left, expected in ((61, 60), (60, 60), (25, 25), (0, 0), (-3600, 0)):  # its publisher is away
+        issuer.clock.now = datetime(2026, 3, 8, 9, 30, 15, tzinfo=UTC) - timedelta(seconds=left)
+        for answer in (await published(issuer, row["url"]))[0], await issuer.http.get(row["url"], headers=known):
+            assert answer.headers["cache-control"] == f"public, max-age={expected}"
+
+
+async def test_a_list_is_cached_for_the_ttl_that_it_tells(admin_dsn: str, clock: Clock) -> None:
+    async with opened(admin_dsn, clock, status_ttl_s=300, status_valid_s=0) as issuer:
+        await issued(issuer, 1)
+        (row,) = await issuer.sql("SELECT url FROM status_lists")
+        answer, _ = await published(issuer, row["url"])
+        assert "validUntil" not in answer.json()
+    async with opened(admin_dsn, clock, status_ttl_s=30, status_valid_s=0) as issuer:
+        answer, _ = await published(issuer, row["url"])
+        assert answer.json()["credentialSubject"]["ttl"] == 300_000
+        assert answer.headers["cache-control"] == "public, max-age=300"
+    async with opened(admin_dsn, clock, status_ttl_s=30) as issuer:  # from now on lists end: this one is published anew
+        await issuer.work("status lists")
+        answer, _ = await published(issuer, row["url"])
+        assert (answer.json()["credentialSubject"]["ttl"], "validUntil" in answer.json()) == (30_000, True)
+        assert answer.headers["cache-control"] == "public, max-age=30"
+    async with opened(admin_dsn, clock, status_ttl_s=30, status_valid_s=0) as issuer:  # and no more
+        await issuer.work("status lists")
+        assert "validUntil" not in (await published(issuer, row["url"]))[0].json()
 
 
 async def test_a_list_is_cacheable_and_answers_304(issuer: Issuer) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import uuid
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
@@ -13,6 +14,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from laurel.bus import Message
 from laurel.envelope import Delivered
 from laurel.errors import NotNow, Reject
+from laurel.events import CredentialMessageChanged, CredentialRefreshOffered
 from laurel.telemetry import parse_traceparent
 from laurel_notifier import handlers
 from tests.component.notifier.kit import (
@@ -20,6 +22,7 @@ from tests.component.notifier.kit import (
     DOCUMENT,
     ISSUED_AT,
     OTHER_TENANT,
+    TENANT,
     TRACE,
     Notifier,
     Received,
@@ -115,6 +118,26 @@ async def test_status_changes_are_told_with_their_version(notifier: Notifier, si
             "version": 3,
         },
     }
+
+
+async def test_a_refresh_and_a_message_are_told_and_take_nothing_back(notifier: Notifier, sink: Sink) -> None:
+    wanted = ["credential.refresh_offered", "credential.message_changed", "credential.reinstated"]
+    made = await notifier.endpoint(f"{sink.base}/x", wanted)
+    about: dict[str, Any] = {
+        "tenant_id": TENANT, "credential_id": credential_id(1), "reason": "a new edition",
+        "changed_at": ISSUED_AT,
+    }  # fmt: skip
+    refresh = CredentialRefreshOffered(version=1, **about)
+    message = CredentialMessageChanged(version=2, value=3, message="replaced", **about)
+    await notifier.take_in(issued(1), refresh, message, refresh)
+    async with notifier.worker():
+        await until(lambda: len(sink.received) == 2)
+    payloads = {one.message_id: verified(one, made["secret"]) for one in sink.received}
+    told = [payloads[f"msg_{credential_id(1)}_status_{version}"] for version in (1, 2)]
+    assert [one["type"] for one in told] == wanted[:2]
+    assert ("status" in told[0]["data"], told[0]["data"]["version"]) == (False, 1)
+    data = told[1]["data"]
+    assert (data["value"], data["message"], data["reason"], data["version"]) == (3, "replaced", "a new edition", 2)
 
 
 async def test_a_redelivered_event_owes_nothing_new(notifier: Notifier, sink: Sink) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -92,6 +93,28 @@ def test_every_shape_that_the_issuer_makes_has_the_bytes_of_the_full_way(validit
     made = [make(of, [one])[0] for one in items]
     assert [one.body if isinstance(one, Made) else None for one in made] == [in_full(of, one) for one in items]
     assert sum(one.filled for one in kept._kept.values()) > 40
+
+
+def test_entries_for_refresh_and_messages_have_the_bytes_of_the_full_way() -> None:
+    kept = begin()
+    rng = random.Random("entries")
+    base = "https://badges.example.org/status"
+    texts = [("fine",), ("fine", "under review"), ("fine", "é \U0001f393", "replaced"), tuple("abcdefghi")]
+    items = []
+    for number in range(400):
+        places = [StatusPlace(f"{base}/1", number, "revocation")]
+        if number % 2:
+            places.append(StatusPlace(f"{base}/3", rng.randrange(131_072), "refresh"))
+        messages, reference = rng.choice(texts), rng.choice([None, "https://badges.example.org/meanings"])
+        places.append(StatusPlace(f"{base}/m{len(messages)}", rng.randrange(131_072), "message", messages, reference))
+        items.append(replace(item(number), places=tuple(places)))
+    of = group()
+    made = [make(of, [one])[0] for one in items]
+    assert [one.body for one in made] == [in_full(of, one) for one in items]
+    assert sum(one.filled for one in kept._kept.values()) == 400 - 16  # what a list tells is part of the shape
+    for one in made:
+        entry = msgspec.json.decode(one.body)["credentialStatus"][-1]
+        assert len(entry["statusMessage"]) == 2 ** entry["statusSize"]
 
 
 def test_only_the_first_of_a_template_and_one_in_n_are_also_made_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
