@@ -203,8 +203,8 @@ class GuardedClient:
                     await session.resolver.addresses(host, port)
         return str(parsed)
 
-    async def get(self, url: str, *, accept: str, allow_http: bool = False) -> Fetched:
-        """Fetch a small document. Raises FetchRefused, FetchFailed."""
+    async def get(self, url: str, *, accept: str, allow_http: bool = False, max_bytes: int | None = None) -> Fetched:
+        """Fetch a small document. max_bytes: of this one, instead of the client's. Raises FetchRefused, FetchFailed."""
         parsed, session = self._prepared(url, allow_http)
         headers = {"Accept": accept, "Accept-Encoding": "gzip"}
         with _failures(parsed):
@@ -213,7 +213,7 @@ class GuardedClient:
                 session.http.get(parsed, headers=headers, allow_redirects=False) as response,
             ):
                 try:
-                    body = await self._read(response)
+                    body = await self._read(response, max_bytes or self._max_bytes)
                 except BaseException:
                     response.close()  # the rest must not be read to keep the connection
                     raise
@@ -248,7 +248,7 @@ class GuardedClient:
             session.policy.check(address)
         return parsed, session
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:  # 5
+    async def _read(self, response: aiohttp.ClientResponse, max_bytes: int) -> bytes:  # 5
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         inflate: Any = None
         if encoding in ("gzip", "x-gzip"):
@@ -258,9 +258,9 @@ class GuardedClient:
         body = bytearray()
         async for chunk in response.content.iter_any():
             # max_length bounds what a bomb may unfold to; the next byte over the cap ends the matter.
-            body += chunk if inflate is None else inflate.decompress(chunk, self._max_bytes + 1 - len(body))
-            if len(body) > self._max_bytes:
-                raise FetchFailed("too_large", f"the answer is larger than {self._max_bytes} bytes")
+            body += chunk if inflate is None else inflate.decompress(chunk, max_bytes + 1 - len(body))
+            if len(body) > max_bytes:
+                raise FetchFailed("too_large", f"the answer is larger than {max_bytes} bytes")
         if inflate is not None and not inflate.eof:
             raise FetchFailed("bad_encoding", f"the {encoding} stream ends too early")
         return bytes(body)

@@ -120,11 +120,13 @@ def create_app(
     description: str,
     database: Database,
     max_body: int = MAX_BODY,
+    max_json: int | None = None,
     streamed: Sequence[str] = (),
     readiness: Callable[[], Awaitable[None]] | None = None,
 ) -> FastAPI:
     """A FastAPI application with the house's edge around it. Paths of the API begin with /<name>/v1.
 
+    max_json: bytes of a JSON body where that is less than max_body, which then is for files and forms.
     streamed: path patterns (regular expressions) whose bodies are not JSON documents and are read by their handler.
     readiness: raises when the service cannot serve; default: the database answers.
     """
@@ -137,7 +139,8 @@ def create_app(
     )  # fmt: skip
     app.state.database = database
     app.state.known_keys = KnownKeys()
-    app.add_middleware(_Guard, max_body=max_body, streamed=[re.compile(one) for one in streamed])
+    patterns = [re.compile(one) for one in streamed]
+    app.add_middleware(_Guard, max_body=max_body, max_json=max_json or max_body, streamed=patterns)
     app.add_middleware(_Edge, service=name)
     _handle_errors(app)
     _serve_docs(app, prefix, title)
@@ -208,15 +211,25 @@ def _printable(text: str) -> str:
 class _Guard:
     """Reads a JSON body whole (bounded), guards it, and hands the same bytes on."""
 
-    def __init__(self, app: ASGIApp, *, max_body: int, streamed: list[re.Pattern[str]]) -> None:
+    def __init__(self, app: ASGIApp, *, max_body: int, max_json: int, streamed: list[re.Pattern[str]]) -> None:
         self._app = app
         self._max_body = max_body
+        self._max_json = max_json
         self._streamed = streamed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         bodyless = scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS", "TRACE")
         if bodyless or any(one.fullmatch(scope["path"]) for one in self._streamed):
             await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        content_type = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+        is_json = content_type in (b"", b"application/json") or content_type.endswith(b"+json")
+        most = self._max_json if is_json else self._max_body
+        too_large = Problem(413, "too_large", f"the body is larger than {most} bytes")
+        declared = headers.get(b"content-length", b"")
+        if declared.isdigit() and len(declared) < 20 and int(declared) > most:  # not a byte of it is read
+            await too_large.response(scope["path"])(scope, receive, send)
             return
         body = bytearray()
         more = True
@@ -226,14 +239,12 @@ class _Guard:
                 return
             body += message.get("body", b"")
             more = message.get("more_body", False)
-            if len(body) > self._max_body:
-                problem = Problem(413, "too_large", f"the body is larger than {self._max_body} bytes")
-                await problem.response(scope["path"])(scope, receive, send)
+            if len(body) > most:
+                await too_large.response(scope["path"])(scope, receive, send)
                 return
-        content_type = dict(scope["headers"]).get(b"content-type", b"").split(b";")[0].strip().lower()
-        if body and (content_type in (b"", b"application/json") or content_type.endswith(b"+json")):
+        if body and is_json:
             try:
-                guard_json(bytes(body), max_bytes=self._max_body)
+                guard_json(bytes(body), max_bytes=most)
             except BadJson as error:
                 await _bad_json(error).response(scope["path"])(scope, receive, send)
                 return

@@ -304,7 +304,9 @@ def reconcile(
 
 @app.command()
 def verify(
-    source: Annotated[str, typer.Argument(metavar="FILE|URL|-", help="The credential, as JSON.")],
+    source: Annotated[
+        str, typer.Argument(metavar="FILE|URL|-", help="JSON, a JWT, a baked PNG or SVG, or a QR code's text.")
+    ],
     url: Annotated[
         str | None,
         typer.Option("--url", envvar="LAUREL_URL", help="Ask this Laurel. [default: check here, without one]"),

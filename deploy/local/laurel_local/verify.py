@@ -1,5 +1,7 @@
 """`laurel verify`: the same verdict as the API and the page, from a server or, without one, on this machine.
 
+Takes what they take: a credential as JSON or JWT, a baked PNG or SVG, the text of a QR code.
+
 Offline means: without a Laurel. The issuer's keys and status list are still looked up at the addresses that the
 credential names, through the same guarded client, because nobody else can say whether it was revoked.
 """
@@ -16,21 +18,25 @@ import httpx
 import msgspec
 from rich.text import Text
 
+from laurel.credential.baking import MAX_BAKED
 from laurel.database import Database
 from laurel.http import GuardedClient
 from laurel.http_addresses import AddressPolicy
 from laurel_local.client import Client, Refused
 from laurel_local.console import Output
 from laurel_local.exits import Exit, Failure
+from laurel_verifier.checks import failed
+from laurel_verifier.documents import ADDRESS_CODES, Unreadable
+from laurel_verifier.intake import ACCEPT, Intake
 from laurel_verifier.resolution import Issuers, Resolved
 from laurel_verifier.sandbox import Sandbox
 from laurel_verifier.status_lists import MAX_LIST_DOCUMENT, StatusLists
-from laurel_verifier.verification import MAX_DOCUMENT, Verifier
+from laurel_verifier.verification import Verifier
 
-_ACCEPT = "application/vc+ld+json, application/vc, application/ld+json;q=0.9, application/json;q=0.8"
 _NOWHERE = "https://no-laurel.invalid"  # RFC 6761 §6.4: can be nobody's address, so no credential claims to be of it
 _LIKE = "write it like https://badges.example.org/c/…, or name a file"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://").match
+_ANYTHING = "application/octet-stream"  # the server goes by what the bytes are, as we do here
 _MARKS = {"passed": "✓", "failed": "✗", "not_checked": "?", "not_applicable": "–"}
 
 
@@ -50,10 +56,10 @@ def _read(source: str) -> bytes:
     if source == "-":
         if sys.stdin is None:
             raise Failure("standard input is closed", fix="name a file or a URL", code=Exit.USAGE)
-        return sys.stdin.buffer.read(MAX_DOCUMENT + 1)
+        return sys.stdin.buffer.read(MAX_BAKED + 1)
     try:
         with Path(source).open("rb") as file:
-            return file.read(MAX_DOCUMENT + 1)
+            return file.read(MAX_BAKED + 1)
     except OSError as error:
         fix = "name a file, a URL, or - for standard input"
         raise Failure(f"{source}: {error.strerror}", fix=fix, code=Exit.USAGE) from None
@@ -71,13 +77,13 @@ async def _fetch(url: str) -> bytes:
     try:
         async with (
             httpx.AsyncClient(timeout=20.0, trust_env=False, follow_redirects=True) as client,
-            client.stream("GET", address, headers={"Accept": _ACCEPT}) as answer,
+            client.stream("GET", address, headers={"Accept": ACCEPT}) as answer,
         ):
             if answer.status_code != 200:
                 raise Failure(f"{url} answers {answer.status_code}", fix="check the address", code=Exit.UNREACHABLE)
             async for piece in answer.aiter_bytes():
                 body += piece
-                if len(body) > MAX_DOCUMENT:
+                if len(body) > MAX_BAKED:
                     break
     except httpx.InvalidURL as error:  # where it was sent on to
         raise Failure(f"{url} leads to something that is not a URL: {error}", code=Exit.UNREACHABLE) from None
@@ -90,16 +96,21 @@ async def _ask(url: str, body: bytes) -> dict[str, Any]:
     async with Client(url) as client:
         try:
             found: dict[str, Any] = await client.call(
-                "POST", "/verifier/v1/credentials/verify", body=body, headers={"Content-Type": "application/json"}
+                "POST", "/verifier/v1/credentials/verify", body=body, headers={"Content-Type": _ANYTHING}
             )
         except Refused as refused:
             if refused.status not in (400, 413, 422):
                 raise
-            # Not even a JSON object: the API says so with a problem document, and to a person it is a verdict.
-            detail = str(refused.problem.get("detail", refused.message))
-            check = {"step": "format", "outcome": "failed", "detail": detail}
-            return {"verdict": "invalid", "checks": [check]}
+            # Nothing that can be read: the API says so with a problem document, and to a person it is a verdict.
+            code = str(refused.problem.get("type", "")).rpartition(":")[2]
+            return _unread(code, str(refused.problem.get("detail", refused.message)))
     return found
+
+
+def _unread(code: str, detail: str) -> dict[str, Any]:
+    if code in ADDRESS_CODES:  # the text of a QR code, say, whose address does not answer: no verdict on anything
+        raise Failure(detail, fix="check the address", code=Exit.UNREACHABLE)
+    return {"verdict": "invalid", "checks": [msgspec.to_builtins(failed("format", code, detail))]}
 
 
 class _StrangersOnly(Issuers):
@@ -125,8 +136,11 @@ async def _here(body: bytes, *, local: bool) -> dict[str, Any]:
             base_url=_NOWHERE,
             clock=lambda: datetime.now(UTC),
         )
-        verification, _ = await verifier.verify_bytes(body)
-    found: dict[str, Any] = msgspec.to_builtins(verification)
+        try:
+            examined = await Intake(database, verifier, client, _NOWHERE).examine(body)
+        except Unreadable as error:
+            return _unread(error.code, error.detail)
+    found: dict[str, Any] = msgspec.to_builtins(examined.verification)
     return found
 
 

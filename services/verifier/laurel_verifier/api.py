@@ -10,13 +10,17 @@ import msgspec
 from fastapi import Depends, FastAPI, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from laurel.credential.baking import MAX_BAKED
 from laurel.database import Database
 from laurel.security import Principal, guard_json
 from laurel.web import Problem, create_app, json_response, not_found, requires
 from laurel_verifier import store
-from laurel_verifier.verification import Verifier
+from laurel_verifier.documents import MAX_DOCUMENT, Unreadable
+from laurel_verifier.forms import handed_in
+from laurel_verifier.intake import Examined, Intake
 
-MAX_BODY = 2 << 20  # a document of MAX_DOCUMENT grows when a form encodes it
+MAX_BODY = MAX_BAKED + (64 << 10)  # a picture, and the form around it
+MAX_JSON = MAX_DOCUMENT + (64 << 10)  # a credential, and what may stand around it
 _CREDENTIAL_ID = re.compile(r"[0-9A-Za-z-]{1,64}").fullmatch
 PUBLIC = {"Access-Control-Allow-Origin": "*"}  # wallets in browsers read public documents
 
@@ -83,6 +87,7 @@ class VerificationOut(BaseModel):
     issuer_name: str | None = Field(default=None, description="Self-declared, unless issuer_known.")
     issuer_known: bool = Field(description="Whether the issuer is in this Laurel's register, and its name from there.")
     recipient: RecipientOut
+    baked: Literal["png", "svg"] | None = Field(default=None, description="The kind of picture that it was taken from.")
 
 
 class CredentialOut(BaseModel):
@@ -146,6 +151,13 @@ class DeadLettersOut(BaseModel):
     next: int | None = Field(description="Give it as `after` for the next page; null: this is the last.")
 
 
+_BYTES = {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}}
+_RAW_TYPES = (
+    "image/png", "image/svg+xml", "application/vc+jwt", "application/jwt", "text/plain", "application/octet-stream",
+)  # fmt: skip
+_FORM_TYPES = ("multipart/form-data", "application/x-www-form-urlencoded")
+_RECIPIENT = {"type": "string", "maxLength": 320, "description": "An e-mail address or DID: is it this person's?"}
+_URL = {"type": "string", "maxLength": 2048, "description": "Where the credential is."}
 _VERIFY_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -153,23 +165,36 @@ _VERIFY_BODY: dict[str, Any] = {
             "application/json": {
                 "schema": {
                     "type": "object",
-                    "description": "Either this, or the credential itself.",
+                    "description": "The credential itself, or one of `credential` and `url`.",
                     "properties": {
-                        "credential": {"type": "object", "description": "Any signed verifiable credential."},
-                        "expected_recipient": {
-                            "type": "string",
-                            "maxLength": 320,
-                            "description": "An e-mail address or DID: is it this person's?",
+                        "credential": {
+                            "type": ["object", "string"],
+                            "description": "Any signed verifiable credential: its JSON, its JWT, or a QR code's text.",
                         },
+                        "url": _URL,
+                        "expected_recipient": _RECIPIENT,
                     },
                 }
-            }
+            },
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "description": "One of `file`, `url` and `credential` (a text).",
+                    "properties": {
+                        "file": {"type": "string", "contentMediaType": "application/octet-stream"},
+                        "url": _URL,
+                        "credential": {"type": "string"},
+                        "recipient": _RECIPIENT,
+                    },
+                }
+            },
+            **dict.fromkeys(_RAW_TYPES, _BYTES),
         },
     }
 }
 
 
-def create_api(database: Database, verifier: Verifier) -> FastAPI:
+def create_api(database: Database, intake: Intake) -> FastAPI:
     """The application with the API's routes; `pages.add_pages` adds the public pages."""
     app = create_app(
         "verifier",
@@ -177,6 +202,7 @@ def create_api(database: Database, verifier: Verifier) -> FastAPI:
         description="Verify any Open Badge or verifiable credential, step by step, and look up what was issued here.",
         database=database,
         max_body=MAX_BODY,
+        max_json=MAX_JSON,
     )
 
     @app.post(
@@ -187,11 +213,13 @@ def create_api(database: Database, verifier: Verifier) -> FastAPI:
         openapi_extra=_VERIFY_BODY,
     )
     async def verify(request: Request) -> Response:
-        """Always 200 with a verdict when a JSON object comes in; no API key is needed."""
-        body = guard_json(await request.body(), max_bytes=MAX_BODY)
-        credential, expected = _verify_input(body)
-        verification = await verifier.verify(credential, expected)
-        return json_response(verification, headers={"Cache-Control": "no-store", **PUBLIC})
+        """200 with a verdict for every credential that can be read: JSON, a JWT, or a baked PNG or SVG, by what the
+        bytes are. Anything else is a problem that says why. No API key is needed."""
+        try:
+            examined = await _examine(intake, request.headers.get("content-type", ""), await request.body())
+        except Unreadable as error:
+            raise unreadable(error) from None
+        return json_response(examined.verification, headers={"Cache-Control": "no-store", **PUBLIC})
 
     @app.get(
         "/verifier/v1/credentials/{credential_id}",
@@ -228,17 +256,50 @@ async def find_credential(database: Database, credential_id: str) -> store.Index
     return row
 
 
-def _verify_input(body: Any) -> tuple[Any, str | None]:
+def unreadable(error: Unreadable) -> Problem:
+    """The problem document of what could not be read: 413, 400 for JSON that is none, 422 for everything else."""
+    status = 413 if error.code == "too_large" else 400 if error.code in _BAD_JSON else 422
+    return Problem(status, error.code, error.detail)
+
+
+_BAD_JSON = frozenset({"not_json", "not_utf8", "too_deep", "not_finite", "duplicate_key", "bad_string"})
+
+
+async def _examine(intake: Intake, content_type: str, body: bytes) -> Examined:
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind in ("", "application/json") or kind.endswith("+json"):
+        return await _examine_json(intake, guard_json(body, max_bytes=MAX_JSON))
+    if kind in _FORM_TYPES:
+        handed = handed_in(content_type, body)
+        if handed.url:
+            return await intake.examine_address(handed.url, handed.recipient or None)
+        return await intake.examine(handed.body, handed.recipient or None)
+    if kind in _RAW_TYPES:
+        return await intake.examine(body)
+    allowed = ", ".join(("application/json", *_RAW_TYPES, *_FORM_TYPES))
+    raise Problem(415, "unsupported_media_type", f"send one of {allowed}")
+
+
+async def _examine_json(intake: Intake, body: Any) -> Examined:
     if not isinstance(body, dict):
         raise Problem(422, "invalid_input", "body: send a JSON object: {credential: {…}}, or the credential itself")
-    if "credential" not in body or "@context" in body:
-        return body, None
-    credential, expected = body["credential"], body.get("expected_recipient")
-    if not isinstance(credential, dict):
-        raise Problem(422, "invalid_input", "/credential: must be the credential as a JSON object")
+    if "@context" in body or not ("credential" in body or "url" in body):
+        return await intake.examine_parsed(body)
+    expected = body.get("expected_recipient")
     if expected is not None and (not isinstance(expected, str) or len(expected) > 320):
         raise Problem(422, "invalid_input", "/expected_recipient: must be an e-mail address or a DID")
-    return credential, expected
+    if "url" in body:
+        if "credential" in body:
+            raise Problem(422, "invalid_input", "/url: there is a /credential as well; send one of them")
+        if not isinstance(body["url"], str):
+            raise Problem(422, "invalid_input", "/url: must be the address of a credential")
+        return await intake.examine_address(body["url"], expected)
+    credential = body["credential"]
+    if isinstance(credential, str):
+        return await intake.examine(credential.encode(), expected)
+    if not isinstance(credential, dict):
+        raise Problem(422, "invalid_input", "/credential: must be the credential as a JSON object, or a JWT")
+    return await intake.examine_parsed(credential, expected)
 
 
 def _add_reports(app: FastAPI, database: Database) -> None:

@@ -134,6 +134,9 @@ _TYPES: Mapping[str, str] = {
         (
             "not_json", "not_utf8", "too_deep", "too_large", "duplicate_key", "not_finite", "bad_string",
             "unsupported_format", "not_an_object",
+            # of what was handed in, before there is a document
+            "empty", "wrong_file", "web_page", "wallet_link", "open_badges_2", "not_baked", "several_credentials",
+            "bad_baking", "not_a_png", "damaged_png", "not_an_svg", "svg_doctype", "too_complex",
         ),
         _VCDM + "PARSING_ERROR",
     ),

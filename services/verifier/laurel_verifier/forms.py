@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from urllib.parse import parse_qs
 
 from laurel.web import Problem
@@ -30,6 +31,37 @@ def parse_form(content_type: str, body: bytes) -> dict[str, bytes]:
             raise Problem(400, "bad_form", "the form's content type names no boundary")
         return _multipart(body, b"--" + boundary[1].encode())
     raise Problem(415, "unsupported_media_type", "send a form, as multipart/form-data or urlencoded")
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """What a form hands in: bytes (a file, or pasted text) or an address. recipient: whose it should be, "" unsaid."""
+
+    body: bytes = b""
+    url: str = ""
+    recipient: str = ""
+
+
+def handed_in(content_type: str, body: bytes) -> Handed:
+    """The fields `file`, `url`, `credential` (one of these) and `recipient`. Raises Problem 415, 400, 422."""
+    fields = parse_form(content_type, body)
+    file, pasted = fields.get("file", b""), fields.get("credential", b"").strip()
+    url, recipient = line(fields.get("url"), 2049), line(fields.get("recipient"), 320)
+    given = [name for name, value in (("a file", file), ("an address", url), ("a text", pasted)) if value]
+    if len(given) > 1:
+        detail = f"You gave {' and '.join(given)}: leave all but one empty, so that it is clear which one is meant."
+        raise Problem(422, "several_sources", detail)
+    if not given:
+        raise Problem(422, "no_source", "Choose a file, give an address, or paste a credential.")
+    return Handed(file or pasted, url, recipient)
+
+
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
+
+
+def line(value: bytes | None, most: int) -> str:
+    """A one-line field: UTF-8 (what is not is replaced), trimmed, without control characters, cut off at `most`."""
+    return _CONTROL.sub("", (value or b"").decode("utf-8", "replace")).strip()[:most]
 
 
 def _multipart(body: bytes, delimiter: bytes) -> dict[str, bytes]:

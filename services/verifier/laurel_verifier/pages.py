@@ -7,7 +7,6 @@ Everything is rendered here and works without JavaScript. Templates escape all t
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 import segno
@@ -16,29 +15,27 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from laurel.credential.text import is_web_url
 from laurel.database import Database
-from laurel.http import GuardedClient
 from laurel.web import Problem
 from laurel_verifier import store
 from laurel_verifier.api import PUBLIC, find_credential
 from laurel_verifier.assets import load_assets
-from laurel_verifier.forms import parse_form
+from laurel_verifier.documents import ADDRESS_CODES, Unreadable
+from laurel_verifier.forms import Handed, handed_in, line, parse_form
+from laurel_verifier.intake import Intake
 from laurel_verifier.negotiation import negotiate
 from laurel_verifier.presentation import badge, raster
-from laurel_verifier.resolution import Unresolvable, fetch_json
-from laurel_verifier.verification import MAX_DOCUMENT, Verification, Verifier
+from laurel_verifier.verification import Verifier
 from laurel_verifier.wording import SERVICES, STEPS, day, words
 
 HTML = "text/html"
 CREDENTIAL_TYPES = ("application/vc+ld+json", "application/vc", "application/ld+json", "application/json")
-_ACCEPT = "application/vc+ld+json, application/vc, application/ld+json;q=0.9, application/json;q=0.8"
 _GET = ["GET", "HEAD"]
 
 
-def add_pages(app: FastAPI, *, database: Database, verifier: Verifier, client: GuardedClient, base_url: str) -> None:
+def add_pages(app: FastAPI, *, database: Database, verifier: Verifier, intake: Intake, base_url: str) -> None:
     """Add the pages' routes to the verifier's application."""
-    pages = Pages(database, verifier, client, base_url)
+    pages = Pages(database, verifier, intake, base_url)
     for path, methods, answer in (
         ("/", _GET, pages.start),
         ("/verify", _GET, pages.verify_form),
@@ -54,10 +51,10 @@ def add_pages(app: FastAPI, *, database: Database, verifier: Verifier, client: G
 class Pages:
     """The answers of the public paths."""
 
-    def __init__(self, database: Database, verifier: Verifier, client: GuardedClient, base_url: str) -> None:
+    def __init__(self, database: Database, verifier: Verifier, intake: Intake, base_url: str) -> None:
         self._database = database
         self._verifier = verifier
-        self._client = client
+        self._intake = intake
         self._base_url = base_url
         self._assets = load_assets()
         self._by_name = {asset.name: asset for asset in self._assets.values()}
@@ -96,7 +93,7 @@ class Pages:
     async def check_recipient(self, request: Request, credential_id: str) -> Response:
         """The page again, with the answer to "is it this person's?". Posted: the address is in no URL and no log."""
         fields = parse_form(request.headers.get("content-type", ""), await request.body())
-        expected = _text(fields.get("recipient"), 320)
+        expected = line(fields.get("recipient"), 320)
         try:
             row = await find_credential(self._database, credential_id)
         except Problem:
@@ -142,40 +139,30 @@ class Pages:
         )
 
     async def verify(self, request: Request) -> Response:
-        """The verdict on what was uploaded, named by its address, or pasted (the first of these that is there)."""
-        fields = parse_form(request.headers.get("content-type", ""), await request.body())
-        url, recipient = _text(fields.get("url"), 2000), _text(fields.get("recipient"), 320)
-        pasted = fields.get("credential", b"").strip()
-        body = fields.get("file", b"").strip() or (b"" if url else pasted)
-        verification: Verification
-        document: dict[str, Any] | None
-        if body:
-            verification, document = await self._verifier.verify_bytes(body, recipient or None)
-        elif url:
-            try:
-                document = await self._fetch(url)
-            except (Unresolvable, Problem) as error:
-                return self._form_again(error.detail, url=url, recipient=recipient)
-            verification = await self._verifier.verify(document, recipient or None)
-        else:
-            return self._form_again("Choose a file, give an address, or paste a credential.", recipient=recipient)
+        """The verdict on what was uploaded, named by its address, or pasted: one of these."""
+        handed = Handed()
+        try:
+            handed = handed_in(request.headers.get("content-type", ""), await request.body())
+            if handed.url:
+                examined = await self._intake.examine_address(handed.url, handed.recipient or None)
+            else:
+                examined = await self._intake.examine(handed.body, handed.recipient or None)
+        except Problem as problem:
+            if problem.status != 422:
+                raise
+            return self._form_again(problem.detail)
+        except Unreadable as error:
+            if handed.url or error.code in ADDRESS_CODES:  # nothing was seen that a verdict could be about
+                return self._form_again(error.detail, url=handed.url, recipient=handed.recipient)
+            examined = self._intake.unreadable(error)
+        verification = examined.verification
         ours = self._base_url if verification.credential_id is not None else None
-        shown = None if document is None else badge(document, ours)
+        shown = None if examined.document is None else badge(examined.document, ours)
         return self._page(
-            "verdict.html", words=words(verification, recipient), verification=verification,
-            badge=shown, asked=recipient or None,
+            "verdict.html", words=words(verification, handed.recipient), verification=verification,
+            badge=shown, asked=handed.recipient or None,
             headers={"Cache-Control": "no-store"},
         )  # fmt: skip
-
-    async def _fetch(self, url: str) -> dict[str, Any]:
-        prefix = f"{self._base_url}/c/"
-        if url.startswith(prefix):  # our own: no need to ask ourselves over the network
-            row = await find_credential(self._database, url[len(prefix) :].partition("?")[0])
-            own: dict[str, Any] = json.loads(row.document)
-            return own
-        if not is_web_url(url):
-            raise Problem(422, "bad_url", "This is not a web address: it begins with https://.")
-        return await fetch_json(self._client, url, accept=_ACCEPT, max_bytes=MAX_DOCUMENT)
 
     def _form_again(self, problem: str, *, url: str = "", recipient: str = "") -> Response:
         return self._page("verify.html", status=422, url=url, pasted="", recipient=recipient, problem=problem)
@@ -202,11 +189,3 @@ class Pages:
     ) -> Response:
         html = self._templates.get_template(template).render(**values)
         return HTMLResponse(html, status, headers={"Cache-Control": "no-cache", **(headers or {})})
-
-
-_CONTROL = re.compile("[\x00-\x1f\x7f]")
-
-
-def _text(value: bytes | None, most: int) -> str:
-    """A one-line field: UTF-8 (what is not is replaced), trimmed, without control characters, cut off at `most`."""
-    return _CONTROL.sub("", (value or b"").decode("utf-8", "replace")).strip()[:most]

@@ -15,6 +15,7 @@ from laurel.service import Service
 from laurel_verifier.api import create_api
 from laurel_verifier.config import Settings
 from laurel_verifier.handlers import index_consumer, issuers_consumer
+from laurel_verifier.intake import Intake
 from laurel_verifier.pages import add_pages
 from laurel_verifier.resolution import Issuers
 from laurel_verifier.sandbox import Sandbox
@@ -57,8 +58,9 @@ async def open_service(settings: Settings, bus: Bus, *, clock: Callable[[], date
             base_url=settings.base_url,
             clock=clock,
         )
-        api = create_api(database, verifier)
-        add_pages(api, database=database, verifier=verifier, client=client, base_url=settings.base_url)
+        intake = Intake(database, verifier, client, settings.base_url)
+        api = create_api(database, intake)
+        add_pages(api, database=database, verifier=verifier, intake=intake, base_url=settings.base_url)
         yield Service(
             name="verifier",
             api=api,

@@ -1,7 +1,7 @@
-"""A credential, from bytes to a verdict. One code path for the API, the page, the form and the command.
+"""A credential, from a document to a verdict. One code path for the API, the page and the command (see `intake.py`).
 
 The order is that of Open Badges 3.0 §9.1 (its steps stand in brackets):
- 1. Guard the bytes and look at the form. [1]
+ 1. Look at the form. [1]
  2. Is it one of ours? Then the index has its status.
  3. Find the issuer's keys, and among them those that the proofs name (`genuine.py`).
  4. In the sandbox: the meaning of every word, the schema [1], the signature of every proof [2] (`genuine.py`).
@@ -17,7 +17,6 @@ Nothing that a stranger sends makes this raise: whatever goes wrong becomes a ch
 from __future__ import annotations
 
 import asyncio
-import codecs
 import json
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -26,18 +25,18 @@ from typing import Any
 import msgspec
 
 from laurel import telemetry
+from laurel.credential.baking import Format
 from laurel.credential.text import timestamp
 from laurel.database import Database
-from laurel.security import BadJson, guard_json
 from laurel_verifier import domain, store
 from laurel_verifier.checks import Check, complete, failed, not_applicable, not_checked
+from laurel_verifier.documents import MAX_DOCUMENT
 from laurel_verifier.domain import Verdict
 from laurel_verifier.genuine import Examiner, Presented
 from laurel_verifier.resolution import Issuers, Resolved
 from laurel_verifier.sandbox import Sandbox
 from laurel_verifier.status_lists import StatusLists
 
-MAX_DOCUMENT = 1 << 20  # bytes of one credential
 MOST_STATUS_ENTRIES = 4  # of a stranger's credential
 STATUS_S = 8.0  # for all its status lists together
 
@@ -52,6 +51,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """What was found. credential_id: the id in Laurel's index, where exactly this document is indexed; id: its own.
 
     issuer_known: the issuer is in our register, and issuer_name from there; else that name is what it says of itself.
+    baked: the kind of picture that it was taken out of.
     """
 
     verdict: Verdict
@@ -63,6 +63,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     id: str | None = None
     issuer: str | None = None
     issuer_name: str | None = None
+    baked: Format | None = None
 
 
 class Verifier:
@@ -88,17 +89,9 @@ class Verifier:
         self._base_url = base_url
         self._clock = clock
 
-    async def verify_bytes(
-        self, body: bytes, expected_recipient: str | None = None
-    ) -> tuple[Verification, dict[str, Any] | None]:
-        """Any bytes at all; the document too, where it can be read."""
-        try:
-            # A byte order mark is no part of JSON, but files are saved with one (RFC 8259 §8.1 lets us ignore it).
-            document = guard_json(body.removeprefix(codecs.BOM_UTF8), max_bytes=MAX_DOCUMENT)  # 1
-        except BadJson as error:
-            return self._conclude([failed("format", error.code, error.detail)]), None
-        verification = await self.verify(document, expected_recipient, size=len(body))
-        return verification, document if isinstance(document, dict) else None
+    def unread(self, check: Check) -> Verification:
+        """The verdict on what could not be read as a credential. check: of its form, why."""
+        return self._conclude([check])
 
     async def verify(
         self, document: Any, expected_recipient: str | None = None, *, size: int = 0, status: bool = True

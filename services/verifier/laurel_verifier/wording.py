@@ -54,7 +54,11 @@ def words(verification: Verification, asked: str | None = None) -> Words:
     """The banner for this verification; asked: whose it was said to be."""
     found = VERDICTS[verification.verdict]
     codes = {check.code for check in verification.checks}
+    if codes & {"open_badges_2", "unsupported_format"}:
+        return replace(found, text="It is of a kind that is not verified here. This says nothing about the credential.")
     if verification.verdict == "invalid":
+        if verification.issuer is None and verification.checks[0].outcome == "failed":
+            return replace(found, text="No credential can be read from it; the first step says why.")
         if "not_the_indexed_document" in codes:
             text = "It bears an address of this Laurel, but it is not the credential that was issued under it."
             return replace(found, text="Do not rely on it: " + text[0].lower() + text[1:])

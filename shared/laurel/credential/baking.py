@@ -155,7 +155,7 @@ def _is_utf8(text: bytes) -> bool:
 
 def _check_size(image: bytes) -> None:
     if len(image) > MAX_BAKED:
-        raise BadImage("too_large", f"the image has {len(image):,} bytes; {MAX_BAKED:,} are read")
+        raise BadImage("too_large", f"the image is larger than {MAX_BAKED:,} bytes")
 
 
 def _open_badges_2() -> BadImage:

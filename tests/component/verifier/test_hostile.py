@@ -133,7 +133,7 @@ async def test_bodies(verifier: Verifier, body: bytes) -> None:
         if answer.status_code != 200:
             assert answer.headers["content-type"] == "application/problem+json"
         else:
-            assert answer.json()["verdict"] == "invalid"
+            assert answer.json()["verdict"] in ("invalid", "could_not_check")  # a JWT is not read
     answer = await verifier.client.post("/verify", files={"file": ("x", body)})
     assert answer.status_code in (200, 413, 422)
 

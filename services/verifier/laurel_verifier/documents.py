@@ -1,0 +1,187 @@
+"""What somebody handed in, purely: from any bytes to the credential in them, by what they are and not by their label.
+
+JSON, a compact JWS (a credential signed as a JWT), a PNG or SVG with one of these baked in, or the address where one of
+them is. The text of a QR code is the text of one of these. Whatever else people take for a credential is told by name.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from laurel.credential.baking import Format, is_compact_jws, unbake
+from laurel.credential.images import PNG_SIGNATURE, BadImage
+from laurel.errors import LaurelError
+from laurel.security import BadJson, guard_json
+
+MAX_DOCUMENT = 1 << 20  # bytes of one credential
+_MAX_TEXT = MAX_DOCUMENT * 4 // 3 + 1024  # a JWT of it: base64url, header and signature
+MAX_ADDRESS = 2048  # characters
+OWN_FILES = ("badge.png", "badge.svg")  # below the page of a credential
+
+# The request may be right, but no document came of it: what the address answered, not what was handed in.
+ADDRESS_CODES = frozenset({"fetch_refused", "fetch_failed", "not_found", "bad_answer"})
+
+_OTHER_FILES = (
+    (b"\xff\xd8\xff", "a JPEG picture"), (b"GIF8", "a GIF picture"), (b"RIFF", "a WebP picture"),
+    (b"%PDF-", "a PDF document"), (b"PK\x03\x04", "a ZIP archive"), (b"\x1f\x8b", "a gzip archive"),
+)  # fmt: skip
+_CREDENTIAL_ID = re.compile(r"[0-9A-Za-z-]{1,64}").fullmatch
+_HTML = re.compile(rb"<(!doctype\s+html|html|head|body|meta)\b", re.IGNORECASE).match
+_UTF16_TAG = (b"\xff\xfe<\0", b"\xfe\xff\0<")
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,40}):").match
+_SD_JWT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+~[A-Za-z0-9_.~-]*").fullmatch
+# OpenID for Verifiable Credential Issuance and Presentations, and their profiles: what wallets' QR codes hold.
+_FOR_WALLETS = re.compile(r"(openid|haip|eudi|siop|mdoc|didcomm|iden3comm|dccrequest).*", re.IGNORECASE).fullmatch
+_OPEN_BADGES_2 = re.compile(
+    r"https?://(w3id\.org/openbadges|openbadgespec\.org|purl\.imsglobal\.org/spec/ob/v2p)"
+).match
+
+
+class Unreadable(LaurelError):
+    """No credential could be had from what was handed in. code: stable; detail: why, and what to do."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A credential as it was handed in. content: UTF-8 JSON or a compact JWS; value: the parsed JSON.
+
+    baked: the picture that it was taken out of.
+    """
+
+    kind: Literal["json", "jwt"]
+    content: bytes
+    value: Any = None
+    baked: Format | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a credential is said to be."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unsupported:
+    """A credential of a kind that is known and not verified here: neither right nor wrong."""
+
+    code: str
+    detail: str
+    baked: Format | None = None
+
+
+def read(body: bytes) -> Document | Address | Unsupported:
+    """What these bytes are. Raises Unreadable, at once also for what is too large, too deep or a bomb."""
+    if body.startswith(PNG_SIGNATURE):
+        return _unbaked(body, "png")
+    text = body.removeprefix(codecs.BOM_UTF8).strip()
+    if text[:1] == b"<" or body[:4] in _UTF16_TAG:
+        if _HTML(text):
+            raise Unreadable("web_page", "this is a web page; give the credential itself, or its address")
+        return _unbaked(body, "svg")
+    for magic, what in _OTHER_FILES:
+        if body.startswith(magic):
+            detail = f"this is {what}; a credential is baked into a PNG or SVG, or comes as JSON or a JWT"
+            raise Unreadable("wrong_file", f"{detail} (Open Badges 3.0 §5.3)")
+    if is_compact_jws(text):
+        return _jwt(text)
+    if text[:1] in (b"{", b"["):
+        return _json(text)
+    return _text(text)
+
+
+def address(url: str) -> Address:
+    """An address that somebody gave as one. Raises Unreadable for what is none, or is no credential's."""
+    url = url.strip()
+    found = _text(url.encode("utf-8", "replace"))
+    if not isinstance(found, Address):
+        raise Unreadable("bad_url", "this is not a web address: it begins with https://")
+    return found
+
+
+def credential_id_at(url: str, base_url: str) -> str | None:
+    """The id of the credential at an address below our own /c/, "" where it can be none's; None: not our address."""
+    prefix = f"{base_url}/c/"
+    if not url.lower().startswith(prefix.lower()):
+        return None
+    name = re.split("[?#]", url[len(prefix) :], maxsplit=1)[0]
+    for suffix in OWN_FILES:
+        name = name.removesuffix("/" + suffix)
+    return name if _CREDENTIAL_ID(name) else ""
+
+
+def from_json(value: Any, content: bytes = b"", baked: Format | None = None) -> Document | Unsupported:
+    """Parsed JSON that has passed the guard. Assertions of Open Badges 2.0 or older, which hold no proof, are told."""
+    contexts = value.get("@context") if isinstance(value, dict) else None
+    first = contexts[0] if isinstance(contexts, list) and contexts else contexts
+    if isinstance(first, str) and _OPEN_BADGES_2(first):
+        detail = "this is an Open Badges 2.0 assertion; Open Badges 3.0 is what is verified here: ask for a new one"
+        return Unsupported("open_badges_2", detail, baked)
+    return Document("json", content, value, baked)
+
+
+def unsupported_jwt(baked: Format | None = None) -> Unsupported:
+    """What is said of every JWT."""
+    detail = "this is a credential in a JSON Web Token, which is not verified here: ask for one with an embedded proof"
+    return Unsupported("unsupported_format", detail, baked)
+
+
+def _unbaked(body: bytes, baked: Format) -> Document | Unsupported:
+    try:
+        inside = unbake(body)
+    except BadImage as error:
+        if error.code == "open_badges_2":
+            return Unsupported(error.code, error.detail, baked)
+        raise Unreadable(error.code, f"{error.detail} (Open Badges 3.0 §5.3)") from None
+    return _jwt(inside, baked) if is_compact_jws(inside) else _json(inside, baked)
+
+
+def _jwt(text: bytes, baked: Format | None = None) -> Document:
+    if len(text) > _MAX_TEXT:
+        raise Unreadable("too_large", f"the JWT has {len(text):,} bytes; {_MAX_TEXT:,} are checked")
+    return Document("jwt", text, None, baked)
+
+
+def _json(text: bytes, baked: Format | None = None) -> Document | Unsupported:
+    try:
+        value = guard_json(text, max_bytes=MAX_DOCUMENT)
+    except BadJson as error:
+        raise Unreadable(error.code, error.detail) from None
+    return from_json(value, text, baked)
+
+
+def _text(body: bytes) -> Address | Document | Unsupported:
+    if not body:
+        raise Unreadable("empty", "there is nothing in it")
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        detail = f"byte {error.start} is not UTF-8; a credential is JSON, a JWT, or a PNG or SVG that holds one"
+        raise Unreadable("not_utf8", detail) from None
+    if _SD_JWT(text):
+        detail = "this is an SD-JWT, which is not verified here: ask for an Open Badge 3.0"
+        return Unsupported("unsupported_format", detail)
+    scheme = _SCHEME(text[:60])
+    if scheme is None or any(letter.isspace() for letter in text[:MAX_ADDRESS]):
+        return _json(body)  # the guard says what is wrong with it
+    if scheme[1].lower() in ("http", "https"):
+        if len(text) > MAX_ADDRESS:
+            raise Unreadable("bad_url", f"the address is longer than {MAX_ADDRESS:,} characters")
+        return Address(text)
+    if _FOR_WALLETS(scheme[1]):
+        detail = "this is an offer or a request to a wallet, not a credential: open it with a wallet"
+        raise Unreadable("wallet_link", f"{detail}, and verify what the wallet then holds")
+    if scheme[1].lower() == "did":
+        detail = "this is a DID, the name of an issuer or a holder"
+        raise Unreadable("bad_url", f"{detail}; a credential's address begins with https://")
+    raise Unreadable(
+        "bad_url", f"addresses of {scheme[1][:40]}: are not looked up; a credential's begins with https://"
+    )

@@ -1,0 +1,107 @@
+"""From whatever somebody has to a verdict: one way in for the API, the page and `laurel verify`.
+
+1. What is it? (`documents`, in a thread: pictures are large)
+2. An address: our own is looked up in the index; every other is fetched once, through the guarded client.
+3. The credential goes to the verifier. What it was baked into stands in the report.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from laurel.credential import jose
+from laurel.credential.baking import MAX_BAKED, Format
+from laurel.database import Database
+from laurel.http import FetchFailed, FetchRefused, GuardedClient
+from laurel_verifier import checks, documents, store
+from laurel_verifier.documents import Address, Document, Unreadable, Unsupported
+from laurel_verifier.verification import Verification, Verifier
+
+ACCEPT = (
+    "application/vc+ld+json, application/vc, application/vc+jwt, application/jwt;q=0.9, application/ld+json;q=0.9, "
+    "application/json;q=0.8, image/png;q=0.5, image/svg+xml;q=0.5, text/plain;q=0.4"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """The verdict, and the credential where it could be read."""
+
+    verification: Verification
+    document: dict[str, Any] | None = None
+
+
+class Intake:
+    """Takes what people hand in. base_url: our own, whose credentials are in the index."""
+
+    def __init__(self, database: Database, verifier: Verifier, client: GuardedClient, base_url: str) -> None:
+        self._database = database
+        self._verifier = verifier
+        self._client = client
+        self._base_url = base_url
+
+    async def examine(self, body: bytes, expected_recipient: str | None = None) -> Examined:
+        """Any bytes at all. Raises Unreadable when there is no credential in them, or none at their address."""
+        found = await asyncio.to_thread(documents.read, body)
+        if isinstance(found, Address):
+            found = await self._at(found.url)
+        return await self._examine(found, expected_recipient)
+
+    async def examine_address(self, url: str, expected_recipient: str | None = None) -> Examined:
+        """What is at an address. Raises Unreadable."""
+        return await self._examine(await self._at(documents.address(url).url), expected_recipient)
+
+    async def examine_parsed(self, value: Any, expected_recipient: str | None = None) -> Examined:
+        """JSON that has passed the guard already."""
+        return await self._examine(documents.from_json(value), expected_recipient)
+
+    def unreadable(self, error: Unreadable) -> Examined:
+        """The same refusal as a verdict, for people."""
+        return Examined(self._verifier.unread(checks.failed("format", error.code, error.detail)))
+
+    async def _examine(self, found: Document | Address | Unsupported, expected: str | None) -> Examined:
+        if isinstance(found, Document) and found.kind == "jwt":
+            found = documents.unsupported_jwt(found.baked)
+        if isinstance(found, Address):
+            raise Unreadable("bad_answer", "there is only another address; give the address of the credential itself")
+        if isinstance(found, Unsupported):
+            check = checks.not_checked("format", found.code, found.detail)
+            return Examined(_told(self._verifier.unread(check), found.baked))
+        verification = await self._verifier.verify(found.value, expected, size=len(found.content))
+        shown = found.value if isinstance(found.value, dict) else None
+        return Examined(_told(verification, found.baked), shown)
+
+    async def _at(self, url: str) -> Document | Address | Unsupported:
+        credential_id = documents.credential_id_at(url, self._base_url)
+        if credential_id is not None:  # our own: no need to ask ourselves over the network
+            row = await store.public_credential(self._database, credential_id) if credential_id else None
+            if row is None:
+                raise Unreadable("not_found", "there is no such credential here")
+            _, token = jose.opened(row.document)
+            return await asyncio.to_thread(documents.read, row.document if token is None else token.encode())
+        try:
+            fetched = await self._client.get(url, accept=ACCEPT, max_bytes=MAX_BAKED)
+        except FetchRefused as error:
+            raise Unreadable("fetch_refused", f"{url[:300]} is not fetched: {error.detail}") from None
+        except FetchFailed as error:
+            raise Unreadable("fetch_failed", f"{url[:300]} could not be fetched: {error.detail}") from None
+        if fetched.status in (404, 410):
+            raise Unreadable("not_found", f"{url[:300]} answers {fetched.status}: there is no credential")
+        if fetched.status != 200:
+            raise Unreadable("fetch_failed", f"{url[:300]} answers {fetched.status}, not 200")
+        try:
+            return await asyncio.to_thread(documents.read, fetched.body)
+        except Unreadable as error:
+            raise Unreadable("bad_answer", f"{url[:300]} answers with something else: {error.detail}") from None
+
+
+def _told(verification: Verification, baked: Format | None) -> Verification:
+    if baked is None:
+        return verification
+    form, *others = verification.checks
+    form = msgspec.structs.replace(form, detail=f"taken out of a baked {baked.upper()}: {form.detail}")
+    return msgspec.structs.replace(verification, baked=baked, checks=(form, *others))
