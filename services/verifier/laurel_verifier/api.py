@@ -15,7 +15,9 @@ from laurel.database import Database
 from laurel.security import Principal, guard_json
 from laurel.web import Problem, create_app, json_response, not_found, requires
 from laurel_verifier import store
+from laurel_verifier.checks import Step
 from laurel_verifier.documents import MAX_DOCUMENT, Unreadable
+from laurel_verifier.domain import Verdict
 from laurel_verifier.forms import handed_in
 from laurel_verifier.intake import Examined, Intake
 
@@ -56,7 +58,7 @@ class ProblemDetailsOut(BaseModel):
 class CheckOut(BaseModel):
     """One step of a verification."""
 
-    step: Literal["format", "context", "schema", "issuer", "signature", "status", "dates", "recipient"]
+    step: Step
     outcome: Literal["passed", "failed", "not_checked", "not_applicable"]
     detail: str = Field(description="What was checked, against what, when: for a human.")
     clause: str | None = Field(default=None, description="The text that asks for it.")
@@ -65,6 +67,19 @@ class CheckOut(BaseModel):
     at: str | None = Field(default=None, description="When it was checked.")
     against: list[AgainstOut] = Field(default=[], description="What it was checked against.")
     problem: ProblemDetailsOut | None = Field(default=None, description="Where it failed or could not be checked.")
+
+
+class EndorsementOut(BaseModel):
+    """What was found about an endorsement that the credential holds. It changes nothing about the verdict."""
+
+    pointer: str = Field(description="JSON Pointer to it.")
+    verdict: Verdict
+    checks: list[CheckOut] = []
+    concerns: bool | None = Field(default=None, description="Whether it speaks of what holds it; null: no telling.")
+    id: str | None = None
+    issuer: str | None = None
+    issuer_name: str | None = Field(default=None, description="Self-declared, unless issuer_known.")
+    issuer_known: bool = False
 
 
 class RecipientOut(BaseModel):
@@ -76,9 +91,7 @@ class RecipientOut(BaseModel):
 class VerificationOut(BaseModel):
     """The verdict, and how it came about."""
 
-    verdict: Literal[
-        "valid", "invalid", "revoked", "suspended", "expired", "not_yet_valid", "unknown_issuer", "could_not_check"
-    ]
+    verdict: Verdict
     checks: list[CheckOut]
     checked_at: str
     credential_id: str | None = Field(default=None, description="The id in this Laurel's index, if it is indexed.")
@@ -88,6 +101,7 @@ class VerificationOut(BaseModel):
     issuer_known: bool = Field(description="Whether the issuer is in this Laurel's register, and its name from there.")
     recipient: RecipientOut
     baked: Literal["png", "svg"] | None = Field(default=None, description="The kind of picture that it was taken from.")
+    endorsements: list[EndorsementOut] = Field(default=[], description="At most four are looked at.")
 
 
 class CredentialOut(BaseModel):

@@ -1,7 +1,8 @@
 """One step of a verification as data: what was checked, against what, when, by which clause, and what is wrong.
 
 The order of STEPS is that of Open Badges 3.0 §9.1 "OpenBadgeCredential Verification": does it conform (format, context,
-schema), is its proof true (issuer, signature), what of its status (status, dates), whose is it (recipient).
+schema), is its proof true (issuer, signature), is there a newer one (refresh), what of its status (status, dates),
+whose is it (recipient), what do others say of it (endorsements).
 """
 
 from __future__ import annotations
@@ -11,12 +12,16 @@ from typing import Literal
 
 import msgspec
 
-Step = Literal["format", "context", "schema", "issuer", "signature", "status", "dates", "recipient"]
+Step = Literal[
+    "format", "context", "schema", "issuer", "signature", "refresh", "status", "dates", "recipient", "endorsements"
+]
 Outcome = Literal["passed", "failed", "not_checked", "not_applicable"]
 Kind = Literal["context", "schema", "issuer", "key", "status_list", "status", "clock"]
 From = Literal["bundled", "register", "identifier", "document", "fetched", "index", "clock"]
 
-STEPS: tuple[Step, ...] = ("format", "context", "schema", "issuer", "signature", "status", "dates", "recipient")
+STEPS: tuple[Step, ...] = (
+    "format", "context", "schema", "issuer", "signature", "refresh", "status", "dates", "recipient", "endorsements",
+)  # fmt: skip
 
 CLAUSES: Mapping[Step, str] = {
     "format": "Open Badges 3.0 §9.1 step 1; VC Data Model 2.0 §4",
@@ -28,6 +33,8 @@ CLAUSES: Mapping[Step, str] = {
     "status": "Open Badges 3.0 §9.1 step 4; Bitstring Status List 1.0 §3.2; VC Data Model 2.0 §4.10",
     "dates": "Open Badges 3.0 §9.1 step 4; VC Data Model 2.0 §4.9",
     "recipient": "Open Badges 3.0 §9.1 step 5, §9.3, IdentityObject",
+    "refresh": "Open Badges 3.0 §9.1 step 3; VC Data Model 2.0 §4.12",
+    "endorsements": "Open Badges 3.0 §9.1 step 6, §9.2",
 }
 
 

@@ -8,7 +8,8 @@ The verdict is the first of these that applies (the same numbers stand at the co
  6. expired, 7. not_yet_valid: it is genuine, and its time is over or has not come;
  8. could_not_check: it is genuine and in its time, but whether it was taken back could not be found out;
  9. valid: every check that applies has passed.
-Whose it is (the step "recipient") is an answer of its own: a wrong guess changes nothing about the document.
+Whose it is (the step "recipient") is an answer of its own: a wrong guess changes nothing about the document. So is what
+others say of it ("endorsements"), and whether there is a newer one ("refresh").
 """
 
 from __future__ import annotations
@@ -34,13 +35,14 @@ MAX_STATUS_ENTRIES = 8  # an entry may cost a request to somebody else
 MAX_IDENTIFIER = 2048  # characters of an issuer's DID or URL
 OPEN_BADGE_TYPES = {"OpenBadgeCredential", "AchievementCredential"}  # Open Badges 3.0 §9.1
 _GENUINE: tuple[Step, ...] = ("format", "context", "schema", "issuer", "signature")
+_ASIDE: tuple[Step, ...] = ("recipient", "refresh", "endorsements")
 # Failures that do not say that the document is wrong.
 _MILD = {"unknown_issuer", "revoked", "suspended", "expired", "not_yet_valid"}
 
 
 def decide(checks: Iterable[Check]) -> Verdict:
     """The verdict, by the precedence that the module's docstring lists."""
-    found = {check.step: check for check in checks if check.step != "recipient"}
+    found = {check.step: check for check in checks if check.step not in _ASIDE}
     failures = {check.code for check in found.values() if check.outcome == "failed"}
     if failures - _MILD:  # 1
         return "invalid"

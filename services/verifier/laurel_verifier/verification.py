@@ -6,10 +6,11 @@ The order is that of Open Badges 3.0 §9.1 (its steps stand in brackets):
  3. Find the issuer's keys, and among them those that the proofs name (`genuine.py`).
  4. In the sandbox: the meaning of every word, the schema [1], the signature of every proof [2] (`genuine.py`).
  5. Status: from the index, or from the list that the credential names, which is a credential itself and is checked
-    too. [4]
+    too. [4] What was handed in is judged, not a newer one that its issuer may offer. [3]
  6. Dates, by the clock that was handed in. [4]
  7. Whose credential it is, if the caller asks. [5]
- 8. The verdict (`domain.decide`).
+ 8. The endorsements in it, each a credential of its own with a verdict of its own (`endorsements.py`). [6]
+ 9. The verdict (`domain.decide`).
 
 Nothing that a stranger sends makes this raise: whatever goes wrong becomes a check that says so.
 """
@@ -28,16 +29,18 @@ from laurel import telemetry
 from laurel.credential.baking import Format
 from laurel.credential.text import timestamp
 from laurel.database import Database
-from laurel_verifier import domain, store
+from laurel_verifier import domain, endorsements, store
 from laurel_verifier.checks import Check, complete, failed, not_applicable, not_checked
 from laurel_verifier.documents import MAX_DOCUMENT
 from laurel_verifier.domain import Verdict
+from laurel_verifier.endorsements import Attached, Endorsement
 from laurel_verifier.genuine import Examiner, Presented
 from laurel_verifier.resolution import Issuers, Resolved
 from laurel_verifier.sandbox import Sandbox
 from laurel_verifier.status_lists import StatusLists
 
 MOST_STATUS_ENTRIES = 4  # of a stranger's credential
+ENDORSEMENT_S = 10.0  # for one endorsement; they are checked side by side
 STATUS_S = 8.0  # for all its status lists together
 
 
@@ -64,6 +67,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     issuer: str | None = None
     issuer_name: str | None = None
     baked: Format | None = None
+    endorsements: tuple[Endorsement, ...] = ()
 
 
 class Verifier:
@@ -94,11 +98,18 @@ class Verifier:
         return self._conclude([check])
 
     async def verify(
-        self, document: Any, expected_recipient: str | None = None, *, size: int = 0, status: bool = True
+        self,
+        document: Any,
+        expected_recipient: str | None = None,
+        *,
+        size: int = 0,
+        status: bool = True,
+        endorsed: bool = True,
     ) -> Verification:
         """A document that has passed the guard. size: its bytes, where it came as bytes of its own.
 
-        status: False asks nobody whether it was taken back; the verdict is then at best could_not_check.
+        status: False asks nobody whether it was taken back; the verdict is then at best could_not_check. endorsed:
+        False leaves its endorsements alone.
         """
         raw = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
         form = domain.check_format(document, size or len(raw))  # 1
@@ -110,7 +121,7 @@ class Verifier:
         presented = Presented(document, raw, form, self._foreign)
         if row is not None:  # exactly what we issued: its bytes are known to be harmless, so it waits for no stranger's
             presented = Presented(document, row.document, form, self._own, row)
-        return await self._verify(presented, expected_recipient, ask_status=status)
+        return await self._verify(presented, expected_recipient, ask_status=status, endorsed=endorsed)
 
     async def verify_indexed(
         self, row: store.Indexed, expected_recipient: str | None = None
@@ -138,17 +149,51 @@ class Verifier:
         return None, failed("format", "not_the_indexed_document", detail, pointer="/id")
 
     async def _verify(
-        self, presented: Presented, expected_recipient: str | None, *, ask_status: bool = True
+        self,
+        presented: Presented,
+        expected_recipient: str | None,
+        *,
+        ask_status: bool = True,
+        endorsed: bool = True,
     ) -> Verification:
         now = self._clock()
         document, row = presented.document, presented.row
         genuine = await self._examiner.examine(presented, now)  # 3, 4
-        checks = list(genuine.checks)
+        checks = [*genuine.checks, endorsements.check_refresh(document)]
         if ask_status:
             checks.append(await self._status(document, row, genuine.confirmed, now))  # 5
         checks.append(domain.check_dates(document, now))  # 6
         checks.append(domain.check_recipient(document, expected_recipient, genuine=genuine.confirmed))  # 7
-        return self._conclude(checks, document=document, row=row, resolved=genuine.resolved)
+        found: tuple[Endorsement, ...] = ()
+        if genuine.confirmed and endorsed:  # nobody is asked in the name of a document that nobody has signed
+            attached = endorsements.attached(document)
+            looked_at = attached[: endorsements.MOST_ENDORSEMENTS]
+            found = tuple(await asyncio.gather(*(self._endorsement(one) for one in looked_at)))  # 8
+            checks.append(endorsements.check(found, len(attached)))
+        return self._conclude(checks, document=document, row=row, resolved=genuine.resolved, endorsed=found)
+
+    async def _endorsement(self, one: Attached) -> Endorsement:
+        """One endorsement, as a credential of its own."""
+        document: dict[str, Any] | None = None
+        try:
+            async with asyncio.timeout(ENDORSEMENT_S):
+                if isinstance(one.document, str):
+                    token = not_checked("format", "unsupported_format", "endorsements in tokens are not read here")
+                    found = self._conclude([token])
+                else:
+                    document = one.document
+                    found = await self.verify(document, endorsed=False)
+        except TimeoutError:
+            late = not_checked("format", "timeout", f"it could not be checked within {ENDORSEMENT_S:.0f} seconds")
+            found = self._conclude([late], document=document)
+        wrong = None if document is None else endorsements.wrong_type(document)
+        if wrong is not None:
+            found = self._conclude([wrong], document=document)
+        return Endorsement(
+            pointer=one.pointer, verdict=found.verdict, checks=found.checks,
+            concerns=endorsements.concerns(one, document), id=found.id, issuer=found.issuer,
+            issuer_name=found.issuer_name, issuer_known=found.issuer_known,
+        )  # fmt: skip
 
     async def _status(self, document: dict[str, Any], row: store.Indexed | None, genuine: bool, now: datetime) -> Check:
         if row is not None and genuine:
@@ -190,8 +235,9 @@ class Verifier:
         document: Any = None,
         row: store.Indexed | None = None,
         resolved: Resolved | None = None,
+        endorsed: tuple[Endorsement, ...] = (),
     ) -> Verification:
-        verdict = domain.decide(checks)  # 8
+        verdict = domain.decide(checks)  # 9
         at = timestamp(self._clock())
         telemetry.count("laurel_verifications_total", verdict=verdict)
         found = document if isinstance(document, dict) else {}
@@ -207,6 +253,7 @@ class Verifier:
             id=identifier if isinstance(identifier, str) else None,
             issuer=domain.issuer_id(found),
             issuer_name=_issuer_name(found, resolved),
+            endorsements=endorsed,
         )
 
 

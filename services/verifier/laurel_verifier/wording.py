@@ -96,9 +96,11 @@ STEPS: dict[Step, str] = {
     "schema": "Schema",
     "issuer": "The issuer’s key",
     "signature": "Signature",
-    "dates": "Dates",
+    "refresh": "Newer version",
     "status": "Revocation and suspension",
+    "dates": "Dates",
     "recipient": "Holder",
+    "endorsements": "Endorsements",
 }
 
 

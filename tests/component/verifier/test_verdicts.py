@@ -14,7 +14,9 @@ from laurel_verifier import domain
 from tests.component.verifier.conftest import Verifier
 from tests.component.verifier.issuing import BASE_URL, NOW, TestIssuer, changed, credential_id, issued, to_bytes
 
-STEPS = ["format", "context", "schema", "issuer", "signature", "status", "dates", "recipient"]
+STEPS = [
+    "format", "context", "schema", "issuer", "signature", "refresh", "status", "dates", "recipient", "endorsements",
+]  # fmt: skip
 
 
 def outcomes(found: dict[str, Any]) -> dict[str, str]:
@@ -32,7 +34,8 @@ async def test_valid(verifier: Verifier, one: dict[str, Any], issuer: TestIssuer
     assert found["verdict"] == "valid"
     assert outcomes(found) == {
         "format": "passed", "context": "passed", "schema": "passed", "issuer": "passed", "signature": "passed",
-        "dates": "passed", "status": "passed", "recipient": "not_applicable",
+        "refresh": "not_applicable", "status": "passed", "dates": "passed", "recipient": "not_applicable",
+        "endorsements": "not_applicable",
     }  # fmt: skip
     assert found["issuer"] == issuer.did
     assert found["issuer_name"] == "Open University"

@@ -61,7 +61,7 @@ def test_an_unknown_status_hides_no_certain_fact() -> None:
 
 
 def test_what_was_not_reached_is_never_valid() -> None:
-    for count in range(len(STEPS) - 1):
+    for count in range(STEPS.index("dates") + 1):
         assert decide([GOOD[step] for step in STEPS[:count]]) == "could_not_check"
 
 
