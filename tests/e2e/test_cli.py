@@ -157,7 +157,8 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     with output.open("wb") as file, (state.parent / "up.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "laurel_local.cli", "up", "--json", "--port", "0", "--state", str(state)],
-            env=environment(), stdin=subprocess.DEVNULL, stdout=file, stderr=log,
+            env=environment() | {"LAUREL_CONFORMANCE": "1", "LAUREL_TLS": "1"}, stdin=subprocess.DEVNULL, stdout=file,
+            stderr=log,
         )  # fmt: skip
     try:
         deadline = time.monotonic() + 90
@@ -265,6 +266,14 @@ def test_refused_rows_end_in_a_file_and_code_4(up: dict[str, Any], tmp_path: Pat
     assert told["refused_for"] == {"not_an_email": 1, "conflicting_result": 1}
     lines = [line.split(",")[0] for line in (tmp_path / "few.csv.rejected.csv").read_text().splitlines()]
     assert lines == ["line", "3", "4"], "by their line in the file, whoever refused them"
+
+
+@pytest.mark.parametrize("path", ["credentials/issue", "credentials/verify", "presentations/verify"])
+def test_without_its_flags_nothing_answers_for_conformance(up: dict[str, Any], path: str) -> None:
+    """Variables with such names are in the environment of this Laurel: they are nobody's."""
+    answer = httpx.post(f"{up['url']}/conformance/{path}", json={"credential": {}}, trust_env=False)
+    assert answer.status_code == 404
+    assert up["url"].startswith("http://")
 
 
 def test_a_wrong_key_is_said(up: dict[str, Any], tmp_path: Path) -> None:

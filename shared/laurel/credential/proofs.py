@@ -206,18 +206,21 @@ def sign(linted: Linted, signer: keys.Signer, created: datetime, cryptosuite: st
     return sign_all(linted, [Order(signer, cryptosuite, created)])
 
 
-def sign_all(linted: Linted, orders: Sequence[Order]) -> dict[str, Any]:
+def sign_all(linted: Linted, orders: Sequence[Order], attached: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
     """The document secured with every proof ordered: a single one, a set, or a chain (§4.2, §4.3).
+
+    attached: proofs that the document has already: they stay, and the new ones may build on them.
 
     Raises ProofError: unknown_cryptosuite; wrong_controller when a signer's key is not one of the document's issuer;
     wrong_key_type when the cryptosuite does not take the signer's kind of key; malformed_proof when an id is given
-    twice; missing_previous_proof when a `previous` is not the id of an earlier order. ValueError: no orders at all.
+    twice; missing_previous_proof when a `previous` is not the id of an earlier proof. ValueError: no orders at all.
+    With strangers' `attached` to build on also what `cryptosuites.canonical` raises.
     """
     if not isinstance(linted, Linted):
         raise TypeError("only a Linted document can be signed; call laurel.credential.lint.lint first")
     if not orders:
         raise ValueError("no proof was ordered")
-    made: list[dict[str, Any]] = []
+    made = list(attached)
     for order in orders:
         if order.id is not None and any(proof.get("id") == order.id for proof in made):
             raise ProofError("malformed_proof", f"two proofs have the id {order.id!r}")

@@ -1,4 +1,4 @@
-"""The conformance routes as suites call them, on a real database, with workers of their own."""
+"""The conformance routes as suites call them, and that nobody meets them by accident."""
 
 from __future__ import annotations
 
@@ -6,97 +6,23 @@ import asyncio
 import copy
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from ssl import SSLContext, create_default_context
 from typing import Any
 
 import httpx
 import pytest
+import typer
 
-from laurel.credential import did, keys, multibase, proofs
-from laurel.credential.text import timestamp
-from laurel.database import Database
+from laurel.credential import proofs
+from laurel.migrate import SERVICES
+from laurel.paths import service_for
 from laurel.process import serve_http
-from laurel_local.conformance.start import open_conformance
+from laurel_local.cli import app
 from laurel_local.conformance.tls import write_certificate
-from tests.component.verifier.conftest import make_settings, verifier_dsn
+from laurel_local.up import settings_class
+from tests.component.conformance.conftest import HOLDER_DID, V1_1, V2, Suite, credential, signed_by_holder
 from tests.conftest import free_ports
-
-__all__ = ["verifier_dsn"]
-
-BASE = "https://localhost:9"
-V2 = "https://www.w3.org/ns/credentials/v2"
-EXAMPLES = "https://www.w3.org/ns/credentials/examples/v2"
-V1_1 = {
-    "@context": ["https://www.w3.org/2018/credentials/v1"],
-    "id": "urn:uuid:86294362-4254-4f36-854f-3952fe42555d",
-    "type": ["VerifiableCredential"],
-    "issuer": "did:example:anybody",
-    "issuanceDate": "2020-03-16T22:37:26.544Z",
-    "credentialSubject": {"id": "did:example:subject"},
-}
-HOLDER = keys.Ed25519Signer(bytes(range(32)), "")
-HOLDER_DID = did.did_key(HOLDER.public_key_multibase)
-
-
-class Suite:
-    """What a suite does: posts JSON, looks at the status."""
-
-    def __init__(self, client: httpx.AsyncClient, announcement: dict[str, Any]) -> None:
-        self._client = client
-        self.issuer: str = announcement["issuer"]
-
-    async def post(self, path: str, body: Any) -> httpx.Response:
-        return await self._client.post(f"/conformance/{path}", json=body)
-
-    async def issue(self, credential: dict[str, Any], **options: Any) -> dict[str, Any]:
-        answer = await self.post("credentials/issue", {"credential": credential, "options": options})
-        assert answer.status_code == 201, answer.text
-        found: dict[str, Any] = answer.json()["verifiableCredential"]
-        return found
-
-    async def verify(self, credential: Any, **options: Any) -> httpx.Response:
-        return await self.post("credentials/verify", {"verifiableCredential": credential, "options": options})
-
-    async def present(self, presentation: Any, **options: Any) -> httpx.Response:
-        return await self.post("presentations/verify", {"verifiablePresentation": presentation, "options": options})
-
-    async def get(self, path: str) -> httpx.Response:
-        return await self._client.get(path)
-
-
-@pytest.fixture
-async def suite(verifier_dsn: str) -> AsyncIterator[Suite]:
-    async with AsyncExitStack() as stack:
-        settings = make_settings(verifier_dsn)
-        database = await stack.enter_async_context(Database(settings.dsn("verifier"), schema="verifier", size=2))
-        routes = await stack.enter_async_context(open_conformance(database, settings, base_url=BASE))
-        client = httpx.AsyncClient(transport=httpx.ASGITransport(routes.app), base_url=BASE)
-        yield Suite(await stack.enter_async_context(client), routes.announcement)
-
-
-def credential(**changes: Any) -> dict[str, Any]:
-    return {
-        "@context": [V2, EXAMPLES],
-        "id": "urn:uuid:0b9a2b4e-5f0e-4d0c-9a53-1a2b3c4d5e6f",
-        "type": ["VerifiableCredential", "RelationshipCredential"],
-        "issuer": "did:example:anybody",
-        "credentialSubject": {"id": "did:example:subject", "madeUp": "by the examples context"},
-        **changes,
-    }
-
-
-def signed_by_holder(presentation: dict[str, Any], **members: Any) -> dict[str, Any]:
-    proof = {
-        "type": "DataIntegrityProof", "cryptosuite": proofs.JCS, "created": timestamp(datetime.now(UTC)),
-        "verificationMethod": f"{HOLDER_DID}#{HOLDER.public_key_multibase}", "proofPurpose": "authentication",
-        "@context": presentation["@context"], **members,
-    }  # fmt: skip
-    data = proofs.hash_data(proofs.canonical(proof, proofs.JCS), proofs.canonical(presentation, proofs.JCS))
-    return {**presentation, "proof": {**proof, "proofValue": multibase.encode(HOLDER.sign(data))}}
 
 
 @pytest.mark.parametrize("cryptosuite", proofs.CRYPTOSUITES[:2])
@@ -212,11 +138,24 @@ async def test_an_envelope_is_said_to_be_unread(suite: Suite) -> None:
 
 
 def test_nothing_but_the_flags_loads_the_routes() -> None:
+    """Neither `laurel up` without them, nor the demo, nor `laurel serve`, which is what compose and Kubernetes run."""
     program = (
-        "import sys, laurel_local.cli, laurel_local.up, laurel_local.embedded, laurel_local.demo.demo\n"
+        "import sys, laurel_local.cli, laurel_local.up, laurel_local.serve, laurel_local.embedded\n"
+        "import laurel_local.demo.demo, laurel_verifier.service, laurel_issuer.service\n"
         "assert not [name for name in sys.modules if name.startswith('laurel_local.conformance')]"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_no_variable_and_no_setting_switches_them_on() -> None:
+    (up,) = [command for name, command in typer.main.get_group(app).commands.items() if name == "up"]
+    for option in up.params:
+        if option.name in ("conformance", "tls"):
+            assert (option.envvar, option.default) == (None, False)
+    for service in SERVICES:
+        assert not [name for name in settings_class(service).model_fields if "conformance" in name or "tls" in name]
+    for path in ("credentials/issue", "credentials/verify", "presentations/verify", "credentials/status", "status/0"):
+        assert service_for(f"/conformance/{path}") is None
 
 
 @pytest.mark.parametrize("flags", [["--conformance"], ["--tls"]])

@@ -3,51 +3,74 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from laurel.credential import keys, proofs, vcdm
+from laurel.credential import lint, proofs, vcdm
 from laurel.credential.contexts import CREDENTIALS_V1, CREDENTIALS_V2
 from laurel_local.conformance.lists import Lists
+from laurel_local.conformance.options import Issuing
+from laurel_local.conformance.ring import Ring, RunKey
 from laurel_local.conformance.worker import Sandbox, Signed, Signing
+from laurel_verifier.domain import issuer_id
 
-CRYPTOSUITES = (proofs.RDFC, proofs.JCS)  # those of the one key of a run
 DATA_INTEGRITY = "https://w3id.org/security/data-integrity/v2"
 _DEFINE_PROOFS = {DATA_INTEGRITY, "https://w3id.org/security/data-integrity/v1", CREDENTIALS_V2}
 
 
 class Issuer:
-    """A did:key from `seed` (32 bytes). base: the URL below which its status lists are served."""
+    """The did:keys of `ring`. base: the URL below which its status lists are served."""
 
-    def __init__(self, seed: bytes, base: str, sandbox: Sandbox, clock: Callable[[], datetime]) -> None:
-        multikey = keys.Ed25519Signer(seed, "").public_key_multibase
-        self.did = f"did:key:{multikey}"
-        self.lists = Lists(base, self.did, seed)
-        self._seed = seed
-        self._method = f"{self.did}#{multikey}"
+    def __init__(self, ring: Ring, base: str, sandbox: Sandbox, clock: Callable[[], datetime]) -> None:
+        self.ring = ring
+        self.lists = Lists(base, secrets.token_bytes(32))
         self._sandbox = sandbox
         self._clock = clock
         # Lists are valid from here on: one that began now would not yet be valid for whoever looked at the clock first.
         self._since = clock()
 
-    async def issue(self, credential: dict[str, Any], cryptosuite: str) -> Signed:
-        """Sign what conforms. Raises SandboxLimit, SandboxBusy."""
-        prepared = prepare(credential, self.did)
+    async def issue(self, credential: dict[str, Any], wanted: Issuing) -> Signed:
+        """Sign what conforms. Raises SandboxLimit, SandboxBusy.
+
+        A credential of ours that has proofs gets one more (a proof set, or a chain with `wanted.previous`), and is
+        otherwise left as it is: whatever else changed would make those proofs untrue.
+        """
+        attached = proofs.proofs_of(credential)
+        ours = self.ring.of_issuer(issuer_id(credential)) is not None
+        if ours and attached and all(isinstance(one, dict) for one in attached):
+            bare = {name: value for name, value in credential.items() if name != "proof"}
+            return await self._sign(bare, "vcdm", wanted.key, wanted.cryptosuite, wanted.previous, attached)
+        prepared = prepare(credential, wanted.key.did)
         if "credentialStatus" not in prepared and CREDENTIALS_V2 in vcdm.one_or_more(prepared.get("@context")):
-            prepared["credentialStatus"] = self.lists.entry(prepared.get("id"))
-        return await self._sign(prepared, "vcdm", cryptosuite)
+            identifier = prepared.get("id", wanted.credential_id)
+            prepared["credentialStatus"] = self.lists.entry(wanted.key.did, identifier)
+        return await self._sign(prepared, "vcdm", wanted.key, wanted.cryptosuite, wanted.previous)
 
     async def status_list(self, number: int) -> bytes | None:
         """A signed status list; None when there is no such list."""
         document = self.lists.document(number, self._since)
-        return (await self._sign(document, "statuslist", proofs.RDFC)).document if document is not None else None
+        key = self.ring.of_issuer(document["issuer"]) if document is not None else None
+        if document is None or key is None:
+            return None
+        suite = proofs.RDFC if key.kind == "Ed25519" else proofs.ECDSA_RDFC
+        return (await self._sign(document, "statuslist", key, suite)).document
 
-    async def _sign(self, document: dict[str, Any], profile: Any, cryptosuite: str) -> Signed:
+    async def _sign(
+        self,
+        document: dict[str, Any],
+        profile: lint.Profile,
+        key: RunKey,
+        cryptosuite: str,
+        previous: tuple[str, ...] = (),
+        attached: Sequence[dict[str, Any]] = (),
+    ) -> Signed:
         return await self._sandbox.sign(
             Signing(
-                json.dumps(document, ensure_ascii=False).encode(), profile, self._seed, self._method, cryptosuite,
-                self._clock(),
+                json.dumps(document, ensure_ascii=False).encode(), profile, key.kind, key.secret,
+                key.verification_method, cryptosuite, self._clock(), previous,
+                json.dumps(attached, ensure_ascii=False).encode(),
             )
         )  # fmt: skip
 

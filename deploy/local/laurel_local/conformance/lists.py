@@ -1,7 +1,8 @@
-"""Status lists in memory, as long-lived as the key that signs them: one bit for each issued credential."""
+"""Status lists in memory, as long-lived as the keys that sign them: one bit for each issued credential."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -10,41 +11,51 @@ from laurel.credential import status
 TTL_MS = 1000
 
 
+@dataclass
+class _List:
+    """issuer: whose credentials it is about, and who signs it."""
+
+    issuer: str
+    allocated: int = 0
+    bits: bytearray = field(default_factory=lambda: bytearray(status.MINIMUM_ENTRIES // 8))
+
+
 class Lists:
     """Allocates entries, and tells the list documents. base: the URL below which the lists are served."""
 
-    def __init__(self, base: str, issuer: str, place_key: bytes) -> None:
+    def __init__(self, base: str, place_key: bytes) -> None:
         self._base = base
-        self._issuer = issuer
         self._place_key = place_key
-        self._bits: list[bytearray] = []
-        self._allocated = 0
+        self._lists: list[_List] = []
+        self._open: dict[str, int] = {}  # issuer → the number of the list that it fills
         self._of_credential: dict[str, tuple[int, int]] = {}
 
-    def entry(self, credential_id: object) -> dict[str, Any]:
-        """A `BitstringStatusListEntry` (1 bit, "revocation") of its own."""
-        number, position = divmod(self._allocated, status.MINIMUM_ENTRIES)
-        self._allocated += 1
-        if number == len(self._bits):
-            self._bits.append(bytearray(status.MINIMUM_ENTRIES // 8))
-        index = status.permute(position, self._place_key, status.MINIMUM_ENTRIES)
+    def entry(self, issuer: str, credential_id: object) -> dict[str, Any]:
+        """A `BitstringStatusListEntry` (1 bit, "revocation") of its own, in a list of that issuer's."""
+        number = self._open.get(issuer)
+        if number is None or self._lists[number].allocated == status.MINIMUM_ENTRIES:
+            number = self._open[issuer] = len(self._lists)
+            self._lists.append(_List(issuer))
+        index = status.permute(self._lists[number].allocated, self._place_key, status.MINIMUM_ENTRIES)
+        self._lists[number].allocated += 1
         if isinstance(credential_id, str):
             self._of_credential[credential_id] = (number, index)
         return status.status_entry(f"{self._base}/{number}", index)
 
-    def revoke(self, credential_id: str) -> bool:
-        """Whether there was such a credential."""
+    def revoke(self, credential_id: str, revoked: bool = True) -> bool:
+        """Set the credential's bit, or take it back. Whether there was such a credential."""
         place = self._of_credential.get(credential_id)
         if place is None:
             return False
-        status.set_bit(self._bits[place[0]], place[1])
+        status.set_value(self._lists[place[0]].bits, place[1], int(revoked))
         return True
 
     def document(self, number: int, valid_from: datetime) -> dict[str, Any] | None:
         """The unsigned list credential as it is now; None when there is no such list."""
-        if not 0 <= number < len(self._bits):
+        if not 0 <= number < len(self._lists):
             return None
-        encoded = status.encode_list(self._bits[number])
+        found = self._lists[number]
+        encoded = status.encode_list(found.bits)
         return status.build_status_list(
-            f"{self._base}/{number}", self._issuer, "revocation", encoded, valid_from, TTL_MS
+            f"{self._base}/{number}", found.issuer, "revocation", encoded, valid_from, TTL_MS
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -15,7 +14,9 @@ from laurel.database import Database
 from laurel.http import AddressPolicy, Fetched, GuardedClient
 from laurel.settings import Settings as SharedSettings
 from laurel_local.conformance.api import create_conformance_api
-from laurel_local.conformance.issuing import CRYPTOSUITES, Issuer
+from laurel_local.conformance.issuing import Issuer
+from laurel_local.conformance.options import CRYPTOSUITES
+from laurel_local.conformance.ring import new_ring
 from laurel_local.conformance.verifying import Conformance
 from laurel_local.conformance.worker import Sandbox
 from laurel_verifier.config import Settings
@@ -70,7 +71,7 @@ async def open_conformance(
         client = await stack.enter_async_context(
             _OwnListsFirst(AddressPolicy(settings.networks), max_bytes=MAX_LIST_DOCUMENT)
         )
-        issuer = Issuer(secrets.token_bytes(32), f"{base}/status", sandbox, clock)
+        issuer = Issuer(new_ring(), f"{base}/status", sandbox, clock)
         client.own = (f"{base}/status", issuer)
         issuers = Issuers(database, client, base_url=base_url, allow_http=False)
         verifier = Verifier(
@@ -86,7 +87,8 @@ async def open_conformance(
         yield Routes(
             create_conformance_api(database, issuer, conformance),
             {
-                "issuer": issuer.did,
+                "issuer": issuer.ring.of_kind("Ed25519").did,
+                "issuers": issuer.ring.issuers,
                 "issue": f"{base}/credentials/issue",
                 "verify": f"{base}/credentials/verify",
                 "verify_presentation": f"{base}/presentations/verify",

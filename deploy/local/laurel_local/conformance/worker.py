@@ -15,8 +15,10 @@ from typing import Any
 
 import msgspec
 
-from laurel.credential import contexts, keys, lint, proofs, vcdm
+from laurel.credential import contexts, jcs, jsonld, lint, proofs, vcdm
 from laurel.credential.lint_rules import Finding
+from laurel.credential.multikey import KeyType
+from laurel_local.conformance.ring import RunKey
 from laurel_verifier import sandbox
 
 # Published by W3C for examples and tests: every word that is not defined elsewhere becomes one of these.
@@ -35,14 +37,20 @@ EARLIER_DIGESTS = {
 
 
 class Signing(msgspec.Struct, frozen=True):
-    """A document to lint by `profile` and sign. seed: of a key that is nobody's but this run's."""
+    """A document to lint by `profile` and sign. kind, secret: of a `RunKey`. previous: ids of proofs to build on.
+
+    attached: the proofs that the document has already, as a JSON list.
+    """
 
     document: bytes
     profile: lint.Profile
-    seed: bytes
+    kind: KeyType
+    secret: bytes
     verification_method: str
     cryptosuite: str
     created: datetime
+    previous: tuple[str, ...] = ()
+    attached: bytes = b"[]"
 
 
 class Signed(msgspec.Struct, frozen=True):
@@ -90,13 +98,19 @@ def answer(frame: bytes) -> bytes:
 
 
 def _sign(signing: Signing) -> Signed:
-    signer = keys.Ed25519Signer(signing.seed, signing.verification_method)
+    signer = RunKey(signing.kind, signing.secret).signer(signing.verification_method)
     try:
         issuer = signing.verification_method.partition("#")[0]
         linted = lint.lint(json.loads(signing.document), profile=signing.profile, issuer=issuer)
     except lint.LintError as error:
         return Signed(findings=_short(tuple(one for one in error.findings if one.level == "error")))
-    document = proofs.sign(linted, signer, signing.created, signing.cryptosuite)
+    order = proofs.Order(signer, signing.cryptosuite, signing.created, previous=signing.previous)
+    try:
+        document = proofs.sign_all(linted, [order], json.loads(signing.attached))
+    except (proofs.ProofError, jsonld.UnsafeDocument, jcs.NotCanonicalizable, contexts.UnknownContext) as refused:
+        rule = refused.code if isinstance(refused, proofs.ProofError) else "processable"
+        finding = Finding(rule, "error", "/proof", str(refused), "VC Data Integrity 1.0 §4.3 (Add Proof Chain)")
+        return Signed(findings=_short((finding,)))
     return Signed(document=json.dumps(document, ensure_ascii=False).encode())
 
 

@@ -1,0 +1,123 @@
+"""What suites write into `options`, under the names that the VC API and its implementations use.
+
+What is understood is read here; what would be understood and is not done here is refused (422), never passed over.
+Members that nobody has defined are let be: suites hand each implementation whatever its manifest says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from laurel.credential import proofs
+from laurel.credential.multikey import KeyType
+from laurel.web import Problem
+from laurel_local.conformance.ring import KINDS, Ring, RunKey, kinds_of
+from laurel_verifier.domain import issuer_id
+
+CRYPTOSUITES = proofs.CRYPTOSUITES
+_SUITE_NAMES = ("cryptosuite", "suite", "type", "proofType")
+_NOT_SUITES = ("DataIntegrityProof",)
+_KEY_NAMES = {name: kind for kind in KINDS for name in (kind.lower(), kind.lower().replace("-", ""))}
+
+
+@dataclass(frozen=True)
+class Issuing:
+    """How a credential is to be secured. previous: the ids of the proofs that the new one builds on.
+
+    credential_id: what the caller calls a credential without an id.
+    """
+
+    key: RunKey
+    cryptosuite: str
+    previous: tuple[str, ...] = ()
+    credential_id: str | None = None
+
+
+def issuing(options: dict[str, Any], query: Mapping[str, str], credential: dict[str, Any], ring: Ring) -> Issuing:
+    """Read the options of an issue request. query: of the URL; it has `cryptosuite` and `keyType` too.
+
+    The key is that of the kind asked for; else that of the credential's issuer, where this is one of ours and the
+    cryptosuite takes it; else the first that the cryptosuite takes. Raises Problem.
+    """
+    suite = _cryptosuite(options, query)
+    kind = _key_kind(options.get("keyType", query.get("keyType")))
+    named = ring.of_issuer(issuer_id(credential)) or ring.of_issuer(options.get("verificationMethod"))
+    if kind is None and named is not None and (suite is None or named.kind in kinds_of(suite)):
+        kind = named.kind
+    suite = suite or (proofs.RDFC if kind in (None, "Ed25519") else proofs.ECDSA_RDFC)
+    kind = kind or kinds_of(suite)[0]
+    if kind not in kinds_of(suite):
+        raise _refused("keyType", f"{suite} takes a key of {' or '.join(kinds_of(suite))}, not of {kind}")
+    if options.get("mandatoryPointers"):
+        raise _refused("mandatoryPointers", "selective disclosure is not supported: no cryptosuite here has it")
+    purpose = options.get("proofPurpose", "assertionMethod")
+    if purpose != "assertionMethod":
+        raise _refused("proofPurpose", "credentials are signed for assertionMethod (VC Data Model 2.0 §4.12)")
+    return Issuing(
+        key=ring.of_kind(kind),
+        cryptosuite=suite,
+        previous=_texts(options, "previousProof"),
+        credential_id=text(options, "credentialId"),
+    )
+
+
+def text(options: dict[str, Any], name: str) -> str | None:
+    """A text that is not empty; None when it is not there. Raises Problem."""
+    found = options.get(name)
+    if found is not None and (not isinstance(found, str) or not found):
+        raise _refused(name, "must be a text that is not empty")
+    return found
+
+
+def domains(options: dict[str, Any]) -> tuple[str, ...] | None:
+    """`domain`: one or several (VC Data Integrity 1.0 §2.1); None when it is not there. Raises Problem."""
+    return _texts(options, "domain") or None
+
+
+def flag(options: dict[str, Any], name: str) -> bool:
+    """A boolean; False when it is not there. Raises Problem."""
+    found = options.get(name)
+    if not isinstance(found, bool | None):
+        raise _refused(name, "must be true or false")
+    return bool(found)
+
+
+def checks(options: dict[str, Any], known: Mapping[str, Any]) -> list[str] | None:
+    """`checks`: which ones; None for all. Raises Problem."""
+    found = options.get("checks")
+    if found is None or found == []:
+        return None
+    if not isinstance(found, list) or not all(isinstance(one, str) and one in known for one in found):
+        raise Problem(422, "unknown_check", f"/options/checks: a list of {', '.join(known)}")
+    return found
+
+
+def _cryptosuite(options: dict[str, Any], query: Mapping[str, str]) -> str | None:
+    asked = [options[name] for name in _SUITE_NAMES if options.get(name) not in (None, *_NOT_SUITES)]
+    wanted = (asked or [query.get("cryptosuite")])[0]
+    if wanted is not None and wanted not in CRYPTOSUITES:
+        raise Problem(422, "unknown_cryptosuite", f"/options/cryptosuite: one of {', '.join(CRYPTOSUITES)}")
+    return None if wanted is None else str(wanted)
+
+
+def _key_kind(wanted: object) -> KeyType | None:
+    if wanted is None:
+        return None
+    kind = _KEY_NAMES.get(wanted.lower()) if isinstance(wanted, str) else None
+    if kind is None:
+        raise _refused("keyType", f"one of {', '.join(KINDS)}")
+    return kind
+
+
+def _texts(options: dict[str, Any], name: str) -> tuple[str, ...]:
+    found = options.get(name)
+    listed = [] if found is None else found if isinstance(found, list) else [found]
+    if not all(isinstance(one, str) and one for one in listed) or len(listed) > 16:
+        raise _refused(name, "must be a text, or a list of at most 16 of them")
+    return tuple(listed)
+
+
+def _refused(name: str, why: str) -> Problem:
+    return Problem(422, "invalid_input", f"/options/{name}: {why}")

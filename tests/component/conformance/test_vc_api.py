@@ -1,0 +1,313 @@
+"""The shapes of the VC API, both sides: what suites put into `options`, and what they get for what they should not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from laurel.credential import keys, multikey, status
+from laurel_local.conformance.ring import KINDS, new_ring
+from laurel_verifier.sandbox import Sandbox
+from tests.component.conformance.conftest import (
+    HOLDER,
+    HOLDER_DID,
+    V1_1,
+    V2,
+    Suite,
+    credential,
+    signed,
+    signed_by_holder,
+)
+from tests.component.verifier.test_hostile import clique, poison
+
+ROUTES = ("credentials/issue", "credentials/verify", "presentations/verify")
+NAMES = dict(zip(ROUTES, ("credential", "verifiableCredential", "verifiablePresentation"), strict=True))
+ECDSA = [(kind, suite) for kind in ("P-256", "P-384") for suite in ("ecdsa-rdfc-2019", "ecdsa-jcs-2019")]
+
+
+# --- issuing ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "cryptosuite"), ECDSA)
+@pytest.mark.parametrize("body", [credential(), V1_1], ids=["2.0", "1.1"])
+async def test_ecdsa_with_the_key_that_was_asked_for(
+    suite: Suite, kind: str, cryptosuite: str, body: dict[str, Any]
+) -> None:
+    issued = await suite.issue(body, cryptosuite=cryptosuite, keyType=kind)
+    assert issued["issuer"] == suite.issuers[kind]
+    assert issued["proof"]["cryptosuite"] == cryptosuite
+    key = multikey.decode_public(issued["proof"]["verificationMethod"].partition("#")[2])
+    assert key.type == kind
+    assert (await suite.verify(issued)).status_code == 200
+    changed = {**issued, "credentialSubject": {"id": "did:example:another"}}
+    assert (await suite.verify(changed)).status_code == 400
+
+
+@pytest.mark.parametrize("kind", ["Ed25519", "P-256", "P-384"])
+@pytest.mark.parametrize("fragment", ["", "#key"])
+async def test_the_issuer_chooses_the_key(suite: Suite, kind: str, fragment: str) -> None:
+    """A manifest names each issuer by its did:key, and says nothing else about the key."""
+    issued = await suite.issue(credential(issuer={"id": suite.issuers[kind] + fragment, "name": "A suite"}))
+    assert issued["issuer"] == {"id": suite.issuers[kind], "name": "A suite"}
+    assert issued["proof"]["cryptosuite"] == ("eddsa-rdfc-2022" if kind == "Ed25519" else "ecdsa-rdfc-2019")
+    assert (await suite.verify(issued)).status_code == 200
+
+
+async def test_the_cryptosuite_outweighs_an_issuer_whose_key_it_does_not_take(suite: Suite) -> None:
+    issued = await suite.issue(credential(issuer=suite.issuer), cryptosuite="ecdsa-jcs-2019")
+    assert issued["issuer"] == suite.issuers["P-256"]
+    answer = await suite.post(
+        "credentials/issue?cryptosuite=ecdsa-rdfc-2019&keyType=P-384", {"credential": credential()}
+    )
+    assert answer.json()["verifiableCredential"]["issuer"] == suite.issuers["P-384"]
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"cryptosuite": "eddsa-rdfc-2022", "keyType": "P-256"}, "keyType"), ({"keyType": "P-521"}, "keyType"),
+        ({"keyType": ["P-256"]}, "keyType"), ({"cryptosuite": "ecdsa-sd-2023"}, "cryptosuite"),
+        ({"cryptosuite": "bbs-2023"}, "cryptosuite"), ({"type": "Ed25519Signature2020"}, "cryptosuite"),
+        ({"cryptosuite": ["eddsa-rdfc-2022"]}, "cryptosuite"),
+        ({"mandatoryPointers": ["/issuer"]}, "mandatoryPointers"),
+        ({"proofPurpose": "authentication"}, "proofPurpose"), ({"previousProof": 7}, "previousProof"),
+        ({"previousProof": [""]}, "previousProof"), ({"credentialId": {}}, "credentialId"),
+    ],
+)  # fmt: skip
+async def test_what_is_not_done_here_is_refused_by_its_name(suite: Suite, options: dict[str, Any], word: str) -> None:
+    answer = await suite.post("credentials/issue", {"credential": credential(), "options": options})
+    assert answer.status_code == 422, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert f"/options/{word}" in answer.json()["detail"]
+
+
+async def test_options_that_mean_nothing_here_are_let_be(suite: Suite) -> None:
+    """Suites hand each implementation whatever its manifest says."""
+    await suite.issue(credential(), type="DataIntegrityProof", mandatoryPointers=[], representation="anything")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"verifiableCredential": credential()},
+        {"credential": {name: value for name, value in credential().items() if name != "issuer"}},
+        {"credential": credential(issuer=None)}, {"credential": credential(issuer=[])},
+        {"credential": credential(issuer={"name": "without an id"})}, {"credential": credential(issuer=4)},
+        {"credential": credential(type=4)}, {"credential": credential(credentialSubject="did:example:1234")},
+        {"credential": {**credential(), "@context": {"foo": True}}},
+        {"credential": {**credential(undefined="x"), "@context": [V2]}},
+    ],
+)  # fmt: skip
+async def test_what_does_not_conform_is_not_issued(suite: Suite, body: dict[str, Any]) -> None:
+    answer = await suite.post("credentials/issue", body)
+    assert answer.status_code in (400, 422), answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+# --- proof sets and chains --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cryptosuite", ["eddsa-rdfc-2022", "eddsa-jcs-2022"])
+async def test_a_second_proof_makes_a_set(suite: Suite, cryptosuite: str) -> None:
+    first = await suite.issue(credential(issuer=suite.issuer))
+    both = await suite.issue(first, cryptosuite=cryptosuite)
+    assert both["proof"][0] == first["proof"]
+    assert {name: value for name, value in both.items() if name != "proof"} == {
+        name: value for name, value in first.items() if name != "proof"
+    }
+    assert (await suite.verify(both)).status_code == 200
+    both["proof"][0]["created"] = "2020-01-01T00:00:00Z"
+    assert (await suite.verify(both)).status_code == 400  # one that fails fails the document
+
+
+async def test_a_chain_builds_on_proofs_that_are_there(suite: Suite) -> None:
+    """The holder's key signs first, in the issuer's name: as a witness would."""
+    bare = {**credential(issuer=suite.issuer), "validFrom": "2020-01-01T00:00:00Z"}
+    witnessed = signed(bare, HOLDER, id="urn:uuid:00000000-0000-4000-8000-00000000000a")
+    chain = await suite.issue(witnessed, previousProof="urn:uuid:00000000-0000-4000-8000-00000000000a")
+    assert [proof.get("previousProof") for proof in chain["proof"]] == [None, witnessed["proof"]["id"]]
+    assert (await suite.verify(chain)).status_code == 200
+    for broken in (
+        {**chain, "proof": chain["proof"][1:]},
+        {**chain, "proof": [{**chain["proof"][0], "id": "urn:uuid:other"}, chain["proof"][1]]},
+        {**chain, "proof": [{**chain["proof"][0], "proofValue": chain["proof"][1]["proofValue"]}, chain["proof"][1]]},
+    ):
+        assert (await suite.verify(broken)).status_code == 400
+    missing = await suite.post(
+        "credentials/issue", {"credential": witnessed, "options": {"previousProof": "urn:uuid:missing"}}
+    )
+    assert missing.status_code == 400
+    assert missing.json()["problemDetails"][0]["title"] == "missing_previous_proof"
+
+
+async def test_a_foreign_proof_is_not_made_untrue(suite: Suite) -> None:
+    """Its issuer would have to become ours, and its proof would no longer hold: it says so instead."""
+    answer = await suite.post("credentials/issue", {"credential": signed(credential(issuer=HOLDER_DID), HOLDER)})
+    assert answer.status_code == 400
+    assert answer.json()["problemDetails"][0]["title"] == "no-proof"
+
+
+# --- verifying --------------------------------------------------------------------------------------------------
+
+
+async def test_a_true_proof_by_another_key_than_the_issuers(suite: Suite) -> None:
+    """W3C's vectors name an issuer that nobody can ask. A DID can be asked, unless the proof alone was wanted."""
+    vector = signed(credential(issuer="https://vc.example/issuers/5678"), HOLDER)
+    answer = await suite.verify(vector)
+    assert answer.status_code == 200
+    assert "not_the_issuers_key" in answer.json()["warnings"][0]
+    assert (await suite.verify(vector, checks=["proof"])).status_code == 200
+    assert (await suite.verify(vector, checks=["proof", "issuer"])).status_code == 400
+    stolen = signed(credential(issuer=suite.issuer), HOLDER)
+    answer = await suite.verify(stolen)
+    assert answer.status_code == 400
+    assert answer.json()["problemDetails"][0]["title"] == "not_the_issuers_key"
+    assert (await suite.verify(stolen, checks=["proof", "issuer"])).status_code == 400
+    proof_alone = await suite.verify(stolen, checks=["proof"])
+    assert proof_alone.status_code == 200
+    assert proof_alone.json()["warnings"]
+    untrue = {**vector, "name": "changed since"}
+    assert (await suite.verify(untrue, checks=["proof"])).status_code == 400
+    unknown = {**vector, "proof": {**vector["proof"], "verificationMethod": "https://vc.example/issuers/1#key"}}
+    assert (await suite.verify(unknown)).status_code == 400
+
+
+async def test_what_was_verified_comes_back_when_asked_for(suite: Suite) -> None:
+    issued = await suite.issue(credential())
+    assert "credential" not in (await suite.verify(issued)).json()
+    answer = (await suite.verify(issued, returnCredential=True)).json()
+    assert (answer["verified"], answer["credential"], answer["problemDetails"]) == (True, issued, [])
+    assert (await suite.verify(issued, returnCredential="yes")).status_code == 422
+    bare = {"@context": [V2], "type": ["VerifiablePresentation"], "verifiableCredential": [issued]}
+    assert (await suite.present(bare, returnPresentation=True)).json()["verifiablePresentation"] == bare
+
+
+async def test_challenge_and_domain_of_presentations(suite: Suite) -> None:
+    issued = await suite.issue(V1_1, keyType="P-384")
+    bare = {
+        "@context": [V2],
+        "type": "VerifiablePresentation",
+        "holder": {"id": HOLDER_DID},
+        "verifiableCredential": issued,
+    }
+    made = signed_by_holder(bare, challenge="c", domain=["one.example", "two.example"])
+    for options, expected in (
+        ({"challenge": "c"}, 200),
+        ({"domain": ["two.example", "one.example"]}, 200),  # a set (VC Data Integrity 1.0 §2.1)
+        ({"challenge": "c", "domain": "one.example"}, 400),
+        ({"challenge": "d"}, 400),
+        ({"challenge": ""}, 422),
+        ({"domain": [7]}, 422),
+    ):
+        assert (await suite.present(made, **options)).status_code == expected, options
+    unsigned = {name: value for name, value in made.items() if name != "proof"}
+    assert (await suite.present(unsigned)).status_code == 200
+    twice = {**made, "proof": [made["proof"], {**made["proof"], "challenge": "other"}]}
+    assert (await suite.present(twice)).status_code == 400
+    bad: list[Any] = ["a text", 7, {}, [], [[]], [None], {"type": "DataIntegrityProof"}]
+    for proof in bad:
+        assert (await suite.present({**made, "proof": proof})).status_code == 400, proof
+
+
+async def test_a_status_is_taken_back(suite: Suite) -> None:
+    issued = await suite.issue(credential(), keyType="P-256")
+    entry = issued["credentialStatus"]
+    for revoked in (True, False):
+        answer = await suite.post("credentials/status", {"credentialId": issued["id"], "status": revoked})
+        assert answer.json() == {"credentialId": issued["id"], "revoked": revoked}
+        listed = (await suite.get(entry["statusListCredential"])).json()
+        assert listed["issuer"] == issued["issuer"]  # a list per key: whose credential it is, says so
+        bits = status.decode_list(listed["credentialSubject"]["encodedList"])
+        assert status.bit(bits, int(entry["statusListIndex"])) is revoked
+    assert (await suite.verify(issued)).status_code == 200
+    assert (await suite.post("credentials/status", {"credentialId": issued["id"], "status": "on"})).status_code == 422
+    unnamed = {name: value for name, value in credential().items() if name != "id"}
+    issued = await suite.issue(unnamed, credentialId="urn:x:1")
+    assert "id" not in issued
+    assert (await suite.post("credentials/status", {"credentialId": "urn:x:1"})).status_code == 200
+    assert (await suite.verify(issued)).status_code == 400
+
+
+# --- bad input --------------------------------------------------------------------------------------------------
+
+
+def bombs(name: str) -> dict[str, bytes]:
+    deep = '{"a":' * 900 + "1" + "}" * 900
+    whole = json.dumps({name: credential()})
+    return {
+        "20 MB": b'{"' + name.encode() + b'": {"a": "' + b"x" * 20_000_000 + b'"}}',
+        "900 deep": f'{{"{name}": {deep}}}'.encode(),
+        "twice the same key": f'{{"{name}": {{}}, "{name}": {{}}}}'.encode(),
+        "twice, within": whole.replace('"type":', '"type": [], "type":', 1).encode(),
+        "NaN": f'{{"{name}": {{"a": NaN}}}}'.encode(),
+        "1e999": f'{{"{name}": {{"a": 1e999}}}}'.encode(),
+        "a lone surrogate": (f'{{"{name}": {{"a": "' + chr(92) + 'ud800"}}').encode(),
+        "NUL": (f'{{"{name}": {{"a": "' + chr(92) + 'u0000"}}').encode(),
+        "not UTF-8": f'{{"{name}": "'.encode() + b"\xff" + b'"}',
+        "not JSON": whole[:-1].encode(),
+        "empty": b"",
+        "a number": b"1",
+        "null": f'{{"{name}": null}}'.encode(),
+        "options are a list": f'{{"{name}": {{}}, "options": [1]}}'.encode(),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", bombs("x"))
+@pytest.mark.parametrize("route", ROUTES)
+async def test_bombs_are_refused_at_the_door(
+    suite: Suite, route: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(Sandbox, "exchange", lambda *_: asked.append(kind))
+    answer = await suite.send(route, bombs(NAMES[route])[kind])
+    assert 400 <= answer.status_code < 500, answer.text[:300]
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert not asked  # no process was troubled with it
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {}, {"@context": [V2]}, {"@context": V2, "type": "VerifiableCredential"}, {"type": [[]], "@context": [[]]},
+        {**credential(), "proof": None}, {**credential(), "proof": "x"}, {**credential(), "proof": []},
+        {**credential(), "proof": [[]]}, {**credential(), "proof": [{}] * 200},
+        {**credential(), "proof": {"type": "DataIntegrityProof", "verificationMethod": {"id": 1}}},
+        {**credential(), "issuer": "did:web:", "proof": {"verificationMethod": "did:web:#x"}},
+        {**credential(), "@context": [V2, {"@import": "https://a.example/c"}]},
+        {**credential(), "@context": [V2, "https://a.example/nobody-has-it"]},
+        {**credential(), "credentialStatus": [{"type": "BitstringStatusListEntry"}] * 50},
+        {**credential(), "type": ["EnvelopedVerifiableCredential"], "id": "data:application/vc+jwt,x"},
+        {"type": "EnvelopedVerifiablePresentation", "@context": V2, "id": 7},
+        {"@context": [V2], "type": ["VerifiablePresentation"], "verifiableCredential": [{"type": 7}, "x", None]},
+    ],
+)  # fmt: skip
+async def test_whatever_is_handed_in_to_be_verified_is_a_4xx(suite: Suite, document: dict[str, Any]) -> None:
+    for answer in (await suite.verify(document), await suite.present(document)):
+        assert answer.status_code in (400, 422), answer.text
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.json()["detail"]
+
+
+async def test_a_poison_graph_costs_its_own_request(suite: Suite) -> None:
+    issued = await suite.issue(credential())
+    graph = poison(clique(12))
+    bare = {name: value for name, value in graph.items() if name != "proof"}
+    presentation = {"@context": [V2], "type": ["VerifiablePresentation"], "verifiableCredential": [graph]}
+    answers = await asyncio.gather(
+        suite.verify(graph), suite.present(presentation), suite.post("credentials/issue", {"credential": bare})
+    )
+    for answer in answers:
+        assert answer.status_code in (400, 422), answer.text
+    assert (await suite.verify(issued)).status_code == 200
+
+
+def test_no_key_is_ever_shown() -> None:
+
+    ring = new_ring()
+    for kind in KINDS:
+        key = ring.of_kind(kind)
+        assert repr(key.secret) not in repr(key)
+        assert isinstance(key.signer(), keys.Ed25519Signer | keys.EcdsaSigner)
