@@ -64,6 +64,8 @@ class AchievementPublished(Event, frozen=True, kw_only=True):
     achievement: the Open Badges 3.0 Achievement object as it will stand in credentials (`id` included).
     validity_days: how long a credential of it is valid; None: for ever.
     status_messages: for the purpose `message`, what its values from 0 on mean. status_reference: a page about them.
+    securing, credential_type: how its credentials are secured (credential/securing.py), and their Open Badges type;
+    None: as its issuer profile says.
     """
 
     type: ClassVar[str] = "laurel.achievement.published.v1"
@@ -76,6 +78,8 @@ class AchievementPublished(Event, frozen=True, kw_only=True):
     status_purposes: tuple[str, ...] = ("revocation",)
     status_messages: tuple[str, ...] = ()
     status_reference: str | None = None
+    securing: tuple[str, ...] | None = None
+    credential_type: str | None = None
     published_at: Instant
 
 
@@ -92,7 +96,9 @@ class AchievementRetired(Event, frozen=True, kw_only=True):
 class IssuerProfilePublished(Event, frozen=True, kw_only=True):
     """An issuer's public face and keys, whenever either changes. `version` only grows.
 
-    profile: the Open Badges 3.0 Profile object; did_document: as served at the DID's address.
+    did: the issuer's id, which is a DID or, with the identity "https", the address of its profile. profile: the Open
+    Badges 3.0 Profile object; did_document: the DID document or controlled identifier document that lists its keys.
+    securing: how its credentials are secured where an achievement does not say otherwise.
     """
 
     type: ClassVar[str] = "laurel.issuer_profile.published.v1"
@@ -103,6 +109,8 @@ class IssuerProfilePublished(Event, frozen=True, kw_only=True):
     did: str
     profile: dict[str, Any]
     did_document: dict[str, Any]
+    identity: str = "did:web"
+    securing: tuple[str, ...] = ("eddsa-rdfc-2022",)
     published_at: Instant
 
 

@@ -16,6 +16,7 @@ from laurel.credential.contexts import CREDENTIALS_V2, OPEN_BADGES
 from laurel.credential.lint import LintError
 from laurel.credential.lint import lint as credential_lint
 from laurel.credential.model import Achievement, Profile, Recipient, build_open_badge
+from laurel.credential.securing import MOST, SECURINGS, problem
 from laurel.credential.status import UNDEFINED, status_entry
 from laurel.credential.text import is_web_url
 from laurel_assessment.domain import Finding, Policy, ResultDescription
@@ -120,6 +121,15 @@ class AchievementInput(_Input):
         default=[], description="For the purpose message: what can be told of a credential; 0x0 is told at first."
     )
     status_reference: Url | None = Field(default=None, description="URL of a page about the messages.")
+    securing: Annotated[list[str], Field(max_length=MOST + 1)] | None = Field(
+        default=None,
+        description="How its credentials are secured; left out: as the issuer profile says. "
+        f"{', '.join(SECURINGS)}; several proofs make a proof set, a token (vc-jwt, vc+jwt) stands alone.",
+        examples=[["eddsa-rdfc-2022"]],
+    )
+    credential_type: Literal["OpenBadgeCredential", "AchievementCredential"] | None = Field(
+        default=None, description="The two mean the same; left out: as the issuer profile says."
+    )
     repeatable: bool = False
     policy: PolicyInput = PolicyInput()
 
@@ -168,6 +178,8 @@ def lint(given: AchievementInput) -> tuple[list[Finding], Image | None]:
         detail = 'send ["revocation"], and behind it what else it needs of suspension, refresh, message, each once'
         findings.append(Finding("/status_purposes", "bad_purposes", detail))
     findings += _message_findings(given)
+    if given.securing is not None and (wrong := problem(given.securing)):
+        findings.append(Finding("/securing", "bad_securing", wrong))
     if len({tag.casefold() for tag in given.tags}) != len(given.tags):
         findings.append(Finding("/tags", "duplicate", "a tag stands twice"))
     image = None

@@ -131,7 +131,9 @@ def _achievements(app: FastAPI, parts: Parts) -> None:
             event = AchievementPublished(
                 tenant_id=who.tenant_id, achievement_id=name, version=version, profile_id=given.profile_id,
                 achievement=document, validity_days=given.validity_days, status_purposes=tuple(given.status_purposes),
-                status_messages=messages_of(given), status_reference=given.status_reference, published_at=now,
+                status_messages=messages_of(given), status_reference=given.status_reference,
+                securing=None if given.securing is None else tuple(given.securing),
+                credential_type=given.credential_type, published_at=now,
             )  # fmt: skip
             await outbox.append(tx, [event], now=now)
             found = await store.achievement(tx, name)

@@ -58,6 +58,8 @@ class Achievement(Shape):
     status_purposes: list[str] | None
     status_messages: list[StatusMessageInput] | None
     status_reference: str | None
+    securing: list[str] | None
+    credential_type: Literal["OpenBadgeCredential", "AchievementCredential"] | None
     repeatable: bool | None
     policy: Policy
     achievement: dict[str, Any]

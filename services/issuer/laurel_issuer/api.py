@@ -16,6 +16,7 @@ from laurel.security import Principal
 from laurel.web import Problem, create_app, json_response, not_found, requires
 from laurel_issuer import shapes, store, store_reports, store_status
 from laurel_issuer.api_admin import admin_routes
+from laurel_issuer.api_profiles import profile_routes
 from laurel_issuer.domain import Action, Change
 from laurel_issuer.edge import (
     After,
@@ -89,6 +90,7 @@ def create_api(desk: Desk) -> FastAPI:
         database=desk.database,
     )
     app.include_router(admin_routes(desk))
+    app.include_router(profile_routes(desk))
     app.include_router(_credential_routes(desk))
     app.include_router(_report_routes(desk))
     app.include_router(public_routes(desk))

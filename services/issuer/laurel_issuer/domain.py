@@ -13,18 +13,23 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 from laurel.credential import did, model, status
+from laurel.credential.contexts import CID_V1
+from laurel.credential.multikey import KeyType
+from laurel.credential.securing import DEFAULT, key_types, ways
 from laurel.credential.text import timestamp
 from laurel.errors import Stuck
 from laurel.events import AssessmentPassed, Status
 
 Action = Literal["revoke", "suspend", "reinstate", "refresh", "message"]
 KeyState = Literal["active", "retired", "compromised"]
+Identity = Literal["did:web", "did:key", "https"]
+CredentialType = Literal["OpenBadgeCredential", "AchievementCredential"]
 
 
 class Inconsistent(Stuck):
@@ -50,7 +55,7 @@ class StatusPlace:
 
 @dataclass(frozen=True, slots=True)
 class IssuerProfile:
-    """The public face of an issuer, as it stands in credentials."""
+    """The public face of an issuer, as it stands in credentials. did: its id: a DID, or its https address."""
 
     did: str
     name: str
@@ -62,14 +67,27 @@ class IssuerProfile:
 
 @dataclass(frozen=True, slots=True)
 class Prerequisites:
-    """What a reservation needs and what is known of it; None: not (yet) there."""
+    """What a reservation needs and what is known of it; None: not (yet) there.
+
+    securing: how the credential is to be secured; profile_securing: how the profile's are by default. keys: the ids of
+    the profile's active keys by their kind; kinds_made: of which there ever was one. new_kinds: whether the profile can
+    be given keys of other kinds, which one whose id is its key cannot.
+    """
 
     achievement_id: str | None = None
     profile_id: str | None = None
     profile_version: int | None = None
-    key_id: str | None = None
+    securing: tuple[str, ...] = DEFAULT
+    profile_securing: tuple[str, ...] = DEFAULT
+    keys: Mapping[KeyType, str] = field(default_factory=dict)
+    kinds_made: frozenset[KeyType] = frozenset()
+    new_kinds: bool = True
     status_purposes: tuple[str, ...] = ("revocation",)
     status_messages: tuple[str, ...] = ()
+
+    def key_ids(self) -> tuple[str, ...]:
+        """The keys that sign the credential, one for each way. Raises KeyError where one is not there."""
+        return tuple(self.keys[way.key_type] for way in ways(self.securing))
 
 
 def waits_for(known: Prerequisites) -> str | None:
@@ -78,9 +96,20 @@ def waits_for(known: Prerequisites) -> str | None:
         return "achievement_unknown"
     if known.profile_id is None or known.profile_version is None:
         return "issuer_profile_unknown"
-    if known.key_id is None:
+    if not set(key_types(known.securing, known.profile_securing)) <= known.keys.keys():
         return "no_active_key"
     return None
+
+
+def kinds_to_make(known: Prerequisites) -> tuple[KeyType, ...]:
+    """The kinds of keys that are made now because this credential is the first that needs them.
+
+    The profile's very first key is its owner's to make; so is one after a compromise.
+    """
+    if known.profile_id is None or not known.kinds_made or not known.new_kinds:
+        return ()
+    needed = key_types(known.securing, known.profile_securing)
+    return tuple(kind for kind in needed if kind not in known.kinds_made)
 
 
 def valid_until(created: datetime, validity_days: int | None) -> datetime | None:
@@ -105,6 +134,7 @@ def build_credential(
     issuer: IssuerProfile,
     places: Sequence[StatusPlace],
     validity_days: int | None,
+    credential_type: str = "OpenBadgeCredential",
 ) -> dict[str, Any]:
     """The unsigned Open Badge of a passed assessment (step 2). Equal arguments give equal documents.
 
@@ -142,6 +172,7 @@ def build_credential(
         ),
         evidence=tuple(model.Evidence(id=url) for url in passed.evidence),
         status=entries[0] if len(entries) == 1 else entries,
+        credential_type=credential_type,
     )
     document["credentialSubject"]["achievement"] = definition
     return document
@@ -247,19 +278,30 @@ class PublicKey:
     state: str
 
 
-def did_document(profile_did: str, keys: Iterable[PublicKey], *, profile_url: str) -> dict[str, Any]:
-    """The profile's DID document: active and retired keys, so that old badges verify; never a compromised one."""
-    return did.build_did_document(
-        profile_did,
-        [
-            did.DidKey(
-                key.verification_method.partition("#")[2], key.public_key_multibase, active=key.state == "active"
-            )
-            for key in keys
-            if key.state != "compromised"
-        ],
-        also_known_as=[profile_url],
-    )
+class IssuerDocuments(NamedTuple):
+    """profile: as served at the profile's address; controller: the document that lists its keys, under its id."""
+
+    profile: dict[str, Any]
+    controller: dict[str, Any]
+
+
+def issuer_documents(profile: IssuerProfile, keys: Iterable[PublicKey], *, profile_url: str) -> IssuerDocuments:
+    """What an issuer publishes: active and retired keys, so that old badges verify; never a compromised one.
+
+    An https issuer id is the address of the profile, so that there both documents are one (Controlled Identifiers 1.0
+    §2.1; Open Badges 3.0, Profile).
+    """
+    shown = [
+        did.DidKey(key.verification_method.partition("#")[2], key.public_key_multibase, active=key.state == "active")
+        for key in keys
+        if key.state != "compromised"
+    ]
+    document = model.profile_document(profile_model(profile))
+    if profile.did.startswith("did:"):
+        return IssuerDocuments(document, did.build_did_document(profile.did, shown, also_known_as=[profile_url]))
+    controller = did.build_controlled_identifier_document(profile.did, shown)
+    keys_of_it = {name: controller[name] for name in ("verificationMethod", "assertionMethod")}
+    return IssuerDocuments({**document, "@context": [*document["@context"], CID_V1], **keys_of_it}, controller)
 
 
 # --- status -------------------------------------------------------------------------------------------------

@@ -5,7 +5,8 @@
 
 Step by step, and what a death in between leaves behind:
  1. reserve: one short transaction stores each intent: credential id, places in status lists, key, time, content. What
-    lacks its achievement, profile or key is not reserved but parked in step 6, and the partition goes on.
+    lacks its achievement, profile or key is not reserved but parked in step 6, and the partition goes on. A key of a
+    kind that a profile needs for the first time is made here.
     Died after it: the event comes again and finds the same intent, so it leads to the same bytes.
  2. to 5.: build, lint, sign, check, in processes (signing.py). Pure functions of the intent; nothing is stored.
     A status list that is new is published first, so that no credential ever names a list that is not there.
@@ -24,14 +25,17 @@ from uuid import UUID
 import msgspec
 
 from laurel import outbox, telemetry
+from laurel.credential import securing
 from laurel.database import Database, Transaction
 from laurel.dead_letters import DeadLetter, bury
 from laurel.envelope import Delivered
+from laurel.errors import Reject
 from laurel.events import AchievementPublished, AchievementRetired, AssessmentPassed, CredentialIssued
 from laurel.service import Saving
 from laurel_issuer import store, store_issuance, store_parked
 from laurel_issuer.domain import Inconsistent, IssuerProfile, StatusPlace, valid_until
-from laurel_issuer.signing import Group, Item, Made, SealedKey, Signers
+from laurel_issuer.keyring import KeyMaker, SealedKey
+from laurel_issuer.signing import Group, Item, Made, Signers
 from laurel_issuer.status_lists import Publisher
 from laurel_issuer.store_issuance import Intent, Row, Terms
 
@@ -75,11 +79,13 @@ class Issuance:
         signers: Signers,
         publisher: Publisher,
         *,
+        keys: KeyMaker,
         terms: Terms,
         clock: Callable[[], datetime],
     ) -> None:
         self._database = database
         self._signers = signers
+        self._keys = keys
         self._publisher = publisher
         self._terms = terms
         self._clock = clock
@@ -92,6 +98,11 @@ class Issuance:
         now = self._clock().replace(microsecond=0)  # credentials tell time in seconds
         async with self._database.transaction() as tx:
             reserved = await store_issuance.reserve(tx, passed, terms=self._terms, now=now)  # 1
+        if reserved.to_make:
+            for profile_id, kinds in sorted(reserved.to_make.items()):
+                await self._keys.make_missing(profile_id, kinds)
+            async with self._database.transaction() as tx:
+                reserved = await store_issuance.reserve(tx, passed, terms=self._terms, now=now)  # 1, what is left of it
         prepared.issued_before = reserved.issued
         prepared.waiting = [(wanted[one][0], reason) for one, reason in reserved.waiting.items()]
         prepared.refused += [
@@ -134,7 +145,7 @@ class Issuance:
         # Sorted: members that hold some of the same events wait for one another instead of locking crosswise.
         signed = sorted(prepared.signed, key=lambda one: one.intent.credential_id)
         if signed:
-            await store_issuance.require_usable_keys(tx, (one.intent.key_id for one in signed))
+            await store_issuance.require_usable_keys(tx, {key for one in signed for key in one.intent.key_ids})
         new = await store_issuance.finish(  # 6
             tx, [(one.intent, one.passed, one.valid_until, one.body) for one in signed]
         )
@@ -202,14 +213,9 @@ class _Materials:
     """What the intents of a batch refer to, ready to be handed to the signing processes."""
 
     def __init__(self, achievements: Rows, issuers: Rows, keys: Rows, lists: Rows) -> None:
-        self._definitions = {
-            (row["achievement_id"], row["version"]): (row["definition"], row["validity_days"]) for row in achievements
-        }
-        self._messages = {
-            (row["achievement_id"], row["version"]): (tuple(row["status_messages"]), row["status_reference"])
-            for row in achievements
-        }
-        self._names = {key: msgspec.json.decode(definition) for key, (definition, _) in self._definitions.items()}
+        self._achievements = {(row["achievement_id"], row["version"]): row for row in achievements}
+        self._names = {key: msgspec.json.decode(row["definition"]) for key, row in self._achievements.items()}
+        self._types = {(row["profile_id"], row["version"]): row["credential_type"] for row in issuers}
         self._issuers = {
             (row["profile_id"], row["version"]): msgspec.json.decode(row["issuer"], type=IssuerProfile)
             for row in issuers
@@ -224,7 +230,7 @@ class _Materials:
     def achievement(self, intent: Intent) -> tuple[dict[str, Any], int | None]:
         """The definition and the validity that the intent pins."""
         key = intent.achievement_id, intent.achievement_version
-        return self._names[key], self._definitions[key][1]
+        return self._names[key], self._achievements[key]["validity_days"]
 
     def issuer(self, intent: Intent) -> IssuerProfile:
         """The issuer as the intent pins it."""
@@ -232,16 +238,16 @@ class _Materials:
 
     def work(self, intents: Sequence[Intent]) -> list[tuple[Group, list[Item]]]:
         """The intents, grouped by what they share. Raises Inconsistent when something they refer to is gone."""
-        groups: dict[tuple[str, int, str, int, str], tuple[Group, list[Item]]] = {}
+        groups: dict[tuple[object, ...], tuple[Group, list[Item]]] = {}
         for intent in intents:
-            achievement = intent.achievement_id, intent.achievement_version
-            profile = intent.profile_id, intent.profile_version
+            common = (
+                intent.achievement_id, intent.achievement_version, intent.profile_id, intent.profile_version,
+                intent.securing, intent.key_ids,
+            )  # fmt: skip
             try:
-                group = groups.get((*achievement, *profile, intent.key_id))
+                group = groups.get(common)
                 if group is None:
-                    definition, validity_days = self._definitions[achievement]
-                    shared = Group(definition, validity_days, self._issuers[profile], self._keys[intent.key_id])
-                    group = groups[(*achievement, *profile, intent.key_id)] = (shared, [])
+                    group = groups[common] = (self._shared(intent), [])
                 group[1].append(self._item(intent))
             except KeyError as error:
                 raise Inconsistent(
@@ -249,14 +255,27 @@ class _Materials:
                 ) from error
         return list(groups.values())
 
+    def _shared(self, intent: Intent) -> Group:
+        achievement = self._achievements[intent.achievement_id, intent.achievement_version]
+        profile = intent.profile_id, intent.profile_version
+        return Group(
+            achievement["definition"],
+            achievement["validity_days"],
+            self._issuers[profile],
+            intent.securing,
+            tuple(self._keys[one] for one in intent.key_ids),
+            achievement["credential_type"] or self._types[profile],
+        )
+
     def _item(self, intent: Intent) -> Item:
         places = [
             StatusPlace(self._lists[list_id]["url"], index, purpose)
             for purpose, (list_id, index) in intent.places.items()
         ]
         if intent.message is not None:
-            messages, reference = self._messages[intent.achievement_id, intent.achievement_version]
-            places[-1] = replace(places[-1], messages=messages, reference=reference)
+            row = self._achievements[intent.achievement_id, intent.achievement_version]
+            messages = tuple(row["status_messages"])
+            places[-1] = replace(places[-1], messages=messages, reference=row["status_reference"])
         return Item(intent.credential_id, intent.document_url, intent.created, intent.passed, tuple(places))
 
 
@@ -264,6 +283,8 @@ async def _save_achievements(tx: Transaction, events: Sequence[Delivered]) -> No
     for delivered in events:
         match delivered.event:
             case AchievementPublished() as published:
+                if published.securing is not None and (wrong := securing.problem(published.securing)):
+                    raise Reject(delivered, "bad_securing", wrong)
                 await store.keep_achievement(tx, published)
             case AchievementRetired() as retired:
                 await store.retire_achievement(tx, retired)

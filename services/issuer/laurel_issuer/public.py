@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from fastapi import APIRouter, Request, Response
 
+from laurel.credential import did
 from laurel.web import Problem, not_found
 from laurel_issuer import shapes, store, store_status
 from laurel_issuer.domain import cache_seconds
@@ -23,9 +25,16 @@ def public_routes(desk: Desk) -> APIRouter:
     @router.head("/issuers/{slug}", include_in_schema=False)
     @router.get("/issuers/{slug}", response_class=Response, responses=_says("application/ld+json", shapes.OPEN_PROFILE))
     async def profile(slug: str, request: Request) -> Response:
-        """The issuer's Open Badges 3.0 Profile, as JSON-LD."""
+        """The issuer's Open Badges 3.0 Profile, as JSON-LD; with its keys where this address is the issuer's id."""
         row = await _documents(slug)
-        return _cached(request, row["profile"], f"{row['version']}", "application/ld+json", _DOCUMENT_S)
+        accepted = request.headers.get("accept", "")
+        plain = "application/json" in accepted and "application/ld+json" not in accepted
+        answer = _cached(
+            request, row["profile"], f"{row['version']}", "application/json" if plain else "application/ld+json",
+            _DOCUMENT_S,
+        )  # fmt: skip
+        answer.headers["Vary"] = "Accept"
+        return answer
 
     @router.head("/issuers/{slug}/did.json", include_in_schema=False)
     @router.get(
@@ -34,9 +43,24 @@ def public_routes(desk: Desk) -> APIRouter:
         responses=_says("application/did+json", shapes.DID_DOCUMENT),
     )
     async def did_document(slug: str, request: Request) -> Response:
-        """The issuer's DID document (did:web): active and retired keys."""
+        """The issuer's DID document: active and retired keys. An issuer with an https id has none."""
         row = await _documents(slug)
+        if row["identity"] == "https":
+            detail = "this issuer's id is no DID; its keys stand in the document at its id"
+            raise Problem(404, "no_did", detail)
         return _cached(request, row["did_document"], f"{row['version']}", "application/did+json", _DOCUMENT_S)
+
+    @router.head("/issuers/{slug}/jwks.json", include_in_schema=False)
+    @router.get(
+        "/issuers/{slug}/jwks.json",
+        response_class=Response,
+        responses=_says("application/jwk-set+json", shapes.JWK_SET),
+    )
+    async def jwks(slug: str, request: Request) -> Response:
+        """The same keys as a JWK Set (RFC 7517 §5): `kid` is what the header of a token says."""
+        row = await _documents(slug)
+        keys = msgspec.json.encode(did.jwk_set(msgspec.json.decode(row["did_document"])))
+        return _cached(request, keys, f"{row['version']}", "application/jwk-set+json", _DOCUMENT_S)
 
     @router.head("/status/{list_id}", include_in_schema=False)
     @router.get(

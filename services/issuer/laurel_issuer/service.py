@@ -15,6 +15,7 @@ from laurel_issuer.api import create_api
 from laurel_issuer.config import Settings
 from laurel_issuer.edge import Desk
 from laurel_issuer.handlers import GROUP, Issuance, achievements_handler
+from laurel_issuer.keyring import KeyMaker
 from laurel_issuer.parking import ParkedIssuer
 from laurel_issuer.signing import Signers
 from laurel_issuer.status_lists import Publisher
@@ -45,10 +46,11 @@ async def open_service(
             worker_database, signers, ttl_s=settings.status_ttl_s, valid_s=settings.status_valid_s, clock=clock
         )
         terms = Terms(settings.base_url, settings.status_list_entries, settings.index_key)
+        keys = KeyMaker(worker_database, kek=kek, base_url=settings.base_url, clock=clock)
         issuance = Consumer(
             group=GROUP,
             topics=(ASSESSMENT,),
-            handler=Issuance(worker_database, signers, publisher, terms=terms, clock=clock),
+            handler=Issuance(worker_database, signers, publisher, keys=keys, terms=terms, clock=clock),
         )
         replica = Consumer(group="issuer.achievements", topics=(ACHIEVEMENT,), handler=achievements_handler())
         parked = ParkedIssuer(worker_database, bus, issuance, batch_size=settings.batch_size)

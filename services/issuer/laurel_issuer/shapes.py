@@ -63,25 +63,32 @@ class CreatedOrganisation(Organisation):
 
 
 class Profile(Shape):
-    """An issuer profile. version: grows with every change of the profile or its keys."""
+    """An issuer profile. did: the issuer's id, in whatever form `identity` says.
+
+    version: grows with every change of the profile or its keys.
+    """
 
     profile_id: str
     slug: str
     did: str
+    identity: Literal["did:web", "did:key", "https"]
     name: str
     url: str
     email: str | None
     description: str | None
     image: str | None
+    securing: list[str]
+    credential_type: Literal["OpenBadgeCredential", "AchievementCredential"]
     version: int
     created_at: datetime
     updated_at: datetime
 
 
 class SigningKey(Shape):
-    """A signing key's public side."""
+    """A signing key's public side. An RSA key stands in the published document as JsonWebKey; as a Multikey here."""
 
     key_id: str
+    key_type: Literal["Ed25519", "P-256", "P-384", "RSA"]
     verification_method: str
     public_key_multibase: str
     state: Literal["active", "retired", "compromised"]
@@ -131,7 +138,7 @@ class FullCredential(Credential):
     refresh: bool | None = Field(description="Whether a newer one is offered; null: it has no such status entry.")
     message: int | None = Field(description="The value of its message; null: it has no such status entry.")
     status_changes: list[Change]
-    document: dict[str, Any]
+    document: dict[str, Any] | str = Field(description="A JSON object; a string where it is a JSON Web Token.")
 
 
 class Outcome(Shape):
@@ -219,11 +226,12 @@ DID_DOCUMENT = _object(
     verificationMethod={
         "type": "array",
         "items": _object(
-            "Multikey", ["id", "type", "controller", "publicKeyMultibase"], id=_TEXT, type=_TEXT, controller=_TEXT,
-            publicKeyMultibase=_TEXT,
+            "Multikey or JsonWebKey", ["id", "type", "controller"], id=_TEXT, type=_TEXT, controller=_TEXT,
+            publicKeyMultibase=_TEXT, publicKeyJwk={"type": "object"},
         ),
     },
 )  # fmt: skip
+JWK_SET = _object("JWK Set", ["keys"], keys={"type": "array", "items": {"type": "object"}})
 STATUS_LIST = _object(
     "BitstringStatusListCredential", ["@context", "id", "type", "issuer", "validFrom", "credentialSubject", "proof"],
     **{"@context": _LIST_OF_TEXT}, id=_TEXT, type=_LIST_OF_TEXT, issuer=_TEXT, validFrom=_TEXT,

@@ -8,7 +8,6 @@ is a pure function of what is handed over. Credentials of one shape come from a 
 from __future__ import annotations
 
 import asyncio
-import functools
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -25,41 +24,35 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 import structlog
 
-from laurel.credential import lint, proof_bytes, proofs
-from laurel.credential.keys import Ed25519Signer, Signer
+from laurel.credential import lint
 from laurel.errors import NotNow
 from laurel.events import AssessmentPassed
-from laurel.security import CannotUnseal, unseal
 from laurel_issuer.domain import Inconsistent, IssuerProfile, StatusPlace, build_credential, varying
+from laurel_issuer.formats import Safe
+from laurel_issuer.keyring import SealedKey
 from laurel_issuer.templates import Templates, compare
 
 log = structlog.get_logger()
 
 CHUNK = 32  # credentials a task: some tens of milliseconds, so that a status list need not wait long
-KEY_PURPOSE = "signing-key"
 _ATTEMPTS = 3
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class SealedKey:
-    """A signing key as it lies in the database."""
-
-    key_id: str
-    verification_method: str
-    public_key_multibase: str
-    sealed_seed: str
-
-
-@dataclass(frozen=True, slots=True)
 class Group:
-    """What the credentials of one chunk have in common. definition: JSON of the Achievement object."""
+    """What the credentials of one chunk have in common. definition: JSON of the Achievement object.
+
+    securing: how they are secured (credential/securing.py); keys: the key of each way.
+    """
 
     definition: bytes
     validity_days: int | None
     issuer: IssuerProfile
-    key: SealedKey
+    securing: tuple[str, ...]
+    keys: tuple[SealedKey, ...]
+    credential_type: str = "OpenBadgeCredential"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +116,9 @@ class Signers:
                 one.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
-    async def sign_list(self, document: dict[str, Any], key: SealedKey, created: datetime) -> bytes:
-        """Lint, sign and check a status list credential. Raises Inconsistent, NotNow."""
-        return await self._run(_sign_list, document, key, created)
+    async def sign_list(self, document: dict[str, Any], way: str, key: SealedKey, created: datetime) -> bytes:
+        """Lint, sign and check a status list credential, secured in one way. Raises Inconsistent, NotNow."""
+        return await self._run(_sign_list, document, way, key, created)
 
     async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
         async with self._in_flight:
@@ -175,27 +168,16 @@ def _begin_thread(kek: bytes, canary_every: int) -> None:
     _local.templates = Templates(canary_every)
 
 
-@functools.lru_cache(maxsize=256)
-def _signer(kek: bytes, key: SealedKey) -> Signer:
-    try:
-        signer = Ed25519Signer(unseal(kek, key.sealed_seed, purpose=KEY_PURPOSE), key.verification_method)
-    except CannotUnseal as error:
-        raise Inconsistent(f"signing key {key.key_id}: {error}; is LAUREL_KEK the one it was made with?") from None
-    if signer.public_key_multibase != key.public_key_multibase:
-        raise Inconsistent(f"signing key {key.key_id} does not belong to its public key; the database was changed")
-    return signer
-
-
 _passed_decoder = msgspec.json.Decoder(AssessmentPassed)
 
 
 def _make_chunk(group: Group, items: Sequence[Item]) -> list[Made | Refused]:
     definition = msgspec.json.decode(group.definition)
-    signer = _signer(_local.kek, group.key)
-    return [_make(group, definition, item, signer) for item in items]
+    safe = Safe(group.securing, group.keys, _local.kek)
+    return [_make(group, definition, item, safe) for item in items]
 
 
-def _make(group: Group, definition: dict[str, Any], item: Item, signer: Signer) -> Made | Refused:
+def _make(group: Group, definition: dict[str, Any], item: Item, safe: Safe) -> Made | Refused:
     templates: Templates = _local.templates
     passed = _passed_decoder.decode(item.passed)
     values = varying(
@@ -205,7 +187,7 @@ def _make(group: Group, definition: dict[str, Any], item: Item, signer: Signer) 
         places=item.places,
         validity_days=group.validity_days,
     )
-    key = group.definition, group.issuer, values.shape
+    key = group.definition, group.issuer, group.credential_type, values.shape
     linted, canary = templates.fill(key, values.values)  # 2 3
     filled = linted is not None
     if linted is None or canary:
@@ -220,13 +202,13 @@ def _make(group: Group, definition: dict[str, Any], item: Item, signer: Signer) 
             linted = full
         else:
             compare(linted, full, item.document_url)
-            if _sign(linted, signer, item.created) != _sign(full, signer, item.created):
+            if safe.secure(linted, item.created) != safe.secure(full, item.created):
                 raise Inconsistent(f"the template of {item.document_url} leads to another signature")
-    body = _sign(linted, signer, item.created)  # 4
+    body = safe.secure(linted, item.created)  # 4
     if filled:
-        _check_filled(linted, body, item.document_url, group.key)  # 5
+        safe.check_filled(linted, body, item.document_url)  # 5
     if canary or not filled:
-        _check(body, item.document_url, group.key)  # 5
+        safe.check(linted, body, item.document_url)  # 5
     return Made(item.credential_id, body)
 
 
@@ -241,54 +223,20 @@ def _build(
         issuer=group.issuer,
         places=item.places,
         validity_days=group.validity_days,
+        credential_type=group.credential_type,
     )
     return document, lint.lint(document, issuer=group.issuer.did)
 
 
-def _sign_list(document: dict[str, Any], key: SealedKey, created: datetime) -> bytes:
+def _sign_list(document: dict[str, Any], way: str, key: SealedKey, created: datetime) -> bytes:
     try:
         linted = lint.lint(document, profile="statuslist")
     except lint.LintError as error:
         raise Inconsistent(f"our own status list {document['id']} does not pass lint: {_what_failed(error)}") from None
-    body = _sign(linted, _signer(_local.kek, key), created)
-    _check(body, document["id"], key)
+    safe = Safe((way,), (key,), _local.kek)
+    body = safe.secure(linted, created)
+    safe.check(linted, body, document["id"])
     return body
-
-
-def _sign(linted: lint.Linted, signer: Signer, created: datetime) -> bytes:
-    try:
-        return proof_bytes.sign_bytes(linted, signer, created)
-    except proofs.ProofError as error:
-        raise Inconsistent(f"the key {signer.verification_method} cannot sign: {error}") from error
-
-
-def _check(body: bytes, document_id: str, key: SealedKey) -> None:
-    """Read the bytes back as a stranger would. Raises Inconsistent: then nothing of the batch is stored."""
-    document = msgspec.json.decode(body)
-    result = proofs.verify_proof(document, document.get("proof"), key.public_key_multibase)
-    _judge(result, document.get("id"), document_id, key)
-
-
-class _Head(msgspec.Struct):
-    id: str
-
-
-_head_decoder = msgspec.json.Decoder(_Head)
-
-
-def _check_filled(linted: lint.Linted, body: bytes, document_id: str, key: SealedKey) -> None:
-    """The same without another expansion: the bytes are the linted document, and the signature is over its canonical
-    form. That this form is the document's is what the canary watches. Raises Inconsistent."""
-    result = proof_bytes.verify_bytes(linted, body, key.public_key_multibase)
-    _judge(result, _head_decoder.decode(body).id, document_id, key)
-
-
-def _judge(result: proofs.ProofResult, found: object, document_id: str, key: SealedKey) -> None:
-    if not result.ok:
-        raise Inconsistent(f"our own signature of {document_id} does not verify: {result.reason}: {result.detail}")
-    named = result.proof.verification_method if result.proof else None
-    if found != document_id or named != key.verification_method:
-        raise Inconsistent(f"{document_id} was signed as {found!r} by {named!r}")
 
 
 def _what_failed(error: lint.LintError) -> str:

@@ -51,7 +51,7 @@ class Publisher:
             encoded = status.encode_list(list_bits(state.values, state.size))
             ttl_ms = self._ttl_s * 1000  # Bitstring Status List 1.0 §2.2: milliseconds
             document = status.build_status_list(state.url, state.did, state.purpose, encoded, now, ttl_ms, until)
-            body = await self._signers.sign_list(document, state.key, now)
+            body = await self._signers.sign_list(document, state.securing, state.key, now)
             await require_usable_keys(tx, [state.key.key_id])
             await store_status.store_list(
                 tx, list_id, state, key_id=state.key.key_id, body=body, now=now, ttl_s=self._ttl_s, valid_until=until

@@ -15,7 +15,7 @@ import msgspec
 
 from laurel import outbox
 from laurel.access import store_api_key
-from laurel.credential import model
+from laurel.credential.multikey import KeyType
 from laurel.database import Transaction
 from laurel.events import (
     AchievementPublished,
@@ -25,7 +25,7 @@ from laurel.events import (
     IssuerProfilePublished,
     OrganisationCreated,
 )
-from laurel_issuer.domain import IssuerProfile, PublicKey, did_document, profile_model
+from laurel_issuer.domain import Identity, IssuerProfile, PublicKey, issuer_documents
 
 Row = asyncpg.Record
 
@@ -40,12 +40,21 @@ class LastKey(Exception):
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A signing key to store: public parts, and the seed sealed under the KEK."""
+    """A signing key to store: public parts, and its secret sealed under the KEK."""
 
     key_id: str
     verification_method: str
     public_key_multibase: str
     sealed_seed: str
+    key_type: KeyType = "Ed25519"
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a profile's owner chooses for its credentials (credential/securing.py; Open Badges 3.0)."""
+
+    securing: tuple[str, ...]
+    credential_type: str
 
 
 # --- organisations and API keys -----------------------------------------------------------------------------
@@ -114,8 +123,8 @@ async def revoke_api_key(tx: Transaction, tenant_id: str, key_id: str, now: date
 # --- issuer profiles ----------------------------------------------------------------------------------------
 
 _PROFILE = (
-    "SELECT profile_id, tenant_id, slug, did, name, url, email, description, image, version, created_at, updated_at "
-    "FROM issuer_profiles "
+    "SELECT profile_id, tenant_id, slug, did, identity, name, url, email, description, image, securing, "
+    "credential_type, version, created_at, updated_at FROM issuer_profiles "
 )
 
 
@@ -125,33 +134,32 @@ async def create_profile(
     tenant_id: str,
     profile_id: str,
     slug: str,
+    identity: Identity,
     profile: IssuerProfile,
-    profile_url: str,
+    choices: Choices,
     now: datetime,
-) -> Row:
-    """A profile without keys, and its event. Raises Taken."""
+) -> None:
+    """A profile without keys; publish it afterwards. Raises Taken."""
     inserted = await tx.fetchval(
         "INSERT INTO issuer_profiles (profile_id, tenant_id, slug, did, name, url, email, description, image, version, "
-        "profile, did_document, created_at, updated_at) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, '', '', $10, $10) ON CONFLICT DO NOTHING RETURNING profile_id",
+        "profile, did_document, created_at, updated_at, identity, securing, credential_type) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, '', '', $10, $10, $11, $12, $13) "
+        "ON CONFLICT DO NOTHING RETURNING profile_id",
         profile_id, tenant_id, slug, profile.did, profile.name, profile.url, profile.email, profile.description,
-        profile.image, now,
+        profile.image, now, identity, list(choices.securing), choices.credential_type,
     )  # fmt: skip
     if inserted is None:
         raise Taken(slug)
-    return await publish_profile(tx, profile_id, profile_url=profile_url, now=now)
 
 
-async def change_profile(
-    tx: Transaction, profile_id: str, profile: IssuerProfile, *, profile_url: str, now: datetime
-) -> Row:
-    """Replace what a profile says; slug and DID stay. Its row must be locked (see `profile`)."""
+async def change_profile(tx: Transaction, profile_id: str, profile: IssuerProfile, choices: Choices) -> None:
+    """Replace what a profile says; slug, identity and id stay. Its row must be locked; publish it afterwards."""
     await tx.execute(
-        "UPDATE issuer_profiles SET name = $2, url = $3, email = $4, description = $5, image = $6 "
-        "WHERE profile_id = $1",
+        "UPDATE issuer_profiles SET name = $2, url = $3, email = $4, description = $5, image = $6, securing = $7, "
+        "credential_type = $8 WHERE profile_id = $1",
         profile_id, profile.name, profile.url, profile.email, profile.description, profile.image,
+        list(choices.securing), choices.credential_type,
     )  # fmt: skip
-    return await publish_profile(tx, profile_id, profile_url=profile_url, now=now)
 
 
 async def publish_profile(tx: Transaction, profile_id: str, *, profile_url: str, now: datetime) -> Row:
@@ -161,8 +169,7 @@ async def publish_profile(tx: Transaction, profile_id: str, *, profile_url: str,
         raise LookupError(profile_id)
     keys = await public_keys(tx, profile_id)
     issuer = issuer_of(row)
-    document = model.profile_document(profile_model(issuer))
-    controller = did_document(row["did"], keys, profile_url=profile_url)
+    document, controller = issuer_documents(issuer, keys, profile_url=profile_url)
     version = row["version"] + 1
     await tx.execute(
         "UPDATE issuer_profiles SET version = $2, profile = $3, did_document = $4, updated_at = $5 "
@@ -170,12 +177,14 @@ async def publish_profile(tx: Transaction, profile_id: str, *, profile_url: str,
         profile_id, version, msgspec.json.encode(document), msgspec.json.encode(controller), now,
     )  # fmt: skip
     await tx.execute(
-        "INSERT INTO issuer_versions (profile_id, version, tenant_id, issuer) VALUES ($1, $2, $3, $4)",
-        profile_id, version, row["tenant_id"], msgspec.json.encode(asdict(issuer)),
+        "INSERT INTO issuer_versions (profile_id, version, tenant_id, issuer, credential_type) "
+        "VALUES ($1, $2, $3, $4, $5)",
+        profile_id, version, row["tenant_id"], msgspec.json.encode(asdict(issuer)), row["credential_type"],
     )  # fmt: skip
     published = IssuerProfilePublished(
         tenant_id=row["tenant_id"], profile_id=profile_id, slug=row["slug"], version=version, did=row["did"],
-        profile=document, did_document=controller, published_at=now,
+        profile=document, did_document=controller, identity=row["identity"], securing=tuple(row["securing"]),
+        published_at=now,
     )  # fmt: skip
     await outbox.append(tx, [published])
     await tx.execute("SELECT pg_notify(current_schema() || '_parked', '')")
@@ -198,7 +207,9 @@ async def profiles(tx: Transaction, tenant_id: str, *, after: str, limit: int) -
 
 async def public_documents(tx: Transaction, slug: str) -> Row | None:
     """The documents that the public may read, in a transaction that names the slug."""
-    return await tx.fetchrow("SELECT profile, did_document, version FROM issuer_profiles WHERE slug = $1", slug)
+    return await tx.fetchrow(
+        "SELECT profile, did_document, version, identity FROM issuer_profiles WHERE slug = $1", slug
+    )
 
 
 def issuer_of(row: Row) -> IssuerProfile:
@@ -218,15 +229,17 @@ async def next_key_number(tx: Transaction, profile_id: str) -> int:
 
 
 async def rotate(tx: Transaction, *, tenant_id: str, profile_id: str, key: NewKey, now: datetime) -> None:
-    """Make `key` the active one; the one before stays in the DID document as retired. The profile must be locked."""
+    """Make `key` the active one of its kind; the one before stays published as retired. The profile must be locked."""
     await tx.execute(
-        "UPDATE signing_keys SET state = 'retired', ended_at = $2 WHERE profile_id = $1 AND state = 'active'",
-        profile_id, now,
+        "UPDATE signing_keys SET state = 'retired', ended_at = $2 WHERE profile_id = $1 AND state = 'active' "
+        "AND key_type = $3",
+        profile_id, now, key.key_type,
     )  # fmt: skip
     await tx.execute(
         "INSERT INTO signing_keys (key_id, tenant_id, profile_id, verification_method, public_key_multibase, "
-        "sealed_seed, state, created_at) VALUES ($1, $2, $3, $4, $5, $6, 'active', $7)",
+        "sealed_seed, state, created_at, key_type) VALUES ($1, $2, $3, $4, $5, $6, 'active', $7, $8)",
         key.key_id, tenant_id, profile_id, key.verification_method, key.public_key_multibase, key.sealed_seed, now,
+        key.key_type,
     )  # fmt: skip
 
 
@@ -246,7 +259,8 @@ async def compromise(tx: Transaction, profile_id: str, key_id: str, now: datetim
 async def signing_keys(tx: Transaction, profile_id: str) -> list[Row]:
     """A profile's keys, oldest first, without their secrets."""
     return await tx.fetch(
-        "SELECT key_id, verification_method, public_key_multibase, state, created_at, ended_at FROM signing_keys "
+        "SELECT key_id, key_type, verification_method, public_key_multibase, state, created_at, ended_at "
+        "FROM signing_keys "
         "WHERE profile_id = $1 ORDER BY created_at, key_id",
         profile_id,
     )
@@ -265,12 +279,13 @@ async def keep_achievement(tx: Transaction, published: AchievementPublished) -> 
     """Keep one version of an achievement for ever: a passed assessment names the version that is issued."""
     await tx.execute(
         "INSERT INTO achievements (achievement_id, version, tenant_id, profile_id, definition, validity_days, "
-        "status_purposes, status_messages, status_reference, published_at) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) "
+        "status_purposes, status_messages, status_reference, published_at, securing, credential_type) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) "
         "ON CONFLICT (achievement_id, version) DO NOTHING",
         published.achievement_id, published.version, published.tenant_id, published.profile_id,
         msgspec.json.encode(published.achievement), published.validity_days, list(published.status_purposes),
         list(published.status_messages), published.status_reference, published.published_at,
+        None if published.securing is None else list(published.securing), published.credential_type,
     )  # fmt: skip
     await tx.execute("SELECT pg_notify(current_schema() || '_parked', '')")
 

@@ -10,11 +10,21 @@ from uuid import UUID
 import asyncpg
 
 from laurel import envelope
+from laurel.credential import securing
+from laurel.credential.multikey import KeyType
 from laurel.database import Transaction
 from laurel.errors import NotNow
 from laurel.events import AssessmentPassed
 from laurel.ids import uuid7
-from laurel_issuer.domain import Inconsistent, Prerequisites, entry_sizes, place_key, places_from, waits_for
+from laurel_issuer.domain import (
+    Inconsistent,
+    Prerequisites,
+    entry_sizes,
+    kinds_to_make,
+    place_key,
+    places_from,
+    waits_for,
+)
 
 Row = asyncpg.Record
 Place = tuple[UUID, int]
@@ -31,14 +41,18 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A reservation: everything a credential follows from. passed: the stored event's JSON."""
+    """A reservation: everything a credential follows from. passed: the stored event's JSON.
+
+    securing: how it is secured (credential/securing.py); key_ids: the key of each way.
+    """
 
     credential_id: str
     tenant_id: str
     document_url: str
     profile_id: str
     profile_version: int
-    key_id: str
+    securing: tuple[str, ...]
+    key_ids: tuple[str, ...]
     achievement_id: str
     achievement_version: int
     course_run: str | None
@@ -58,21 +72,30 @@ class Intent:
                 places[purpose] = place
         return places
 
+    @property
+    def key_id(self) -> str:
+        """The key of the first way."""
+        return self.key_ids[0]
+
 
 @dataclass(slots=True)
 class Reservation:
-    """What `reserve` found and made, by credential id. foreign: another tenant has a credential of that id."""
+    """What `reserve` found and made, by credential id. foreign: another tenant has a credential of that id.
+
+    to_make: by profile, the kinds of keys that it needs now for the first time. Make them and reserve again.
+    """
 
     intents: dict[str, Intent] = field(default_factory=dict)
     issued: set[str] = field(default_factory=set)
     waiting: dict[str, str] = field(default_factory=dict)
     foreign: set[str] = field(default_factory=set)
+    to_make: dict[str, set[KeyType]] = field(default_factory=dict)
 
 
 # The profile that issues version `a` of an achievement: the one it names, or the tenant's first where it names none.
 # Where it names one that is not there, the newest version that names a good one corrects it.
 PROFILE_OF_A = """
-    SELECT p.profile_id, p.version FROM achievements n
+    SELECT p.profile_id, p.version, p.identity, p.securing FROM achievements n
     JOIN issuer_profiles p ON p.tenant_id = n.tenant_id AND (n.profile_id IS NULL OR p.profile_id = n.profile_id)
     WHERE n.achievement_id = a.achievement_id AND n.tenant_id = a.tenant_id AND n.version >= a.version
     ORDER BY n.version = a.version DESC, n.version DESC, p.created_at, p.profile_id LIMIT 1
@@ -95,8 +118,8 @@ async def reserve(tx: Transaction, passed: dict[str, AssessmentPassed], *, terms
         (found.issued if own else found.foreign).add(credential_id)
     # Nothing signed with a compromised key was ever stored: such a reservation is made anew.
     await tx.execute(
-        "DELETE FROM intents i USING signing_keys k WHERE i.credential_id = ANY ($1) AND k.key_id = i.key_id "
-        "AND k.state = 'compromised'",
+        "DELETE FROM intents i USING signing_keys k WHERE i.credential_id = ANY ($1) AND k.state = 'compromised' "
+        "AND k.profile_id = i.profile_id AND (k.key_id = i.key_id OR k.key_id = ANY (i.key_ids))",
         ids,
     )
     await _take_up(tx, ids, passed, found)
@@ -112,6 +135,8 @@ async def reserve(tx: Transaction, passed: dict[str, AssessmentPassed], *, terms
             ready[credential_id] = (event, prerequisites)
         else:
             found.waiting[credential_id] = reason
+            if prerequisites.profile_id is not None and (kinds := kinds_to_make(prerequisites)):
+                found.to_make.setdefault(prerequisites.profile_id, set()).update(kinds)
     made = await _allocate(tx, ready, terms, now)
     inserted = await _insert(tx, made)
     found.intents.update((intent.credential_id, intent) for intent in made if intent.credential_id in inserted)
@@ -145,7 +170,8 @@ def _intent(row: Row) -> Intent:
     }
     return Intent(
         credential_id=str(row["credential_id"]), tenant_id=row["tenant_id"], document_url=row["document_url"],
-        profile_id=row["profile_id"], profile_version=row["profile_version"], key_id=row["key_id"],
+        profile_id=row["profile_id"], profile_version=row["profile_version"],
+        securing=tuple(row["securing"]), key_ids=tuple(row["key_ids"] or (row["key_id"],)),
         achievement_id=row["achievement_id"], achievement_version=row["achievement_version"],
         course_run=row["course_run"], revocation=(row["revocation_list"], row["revocation_index"]),
         suspension=places.get("suspension"), refresh=places.get("refresh"), message=places.get("message"),
@@ -162,19 +188,28 @@ async def _prerequisites(
     rows = await tx.fetch(
         f"""
         SELECT w.tenant_id, w.achievement_id AS wanted_id, w.version AS wanted_version, a.achievement_id,
-               a.status_purposes, a.status_messages, p.profile_id, p.version AS profile_version, k.key_id
+               a.status_purposes, a.status_messages, a.securing, p.profile_id, p.version AS profile_version,
+               p.identity, p.securing AS profile_securing, k.active, k.made
         FROM unnest($1::text[], $2::text[], $3::int[]) AS w (tenant_id, achievement_id, version)
         LEFT JOIN achievements a
             ON a.achievement_id = w.achievement_id AND a.version = w.version AND a.tenant_id = w.tenant_id
         LEFT JOIN LATERAL ({PROFILE_OF_A}) p ON a.achievement_id IS NOT NULL
-        LEFT JOIN signing_keys k ON k.profile_id = p.profile_id AND k.state = 'active'
+        LEFT JOIN LATERAL (
+            SELECT array_agg(key_type || ' ' || key_id) FILTER (WHERE state = 'active') AS active,
+                   array_agg(DISTINCT key_type) AS made
+            FROM signing_keys WHERE profile_id = p.profile_id
+        ) k ON p.profile_id IS NOT NULL
         """,  # noqa: S608 - a constant of ours
         tenants, achievements, versions,
     )  # fmt: skip
     return {
         (row["tenant_id"], row["wanted_id"], row["wanted_version"]): Prerequisites(
             achievement_id=row["achievement_id"], profile_id=row["profile_id"],
-            profile_version=row["profile_version"], key_id=row["key_id"],
+            profile_version=row["profile_version"],
+            securing=tuple(row["securing"] or row["profile_securing"] or securing.DEFAULT),
+            profile_securing=tuple(row["profile_securing"] or securing.DEFAULT),
+            keys=dict(one.split(" ", 1) for one in row["active"] or ()), kinds_made=frozenset(row["made"] or ()),
+            new_kinds=row["identity"] != "did:key",
             status_purposes=tuple(row["status_purposes"] or ("revocation",)),
             status_messages=tuple(row["status_messages"] or ()),
         )
@@ -198,13 +233,13 @@ async def _allocate(
     for credential_id, (event, known) in ready.items():
         assert known.profile_id is not None
         assert known.profile_version is not None
-        assert known.key_id is not None
         intents.append(
             Intent(
                 credential_id=credential_id, tenant_id=event.tenant_id,
                 document_url=f"{terms.base_url}/c/{credential_id}", profile_id=known.profile_id,
-                profile_version=known.profile_version, key_id=known.key_id, achievement_id=event.achievement_id,
-                achievement_version=event.achievement_version, course_run=event.course_run,
+                profile_version=known.profile_version, securing=known.securing, key_ids=known.key_ids(),
+                achievement_id=event.achievement_id, achievement_version=event.achievement_version,
+                course_run=event.course_run,
                 revocation=places["revocation", credential_id], suspension=places.get(("suspension", credential_id)),
                 refresh=places.get(("refresh", credential_id)), message=places.get(("message", credential_id)),
                 created=now, passed=envelope.encode_data(event),
@@ -249,10 +284,13 @@ async def _insert(tx: Transaction, intents: Sequence[Intent]) -> set[str]:
         """
         INSERT INTO intents (credential_id, tenant_id, document_url, profile_id, profile_version, key_id,
             achievement_id, achievement_version, course_run, revocation_list, revocation_index, suspension_list,
-            suspension_index, refresh_list, refresh_index, message_list, message_index, created_at, passed)
-        SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int[], $6::text[], $7::text[],
-            $8::int[], $9::text[], $10::uuid[], $11::int[], $12::uuid[], $13::int[], $14::uuid[], $15::int[],
-            $16::uuid[], $17::int[], $18::timestamptz[], $19::bytea[])
+            suspension_index, refresh_list, refresh_index, message_list, message_index, created_at, passed, securing,
+            key_ids)
+        SELECT a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, string_to_array(t, ' '), string_to_array(u, ' ')
+        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int[], $6::text[], $7::text[], $8::int[],
+            $9::text[], $10::uuid[], $11::int[], $12::uuid[], $13::int[], $14::uuid[], $15::int[], $16::uuid[],
+            $17::int[], $18::timestamptz[], $19::bytea[], $20::text[], $21::text[])
+            AS w (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u)
         ON CONFLICT (credential_id) DO NOTHING RETURNING credential_id
         """,
         *zip(
@@ -260,7 +298,7 @@ async def _insert(tx: Transaction, intents: Sequence[Intent]) -> set[str]:
                 (
                     UUID(one.credential_id), one.tenant_id, one.document_url, one.profile_id, one.profile_version,
                     one.key_id, one.achievement_id, one.achievement_version, one.course_run, *_place_columns(one),
-                    one.created, one.passed,
+                    one.created, one.passed, " ".join(one.securing), " ".join(one.key_ids),
                 )
                 for one in intents
             ),
@@ -287,20 +325,20 @@ async def materials(tx: Transaction, intents: Iterable[Intent]) -> tuple[list[Ro
     lists = {list_id for one in held for list_id, _ in one.places.values()}
     return (
         await tx.fetch(
-            "SELECT achievement_id, version, definition, validity_days, status_messages, status_reference "
-            "FROM achievements "
+            "SELECT achievement_id, version, definition, validity_days, status_messages, status_reference, "
+            "credential_type FROM achievements "
             "JOIN unnest($1::text[], $2::int[]) AS w (achievement_id, version) USING (achievement_id, version)",
             [one[0] for one in achievements], [one[1] for one in achievements],
         ),
         await tx.fetch(
-            "SELECT profile_id, version, issuer FROM issuer_versions "
+            "SELECT profile_id, version, issuer, credential_type FROM issuer_versions "
             "JOIN unnest($1::text[], $2::int[]) AS w (profile_id, version) USING (profile_id, version)",
             [one[0] for one in issuers], [one[1] for one in issuers],
         ),
         await tx.fetch(
-            "SELECT key_id, verification_method, public_key_multibase, sealed_seed FROM signing_keys "
+            "SELECT key_id, verification_method, public_key_multibase, sealed_seed, key_type FROM signing_keys "
             "WHERE key_id = ANY ($1)",
-            sorted({one.key_id for one in held}),
+            sorted({key_id for one in held for key_id in one.key_ids}),
         ),
         await tx.fetch("SELECT list_id, url, version FROM status_lists WHERE list_id = ANY ($1)", sorted(lists)),
     )  # fmt: skip

@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from laurel.bus import Message
+from laurel.credential.securing import SECURINGS, of_lists
 from laurel.database import Transaction
 from laurel.envelope import Delivered
 from laurel.events import AssessmentPassed
@@ -71,15 +72,30 @@ async def ready_parked(tx: Transaction, limit: int) -> dict[UUID, Message]:
         JOIN achievements a
             ON a.achievement_id = g.achievement_id AND a.version = g.version AND a.tenant_id = g.tenant_id
         JOIN LATERAL ({PROFILE_OF_A}) p ON true
-        JOIN signing_keys k ON k.profile_id = p.profile_id AND k.state = 'active'
+        JOIN LATERAL (
+            -- Every kind of key that is needed is active, or was never made and will be when it is issued.
+            SELECT bool_and(k.active OR (NOT k.made AND p.identity <> 'did:key')) AS usable
+            FROM unnest($2::text[], $3::text[], $4::text[]) AS t (name, key_type, list_type)
+            CROSS JOIN LATERAL (
+                VALUES (t.key_type, t.name = ANY (coalesce(a.securing, p.securing))),
+                       (t.list_type, t.name = p.securing[1])
+            ) AS n (kind, needed)
+            CROSS JOIN LATERAL (
+                SELECT count(*) > 0 AS made, count(*) FILTER (WHERE state = 'active') > 0 AS active
+                FROM signing_keys WHERE profile_id = p.profile_id AND key_type = n.kind
+            ) k
+            WHERE n.needed
+        ) keys ON keys.usable
         JOIN LATERAL (
             SELECT * FROM parked WHERE tenant_id = g.tenant_id AND achievement_id = g.achievement_id
                 AND achievement_version = g.version LIMIT $1
         ) w ON true
+        WHERE EXISTS (SELECT FROM signing_keys WHERE profile_id = p.profile_id AND state = 'active')
         LIMIT $1
         """,  # noqa: S608 - a constant of ours
-        limit,
-    )
+        limit, list(SECURINGS), [one.key_type for one in SECURINGS.values()],
+        [of_lists([name]).key_type for name in SECURINGS],
+    )  # fmt: skip
     return {
         row["credential_id"]: Message(
             row["topic"], row["partition"], row["offset"], row["key"], row["value"],

@@ -14,10 +14,11 @@ from uuid import UUID
 import asyncpg
 
 from laurel import outbox
+from laurel.credential.securing import of_lists
 from laurel.database import Transaction
 from laurel.events import CredentialMessageChanged, CredentialRefreshOffered, CredentialStatusChanged, Event, Status
 from laurel_issuer.domain import Change, Refusal, Standing, decide, shown_value
-from laurel_issuer.signing import SealedKey
+from laurel_issuer.keyring import SealedKey
 
 Row = asyncpg.Record
 
@@ -238,7 +239,8 @@ async def due_lists(tx: Transaction, limit: int, *, ending: datetime | None) -> 
 class ListState:
     """A list under lock: what its next version is made of.
 
-    values: (index, value) of every entry that is not 0; dirt: the rows that this version takes into account.
+    values: (index, value) of every entry that is not 0; dirt: the rows that this version takes into account. securing:
+    how it is signed; key: the active key of that kind, if there is one.
     """
 
     url: str
@@ -246,6 +248,7 @@ class ListState:
     size: int
     version: int
     did: str
+    securing: str
     key: SealedKey | None
     values: tuple[tuple[int, int], ...]
     dirt: tuple[int, ...]
@@ -257,19 +260,23 @@ async def lock_list(tx: Transaction, list_id: UUID) -> ListState | None:
     # Read the dirt before the bits: whatever a dirt row stands for is committed, and in the bits that follow.
     dirt = await tx.fetch("SELECT id FROM status_list_dirt WHERE list_id = $1", list_id)
     row = await tx.fetchrow(
-        "SELECT l.url, l.purpose, l.size, l.version, p.did, k.key_id, k.verification_method, k.public_key_multibase, "
-        "k.sealed_seed FROM status_lists l JOIN issuer_profiles p USING (profile_id) "
-        "LEFT JOIN signing_keys k ON k.profile_id = l.profile_id AND k.state = 'active' WHERE l.list_id = $1",
+        "SELECT l.url, l.purpose, l.size, l.version, l.profile_id, p.did, p.securing FROM status_lists l "
+        "JOIN issuer_profiles p USING (profile_id) WHERE l.list_id = $1",
         list_id,
     )
     if row is None:
         return None
-    key = None
-    if row["key_id"] is not None:
-        key = SealedKey(row["key_id"], row["verification_method"], row["public_key_multibase"], row["sealed_seed"])
+    way = of_lists(row["securing"])
+    found = await tx.fetchrow(
+        "SELECT key_id, verification_method, public_key_multibase, sealed_seed, key_type FROM signing_keys "
+        "WHERE profile_id = $1 AND state = 'active' AND key_type = $2",
+        row["profile_id"], way.key_type,
+    )  # fmt: skip
+    key = None if found is None else SealedKey(**dict(found))
     return ListState(
-        url=row["url"], purpose=row["purpose"], size=row["size"], version=row["version"], did=row["did"], key=key,
-        values=tuple(await _values(tx, list_id, row["purpose"])), dirt=tuple(one["id"] for one in dirt),
+        url=row["url"], purpose=row["purpose"], size=row["size"], version=row["version"], did=row["did"],
+        securing=way.name, key=key, values=tuple(await _values(tx, list_id, row["purpose"])),
+        dirt=tuple(one["id"] for one in dirt),
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ log = structlog.get_logger()
 _MAX_TEMPLATES = 64  # a template and its layouts take some hundred kilobytes
 _ATTEMPTS = 3  # whether a document has a template may depend on its values; not for ever on bad luck
 
-Key = tuple[bytes, IssuerProfile, Shape]
+Key = tuple[bytes, IssuerProfile, str, Shape]  # definition, issuer, type of the credential, shape
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from laurel.credential import multibase, multikey
-from laurel.credential.contexts import DID_V1, MULTIKEY_V1
+from laurel.credential.contexts import CID_V1, DID_V1, JWK_V1, MULTIKEY_V1
 from laurel.credential.text import parse_timestamp
 from laurel.errors import LaurelError
 
@@ -130,31 +130,59 @@ def resolve_did_key(did: str) -> dict[str, Any]:
 def build_did_document(
     did: str, keys: Iterable[DidKey | tuple[str, str, bool]], *, also_known_as: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """A DID document with Multikey verification methods, keys that still sign first.
+    """A DID document with Multikey verification methods, keys that still sign first. An RSA key, for which Controlled
+    Identifiers 1.0 §2.2.2 has no Multikey, stands in it as JsonWebKey.
 
     A retired key (`active` false) stays listed for assertion, so that the badges it signed still verify; a compromised
     key is left out of `keys`. Raises multibase.MultibaseError, or DidError("malformed_document") for a repeated key id.
     """
+    methods = verification_methods(did, keys)
+    document: dict[str, Any] = {"@context": [DID_V1, MULTIKEY_V1], "id": did}
+    if any(method["type"] == "JsonWebKey" for method in methods):
+        document["@context"].append(JWK_V1)
+    if also_known_as:
+        document["alsoKnownAs"] = list(also_known_as)
+    return {**document, **_relations(methods)}
+
+
+def build_controlled_identifier_document(
+    url: str, keys: Iterable[DidKey | tuple[str, str, bool]], *, also_known_as: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The same for an issuer whose id is an https URL (Controlled Identifiers 1.0 §2.1)."""
+    document: dict[str, Any] = {"@context": [CID_V1], "id": url}
+    if also_known_as:
+        document["alsoKnownAs"] = list(also_known_as)
+    return {**document, **_relations(verification_methods(url, keys))}
+
+
+def verification_methods(controller: str, keys: Iterable[DidKey | tuple[str, str, bool]]) -> list[dict[str, Any]]:
+    """The keys of `controller`, those that still sign first. Raises as `build_did_document`."""
     ordered = sorted((DidKey(*key) for key in keys), key=lambda key: not key.active)
     if len({key.kid for key in ordered}) != len(ordered):
         raise DidError("malformed_document", "two keys have the same key id")
     methods = []
     for key in ordered:
-        multikey.decode_public(key.public_key_multibase)
-        methods.append(
-            {
-                "id": f"{did}#{key.kid}",
-                "type": "Multikey",
-                "controller": did,
-                "publicKeyMultibase": key.public_key_multibase,
-            }
-        )
-    document: dict[str, Any] = {"@context": [DID_V1, MULTIKEY_V1], "id": did}
-    if also_known_as:
-        document["alsoKnownAs"] = list(also_known_as)
-    document["verificationMethod"] = methods
-    document["assertionMethod"] = [method["id"] for method in methods]
-    return document
+        kind = multikey.decode_public(key.public_key_multibase).type
+        method: dict[str, Any] = {"id": f"{controller}#{key.kid}", "type": "Multikey", "controller": controller}
+        if kind == "RSA":
+            method |= {"type": "JsonWebKey", "publicKeyJwk": multikey.to_jwk(key.public_key_multibase)}
+        else:
+            method["publicKeyMultibase"] = key.public_key_multibase
+        methods.append(method)
+    return methods
+
+
+def _relations(methods: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {"verificationMethod": list(methods), "assertionMethod": [method["id"] for method in methods]}
+
+
+def jwk_set(document: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a document of ours as a JWK Set (RFC 7517 §5), each under its whole id as `kid`."""
+    found = []
+    for method in document["verificationMethod"]:
+        jwk = method.get("publicKeyJwk") or multikey.to_jwk(method["publicKeyMultibase"])
+        found.append({"kid": method["id"], "use": "sig", **jwk})
+    return {"keys": found}
 
 
 def find_verification_method(

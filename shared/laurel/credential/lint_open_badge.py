@@ -21,11 +21,12 @@ _LANGUAGE = re.compile(r"[a-z]{2,4}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?").fu
 
 def open_badge_type(subject: Subject) -> Iterator[Finding]:
     types = types_of(subject.document)
-    for wanted in ("VerifiableCredential", "OpenBadgeCredential"):
-        if wanted not in types:
-            yield error(
-                "open-badge-type", ("type",), f"{wanted} is missing", "Open Badges 3.0, AchievementCredential type"
-            )
+    clause = "Open Badges 3.0, AchievementCredential type"
+    if "VerifiableCredential" not in types:
+        yield error("open-badge-type", ("type",), "VerifiableCredential is missing", clause)
+    if not {"OpenBadgeCredential", "AchievementCredential"} & {one for one in types if isinstance(one, str)}:
+        message = "OpenBadgeCredential is missing (AchievementCredential means the same)"
+        yield error("open-badge-type", ("type",), message, clause)
 
 
 def open_badge_schema(subject: Subject) -> Iterator[Finding]:

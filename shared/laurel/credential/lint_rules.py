@@ -161,7 +161,7 @@ def context_order(subject: Subject) -> Iterator[Finding]:
         return
     if listed[:1] != [contexts.CREDENTIALS_V2]:
         yield error("context-order", ("@context", 0), f"the first context is not {contexts.CREDENTIALS_V2}", clause)
-    if "OpenBadgeCredential" in types_of(subject.document) and not (
+    if any(one in types_of(subject.document) for one in ("OpenBadgeCredential", "AchievementCredential")) and not (
         len(listed) > 1 and _OPEN_BADGES_CONTEXT(listed[1])
     ):
         yield error("context-order", ("@context", 1), "the second context is not that of Open Badges 3.0", clause)

@@ -145,11 +145,13 @@ def build_open_badge(
     license_number: str | None = None,
     role: str | None = None,
     term: str | None = None,
+    credential_type: str = "OpenBadgeCredential",
 ) -> dict[str, Any]:
     """An unsigned OpenBadgeCredential on VC Data Model 2.0.
 
     id: the credential's URL or URN. name: the achievement's name if left out. Datetimes are aware and written in UTC
-    seconds. status: one entry of `status.status_entry`, or a list of them.
+    seconds. status: one entry of `status.status_entry`, or a list of them. credential_type: "OpenBadgeCredential" or
+    "AchievementCredential", which the standard lets mean the same.
     """
     subject = _without_gaps(
         {
@@ -170,7 +172,7 @@ def build_open_badge(
         {
             "@context": [CREDENTIALS_V2, OPEN_BADGES, OPEN_BADGES_EXTENSIONS],
             "id": id,
-            "type": ["VerifiableCredential", "OpenBadgeCredential"],
+            "type": ["VerifiableCredential", credential_type],
             "name": name or achievement.name,
             "description": description,
             "issuer": _profile(issuer),

@@ -400,3 +400,22 @@ async def test_the_api_describes_itself(world: World) -> None:
     assert "learner" in json.dumps(document["paths"]["/assessment/v1/results"]["post"]["requestBody"])
     assert (await world.http.get("/assessment/v1/docs")).status_code == 200
     assert (await world.http.get("/readyz")).json() == {"status": "ready"}
+
+
+async def test_an_achievement_may_say_how_its_credentials_are_secured(world: World, ours: Caller) -> None:
+    plain = await ours.post(PATH, achievement())
+    assert (plain.json()["securing"], plain.json()["credential_type"]) == (None, None)
+    names = ["eddsa-rdfc-2022", "ecdsa-jcs-2019:P-384"]
+    made = await ours.post(PATH, achievement(securing=names, credential_type="AchievementCredential"))
+    assert made.status_code == 201, made.text
+    assert (made.json()["securing"], made.json()["credential_type"]) == (names, "AchievementCredential")
+    before, event = await world.events(AchievementPublished)
+    assert (before.securing, before.credential_type) == (None, None)
+    assert (event.securing, event.credential_type) == (tuple(names), "AchievementCredential")
+
+
+@pytest.mark.parametrize("names", [[], ["rs256"], ["vc-jwt", "eddsa-rdfc-2022"], ["vc+jwt", "vc+jwt"], ["a"] * 50, [1]])
+async def test_ways_that_do_not_secure_a_credential_are_refused(ours: Caller, names: list[Any]) -> None:
+    refused = await ours.post(PATH, achievement(securing=names))
+    assert refused.status_code == 422
+    assert all(one["field"].startswith("/securing") for one in refused.json()["errors"])

@@ -23,8 +23,8 @@ from laurel_issuer.domain import (
     build_credential,
     cache_seconds,
     decide,
-    did_document,
     entry_sizes,
+    issuer_documents,
     list_bits,
     place_key,
     places_from,
@@ -176,7 +176,7 @@ def test_what_a_reservation_waits_for() -> None:
     assert waits_for(Prerequisites()) == "achievement_unknown"
     assert waits_for(Prerequisites(achievement_id="a")) == "issuer_profile_unknown"
     assert waits_for(Prerequisites(achievement_id="a", profile_id="p", profile_version=1)) == "no_active_key"
-    assert waits_for(Prerequisites("a", "p", 1, "k")) is None
+    assert waits_for(Prerequisites("a", "p", 1, keys={"Ed25519": "k"})) is None
 
 
 def test_a_built_credential_passes_lint_with_every_part_filled() -> None:
@@ -233,7 +233,7 @@ def test_validity_that_outlives_the_calendar_is_none() -> None:
 def test_a_did_document_keeps_retired_keys_and_drops_compromised_ones() -> None:
     states = ("compromised", "retired", "active")
     keys = [PublicKey(f"{DID}#key-{n}", key, state) for n, (key, state) in enumerate(zip(KEYS, states, strict=True))]
-    document = did_document(DID, keys, profile_url="https://badges.example.org/issuers/physics")
+    document = issuer_documents(ISSUER, keys, profile_url="https://badges.example.org/issuers/physics").controller
     assert document["assertionMethod"] == [f"{DID}#key-2", f"{DID}#key-1"]
     assert KEYS[0] not in str(document)
 

@@ -18,10 +18,12 @@ import pytest
 
 from laurel.credential import proofs
 from laurel.credential.keys import Ed25519Signer
+from laurel.credential.securing import DEFAULT
 from laurel.events import AssessmentPassed, Recipient
 from laurel.security import seal
 from laurel_issuer.domain import Inconsistent, IssuerProfile, StatusPlace
-from laurel_issuer.signing import KEY_PURPOSE, Group, Item, Made, Refused, SealedKey, Signers
+from laurel_issuer.keyring import KEY_PURPOSE, SealedKey
+from laurel_issuer.signing import Group, Item, Made, Refused, Signers
 
 KEK = bytes(range(32))
 DID = "did:web:badges.example.org:issuers:physics"
@@ -39,7 +41,13 @@ DEFINITION = {
 
 def group(**changes: Any) -> Group:
     issuer = IssuerProfile(DID, "Department of Physics", "https://physics.example.org/")
-    fields = {"definition": msgspec.json.encode(DEFINITION), "validity_days": None, "issuer": issuer, "key": KEY}
+    fields = {
+        "definition": msgspec.json.encode(DEFINITION),
+        "validity_days": None,
+        "issuer": issuer,
+        "securing": DEFAULT,
+        "keys": (KEY,),
+    }
     return Group(**{**fields, **changes})
 
 
@@ -92,7 +100,7 @@ async def test_a_key_that_is_not_what_it_should_be_stops_loudly(
     fields = {name: getattr(KEY, name) for name in KEY.__slots__}
     async with Signers(KEK, processes=processes) as signers:
         with pytest.raises(Inconsistent, match=message):
-            await signers.make([(group(key=SealedKey(**{**fields, **changes})), [item(0)])])
+            await signers.make([(group(keys=(SealedKey(**{**fields, **changes}),)), [item(0)])])
 
 
 async def test_the_loop_goes_on_while_processes_sign() -> None:
@@ -119,7 +127,8 @@ async def test_the_loop_goes_on_while_processes_sign() -> None:
 _PARENT = """
 import asyncio, sys
 from laurel.credential.keys import Ed25519Signer
-from laurel_issuer.signing import KEY_PURPOSE, SealedKey, Signers
+from laurel_issuer.keyring import KEY_PURPOSE, SealedKey
+from laurel_issuer.signing import Signers
 from tests.unit.issuer.test_signing import KEK, group, item
 
 async def main():
