@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from laurel.credential import jose
 from laurel.events import (
     CredentialIssued,
     CredentialMessageChanged,
@@ -65,7 +66,7 @@ class Contact(msgspec.Struct, frozen=True):
 
 
 def issued_message(event: CredentialIssued, learner: str | None, *, base_url: str, traceparent: str | None) -> Message:
-    """The message of a new credential. The signed document goes in as it is, byte for byte."""
+    """The message of a new credential. The signed document goes in byte for byte, a token as a JSON string."""
     data = {
         "credential_id": event.credential_id,
         "credential_url": credential_url(base_url, event.credential_id),
@@ -147,9 +148,13 @@ _document = msgspec.json.Decoder(_Document)
 
 def issuer_name(event: CredentialIssued) -> str:
     """The issuer's name as it stands in the credential; "" where the document has none."""
+    body = bytes(event.document)
     try:
-        issuer = _document.decode(event.document).issuer
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        if body.startswith(b'"'):  # a credential in a token
+            issuer = msgspec.convert(jose.opened(body)[0], _Document).issuer
+        else:
+            issuer = _document.decode(body).issuer
+    except (msgspec.DecodeError, UnicodeDecodeError, jose.JoseError):
         return ""
     return issuer.name if isinstance(issuer, _Issuer) else ""
 

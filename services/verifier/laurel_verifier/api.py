@@ -114,7 +114,9 @@ class CredentialOut(BaseModel):
     status_changed_at: str | None
     issued_at: str
     indexed_at: str
-    document: dict[str, Any] = Field(description="The signed credential, exactly as it was issued.")
+    document: dict[str, Any] | str = Field(
+        description="The signed credential, exactly as it was issued: a JSON object, or its JSON Web Token."
+    )
 
 
 class CountsOut(BaseModel):

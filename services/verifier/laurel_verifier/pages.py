@@ -6,7 +6,6 @@ Everything is rendered here and works without JavaScript. Templates escape all t
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import segno
@@ -15,6 +14,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from laurel.credential import jose
 from laurel.database import Database
 from laurel.web import Problem
 from laurel_verifier import store
@@ -25,11 +25,10 @@ from laurel_verifier.forms import Handed, handed_in, line, parse_form
 from laurel_verifier.intake import Intake
 from laurel_verifier.negotiation import negotiate
 from laurel_verifier.presentation import badge, raster
+from laurel_verifier.representations import HTML, JSON_TYPES, representation
 from laurel_verifier.verification import Verifier
 from laurel_verifier.wording import SERVICES, STEPS, day, words
 
-HTML = "text/html"
-CREDENTIAL_TYPES = ("application/vc+ld+json", "application/vc", "application/ld+json", "application/json")
 _GET = ["GET", "HEAD"]
 
 
@@ -75,20 +74,23 @@ class Pages:
     async def credential(self, request: Request, credential_id: str) -> Response:
         """The page, or the exact bytes that were issued, by Accept; `?download=1` hands them over as a file."""
         download = request.query_params.get("download", "") not in ("", "0")
-        chosen = negotiate(request.headers.get("accept"), (HTML, *CREDENTIAL_TYPES)) or HTML
+        accept = request.headers.get("accept")
         try:
             row = await find_credential(self._database, credential_id)
         except Problem:
-            if chosen == HTML and not download:
+            if not download and negotiate(accept, (HTML, *JSON_TYPES)) in (HTML, None):
                 return self._not_found()
             raise
+        found = representation(row.document)
+        chosen = negotiate(accept, (HTML, *found.offers)) or HTML
         if not download and chosen == HTML:
             return await self._credential_page(row, None)
         headers = {"Cache-Control": "public, max-age=300", "Vary": "Accept", **PUBLIC}
         if download:
-            headers["Content-Disposition"] = f'attachment; filename="credential-{row.credential_id}.json"'
-        media_type = CREDENTIAL_TYPES[0] if chosen == HTML else chosen
-        return Response(row.document, media_type=media_type, headers=headers)
+            name = f"credential-{row.credential_id}.{found.suffix}"
+            headers["Content-Disposition"] = f'attachment; filename="{name}"'
+        media_type = found.offers[0] if chosen == HTML else chosen
+        return Response(found.content, media_type=media_type, headers=headers)
 
     async def check_recipient(self, request: Request, credential_id: str) -> Response:
         """The page again, with the answer to "is it this person's?". Posted: the address is in no URL and no log."""
@@ -112,17 +114,18 @@ class Pages:
             "credential.html", badge=shown, words=words(verification, expected),
             verification=verification, page_url=url, share_image=picture,
             credential_id=row.credential_id, qr=Markup(code), asked=expected,  # noqa: S704 - made of our own URL
+            file_kind="JSON" if representation(row.document).suffix == "json" else "JWT",
             headers={
                 "Vary": "Accept",
                 "Cache-Control": "no-cache" if expected is None else "no-store",
-                "Link": f'<{url}>; rel="alternate"; type="{CREDENTIAL_TYPES[0]}"',
+                "Link": f'<{url}>; rel="alternate"; type="{representation(row.document).offers[0]}"',
             },
         )  # fmt: skip
 
     async def image(self, credential_id: str) -> Response:
         """The badge's picture as a file, for link previews. Rasters only: an SVG could run as a document."""
         row = await find_credential(self._database, credential_id)
-        document: dict[str, Any] = json.loads(row.document)
+        document, _ = jose.opened(row.document)
         found = raster(badge(document, self._base_url).image or "")
         if found is None:
             raise Problem(404, "not_found", "this credential holds no PNG, JPEG, GIF or WebP picture")
