@@ -25,13 +25,14 @@ from laurel.http_addresses import AddressPolicy
 from laurel_local.client import Client, Refused
 from laurel_local.console import Output
 from laurel_local.exits import Exit, Failure
-from laurel_verifier.checks import failed
+from laurel_verifier.checks import Against, failed
 from laurel_verifier.documents import ADDRESS_CODES, Unreadable
 from laurel_verifier.intake import ACCEPT, Intake
 from laurel_verifier.resolution import Issuers, Resolved
 from laurel_verifier.sandbox import Sandbox
 from laurel_verifier.status_lists import MAX_LIST_DOCUMENT, StatusLists
 from laurel_verifier.verification import Verifier
+from laurel_verifier.wording import held_against
 
 _NOWHERE = "https://no-laurel.invalid"  # RFC 6761 §6.4: can be nobody's address, so no credential claims to be of it
 _LIKE = "write it like https://badges.example.org/c/…, or name a file"
@@ -152,4 +153,15 @@ def _show(found: dict[str, Any], output: Output) -> None:
             output.out.print(f"{name.replace('_', ' ')}: {found[name]}")
     for check in found["checks"]:
         line = f"  {_MARKS.get(check['outcome'], '?')} {check['step']}: {check['detail']}"
-        output.out.print(line)
+        output.out.print(Text(line))
+        problem = check.get("problem")
+        if problem:
+            place = f"at {check['pointer'] or '/'}, " if check.get("pointer") is not None else ""
+            output.out.print(Text(f"      {place}{problem['type']}; {check.get('clause', '')}", "dim"))
+        for one in check.get("against", ()):
+            output.out.print(Text(f"      against {held_against(msgspec.convert(one, Against))}", "dim"))
+    for one in found.get("endorsements", ()):
+        about = ", but about something else" if one.get("concerns") is False else ""
+        who = one.get("issuer_name") or one.get("issuer") or "nobody"
+        line = f"  endorsement by {who}: {one['verdict'].replace('_', ' ')}{about} ({one['pointer']})"
+        output.out.print(Text(line))

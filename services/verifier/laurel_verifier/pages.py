@@ -27,7 +27,7 @@ from laurel_verifier.negotiation import negotiate
 from laurel_verifier.presentation import badge, raster
 from laurel_verifier.representations import HTML, JSON_TYPES, representation
 from laurel_verifier.verification import Verifier
-from laurel_verifier.wording import SERVICES, STEPS, day, words
+from laurel_verifier.wording import SERVICES, STEPS, day, held_against, words
 
 _GET = ["GET", "HEAD"]
 
@@ -66,7 +66,7 @@ class Pages:
         )
         self._templates.globals |= {
             "asset": lambda name: f"/assets/{self._assets[name].name}", "day": day, "steps": STEPS,
-            "base_url": base_url,
+            "held_against": held_against, "base_url": base_url,
         }  # fmt: skip
 
     # --- a credential -------------------------------------------------------------------------------------

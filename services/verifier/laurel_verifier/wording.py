@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from laurel_verifier.checks import Step
+from laurel_verifier.checks import Against, From, Step
 from laurel_verifier.domain import Verdict
 from laurel_verifier.verification import Verification
 
@@ -102,6 +102,25 @@ STEPS: dict[Step, str] = {
     "recipient": "Holder",
     "endorsements": "Endorsements",
 }
+
+
+_SOURCES: dict[From, str] = {
+    "bundled": "pinned copy", "register": "Laurel’s register", "identifier": "the identifier itself",
+    "document": "named by the document", "fetched": "fetched", "index": "Laurel’s index", "clock": "the clock",
+}  # fmt: skip
+
+
+def held_against(one: Against) -> str:
+    """What a step was held against, as a line: "context https://… (version 2.0, pinned copy, sha256:599…)"."""
+    facts = [
+        f"version {one.version}" if one.version and one.kind != "key" else one.version,
+        _SOURCES[one.source] + (f" from {one.url}" if one.url else ""),
+        f"entry {one.index}" if one.index is not None else None,
+        one.at and f"at {one.at}",
+        one.until and f"until {one.until}",
+        one.digest,
+    ]
+    return f"{one.kind.replace('_', ' ')} {one.id} ({', '.join(fact for fact in facts if fact)})"
 
 
 @dataclass(frozen=True, slots=True)
