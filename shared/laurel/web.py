@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import importlib.resources
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -122,12 +122,14 @@ def create_app(
     max_body: int = MAX_BODY,
     max_json: int | None = None,
     streamed: Sequence[str] = (),
+    cross_origin: Mapping[str, str] | None = None,
     readiness: Callable[[], Awaitable[None]] | None = None,
 ) -> FastAPI:
     """A FastAPI application with the house's edge around it. Paths of the API begin with /<name>/v1.
 
     max_json: bytes of a JSON body where that is less than max_body, which then is for files and forms.
     streamed: path patterns (regular expressions) whose bodies are not JSON documents and are read by their handler.
+    cross_origin: path patterns that pages of any origin may call, because they need no API key → the methods they may.
     readiness: raises when the service cannot serve; default: the database answers.
     """
     prefix = f"/{name}/v1"
@@ -141,6 +143,7 @@ def create_app(
     app.state.known_keys = KnownKeys()
     patterns = [re.compile(one) for one in streamed]
     app.add_middleware(_Guard, max_body=max_body, max_json=max_json or max_body, streamed=patterns)
+    app.add_middleware(_CrossOrigin, paths={re.compile(one): allow for one, allow in (cross_origin or {}).items()})
     app.add_middleware(_Edge, service=name)
     _handle_errors(app)
     _serve_docs(app, prefix, title)
@@ -258,6 +261,44 @@ class _Guard:
             return {"type": "http.request", "body": bytes(body), "more_body": False}
 
         await self._app(scope, replay, send)
+
+
+class _CrossOrigin:
+    """Lets scripts of any origin read what anybody may read: preflights, and refusals that they can read, too.
+
+    (Fetch, "CORS protocol".) Never with credentials: `*` forbids them, and none of these paths asks for an API key.
+    """
+
+    def __init__(self, app: ASGIApp, *, paths: dict[re.Pattern[str], str]) -> None:
+        self._app = app
+        self._paths = paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"] if scope["type"] == "http" else ""
+        methods = next((allow for one, allow in self._paths.items() if one.fullmatch(path)), None)
+        if methods is None:
+            await self._app(scope, receive, send)
+            return
+        if scope["method"] == "OPTIONS":
+            headers = {
+                "Allow": f"{methods}, OPTIONS", "Access-Control-Allow-Origin": "*",
+                "Access-Control-Allow-Methods": methods, "Access-Control-Allow-Headers": _CROSS_ORIGIN_HEADERS,
+                "Access-Control-Max-Age": "86400",
+            }  # fmt: skip
+            await Response(status_code=204, headers=headers)(scope, receive, send)
+            return
+
+        async def with_origin(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                present = {name.lower() for name, _ in message["headers"]}
+                if b"access-control-allow-origin" not in present:
+                    message["headers"] = [*message["headers"], (b"access-control-allow-origin", b"*")]
+            await send(message)
+
+        await self._app(scope, receive, with_origin)
+
+
+_CROSS_ORIGIN_HEADERS = "Accept, Accept-Language, Content-Type, If-None-Match, Traceparent"
 
 
 class _Edge:

@@ -31,8 +31,8 @@ class Gateway:
             if path.startswith(prefix):
                 await app(scope, receive, send)
                 return
-        name = service_for(path)
-        if name is None or name not in self._services:
+        name = service_for(path) or "verifier"  # which has a page for people who are lost
+        if name not in self._services:
             response = Problem(404, "not_found", "there is nothing at this path; the start page is /").response(path)
             await response(scope, receive, send)
             return

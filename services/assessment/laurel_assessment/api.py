@@ -55,6 +55,7 @@ def make_api(parts: Parts) -> FastAPI:
         description="Achievements, their policies, and the results that learners earn them with.",
         database=parts.database,
         streamed=[r"/assessment/v1/results/imports"],
+        cross_origin={r"/achievements/[^/]+(/image)?": "GET, HEAD"},
     )
     _achievements(app, parts)
     _reports(app, parts)

@@ -88,6 +88,7 @@ def create_api(desk: Desk) -> FastAPI:
         title="Laurel issuer",
         description="Organisations, issuer profiles and keys; credentials and their status.",
         database=desk.database,
+        cross_origin={r"/issuers/[^/]+(/did\.json)?": "GET, HEAD", r"/status/[^/]+": "GET, HEAD"},
     )
     app.include_router(admin_routes(desk))
     app.include_router(profile_routes(desk))

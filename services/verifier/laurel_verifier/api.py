@@ -25,6 +25,11 @@ MAX_BODY = MAX_BAKED + (64 << 10)  # a picture, and the form around it
 MAX_JSON = MAX_DOCUMENT + (64 << 10)  # a credential, and what may stand around it
 _CREDENTIAL_ID = re.compile(r"[0-9A-Za-z-]{1,64}").fullmatch
 PUBLIC = {"Access-Control-Allow-Origin": "*"}  # wallets in browsers read public documents
+CROSS_ORIGIN = {
+    r"/verifier/v1/credentials/verify": "POST",
+    r"/verifier/v1/credentials/[^/]+": "GET, HEAD",
+    r"/c/[^/]+(/[^/]+)?": "GET, HEAD",
+}
 
 Reporter = Annotated[Principal, Depends(requires("reports:read"))]
 CourseRun = Annotated[str | None, Query(description="Only this course run.", max_length=500)]
@@ -217,6 +222,7 @@ def create_api(database: Database, intake: Intake) -> FastAPI:
         title="Laurel verifier",
         description="Verify any Open Badge or verifiable credential, step by step, and look up what was issued here.",
         database=database,
+        cross_origin=CROSS_ORIGIN,
         max_body=MAX_BODY,
         max_json=MAX_JSON,
     )

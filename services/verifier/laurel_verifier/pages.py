@@ -13,10 +13,11 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from starlette.exceptions import HTTPException
 
 from laurel.credential import jose
 from laurel.database import Database
-from laurel.web import Problem
+from laurel.web import PROBLEM_JSON, Problem
 from laurel_verifier import store
 from laurel_verifier.api import PUBLIC, find_credential
 from laurel_verifier.assets import load_assets
@@ -45,6 +46,16 @@ def add_pages(app: FastAPI, *, database: Database, verifier: Verifier, intake: I
         ("/assets/{name}", _GET, pages.asset),
     ):
         app.add_api_route(path, answer, methods=methods, include_in_schema=False, response_model=None)
+    otherwise = app.exception_handlers[HTTPException]
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> Response:
+        """A path that leads nowhere: people get a page, programs the problem document that they get elsewhere."""
+        chosen = negotiate(request.headers.get("accept"), (PROBLEM_JSON, HTML))
+        if error.status_code == 404 and chosen == HTML and request.method in _GET:
+            return pages.nothing_here()
+        answer: Response = await otherwise(request, error)  # type: ignore[misc]
+        return answer
 
 
 class Pages:
@@ -183,6 +194,10 @@ class Pages:
             raise Problem(404, "not_found", "there is no such asset")
         headers = {"Cache-Control": "public, max-age=31536000, immutable"}
         return Response(found.content, media_type=found.media_type, headers=headers)
+
+    def nothing_here(self) -> Response:
+        """The page for an address that leads nowhere."""
+        return self._page("nothing_here.html", status=404, headers={"Cache-Control": "no-store", "Vary": "Accept"})
 
     def _not_found(self) -> Response:
         return self._page("not_found.html", status=404, headers={"Cache-Control": "no-store"})

@@ -42,10 +42,12 @@ async def test_paths_go_through_untouched(path: str, name: str) -> None:
     assert answer.json() == {"service": name, "path": path, "query": "a=b%2Fc"}
 
 
-async def test_what_nobody_answers_is_a_problem_document() -> None:
+async def test_what_nobody_answers_is_for_the_verifier_to_refuse() -> None:
     gateway = Gateway({one: service(one) for one in SERVICES})
+    alone = Gateway({one: service(one) for one in SERVICES if one != "verifier"})
     for path in ("/verifyx", "/nothing", "/assessmentx/v1"):
-        answer = await get(gateway, path)
+        assert (await get(gateway, path)).json()["service"] == "verifier"  # it has a page for people who are lost
+        answer = await get(alone, path)
         assert answer.status_code == 404
         assert answer.headers["content-type"] == "application/problem+json"
 
