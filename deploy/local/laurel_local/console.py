@@ -139,10 +139,10 @@ class Output:
         """A line for whoever watches; never part of the result."""
         self.err.print(text)
 
-    def result(self, value: Any) -> None:
-        """The machine's result, where it was asked for."""
+    def result(self, value: Any, *, line: bool = False) -> None:
+        """The machine's result, where it was asked for. line: on one line, by a command that then goes on running."""
         if self.as_json:
-            _write_json(value, indent=1)
+            _write_json(value, indent=None if line else 1)
 
 
 def _write_json(value: Any, *, indent: int | None = None) -> None:

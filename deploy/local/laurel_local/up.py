@@ -237,9 +237,9 @@ async def up(state: State, *, port: int | None, bus_url: str | None, output: Out
             output.note(note)
         announced: dict[str, Any] = {"url": laurel.url, "port": laurel.port, "state": str(state.folder)}
         if laurel.conformance is not None:
-            announced["conformance"] = laurel.conformance
+            announced |= {"issuer": laurel.conformance["issuer"], "conformance": laurel.conformance}
             output.note("CONFORMANCE: this Laurel signs anything for anybody who reaches it. For test suites alone.")
-        output.result(announced)
+        output.result(announced, line=True)
         output.note(f"Laurel is up at {laurel.url}. API docs: {', '.join(docs_urls(laurel.url))}")
         output.note(f"State, secrets and log: {state.folder}. Ctrl-C stops it.")
         await stop.wait()
