@@ -1,5 +1,7 @@
 """Draws badge.svg and badge.png beside this file: a laurel wreath around an open book. Original work for this project.
 
+And the same wreath around a star, which the verifier bakes credentials into that have no picture of their own.
+
 python examples/make_badge.py
 """
 
@@ -11,10 +13,16 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 HERE = Path(__file__).parent
+VERIFIER = HERE.parent / "services/verifier/laurel_verifier/assets"
 SIZE = 400
 INK, PAPER, GREEN, GOLD = "#163329", "#faf7ee", "#2e7d57", "#c9962e"
 LEAF = ((0, 0), (10, -9), (26, -11), (42, 0), (26, 11), (10, 9))
 BOOK = ((200, 178), (272, 160), (272, 238), (200, 256), (128, 238), (128, 160))
+
+STAR = tuple(
+    (200 + radius * math.sin(math.radians(36 * step)), 204 - radius * math.cos(math.radians(36 * step)))
+    for step, radius in enumerate((62, 25) * 5)
+)
 
 Points = list[tuple[float, float]]
 
@@ -36,17 +44,20 @@ def leaves() -> list[Points]:
     return made
 
 
-def svg() -> str:
-    """The picture as shapes."""
+def svg(*, book: bool = True) -> str:
+    """The picture as shapes. book: False puts a star into its place."""
+    title, middle = ("a star", f'<polygon points="{_text(list(STAR))}" fill="{GOLD}"/>\n')
+    if book:
+        title = "an open book"
+        middle = f'<polygon points="{_text(list(BOOK))}" fill="{GOLD}"/>\n'
+        middle += f'<path d="M200 178 V256" stroke="{INK}" stroke-width="6"/>\n'
     polygons = "\n".join(f'<polygon points="{_text(leaf)}"/>' for leaf in leaves())
     return (
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 400 400" role="img" aria-labelledby="t">\n'
-        '<title id="t">A laurel wreath around an open book</title>\n'
+        f'<title id="t">A laurel wreath around {title}</title>\n'
         f'<circle cx="200" cy="200" r="192" fill="{PAPER}" stroke="{INK}" stroke-width="12"/>\n'
         f'<g fill="{GREEN}">\n{polygons}\n</g>\n'
-        f'<polygon points="{_text(list(BOOK))}" fill="{GOLD}"/>\n'
-        f'<path d="M200 178 V256" stroke="{INK}" stroke-width="6"/>\n'
-        "</svg>\n"
+        f"{middle}</svg>\n"
     )
 
 
@@ -54,7 +65,7 @@ def _text(points: Points) -> str:
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
 
 
-def png() -> Image.Image:
+def png(*, book: bool = True) -> Image.Image:
     """The same in pixels: drawn four times as large and made smaller, which smooths the edges."""
     scale = 4
     image = Image.new("RGBA", (SIZE * scale, SIZE * scale), (0, 0, 0, 0))
@@ -67,11 +78,13 @@ def png() -> Image.Image:
     draw.ellipse(grown([(14, 14), (386, 386)]), fill=PAPER)
     for leaf in leaves():
         draw.polygon(grown(leaf), fill=GREEN)
-    draw.polygon(grown(list(BOOK)), fill=GOLD)
-    draw.line(grown([(200, 178), (200, 256)]), fill=INK, width=6 * scale)
+    draw.polygon(grown(list(BOOK if book else STAR)), fill=GOLD)
+    if book:
+        draw.line(grown([(200, 178), (200, 256)]), fill=INK, width=6 * scale)
     return image.resize((SIZE, SIZE), Image.Resampling.LANCZOS).quantize(64, Image.Quantize.FASTOCTREE)
 
 
 if __name__ == "__main__":
-    (HERE / "badge.svg").write_text(svg(), encoding="utf-8")
-    png().save(HERE / "badge.png", optimize=True)
+    for folder, book in ((HERE, True), (VERIFIER, False)):
+        (folder / "badge.svg").write_text(svg(book=book), encoding="utf-8")
+        png(book=book).save(folder / "badge.png", optimize=True)

@@ -18,13 +18,13 @@ from laurel_verifier import store
 from laurel_verifier.checks import Step
 from laurel_verifier.documents import MAX_DOCUMENT, Unreadable
 from laurel_verifier.domain import Verdict
+from laurel_verifier.downloads import PUBLIC
 from laurel_verifier.forms import handed_in
 from laurel_verifier.intake import Examined, Intake
 
 MAX_BODY = MAX_BAKED + (64 << 10)  # a picture, and the form around it
 MAX_JSON = MAX_DOCUMENT + (64 << 10)  # a credential, and what may stand around it
 _CREDENTIAL_ID = re.compile(r"[0-9A-Za-z-]{1,64}").fullmatch
-PUBLIC = {"Access-Control-Allow-Origin": "*"}  # wallets in browsers read public documents
 CROSS_ORIGIN = {
     r"/verifier/v1/credentials/verify": "POST",
     r"/verifier/v1/credentials/[^/]+": "GET, HEAD",

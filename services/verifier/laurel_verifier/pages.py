@@ -16,12 +16,14 @@ from markupsafe import Markup
 from starlette.exceptions import HTTPException
 
 from laurel.credential import jose
+from laurel.credential.baking import FORMATS
 from laurel.database import Database
-from laurel.web import PROBLEM_JSON, Problem
+from laurel.web import PROBLEM_JSON, Problem, not_found
 from laurel_verifier import store
-from laurel_verifier.api import PUBLIC, find_credential
+from laurel_verifier.api import find_credential
 from laurel_verifier.assets import load_assets
 from laurel_verifier.documents import ADDRESS_CODES, Unreadable
+from laurel_verifier.downloads import HARMLESS, Badges, answered
 from laurel_verifier.forms import Handed, handed_in, line, parse_form
 from laurel_verifier.intake import Intake
 from laurel_verifier.negotiation import negotiate
@@ -33,9 +35,11 @@ from laurel_verifier.wording import SERVICES, STEPS, day, held_against, words
 _GET = ["GET", "HEAD"]
 
 
-def add_pages(app: FastAPI, *, database: Database, verifier: Verifier, intake: Intake, base_url: str) -> None:
+def add_pages(
+    app: FastAPI, *, database: Database, verifier: Verifier, intake: Intake, badges: Badges, base_url: str
+) -> None:
     """Add the pages' routes to the verifier's application."""
-    pages = Pages(database, verifier, intake, base_url)
+    pages = Pages(database, verifier, intake, badges, base_url)
     for path, methods, answer in (
         ("/", _GET, pages.start),
         ("/verify", _GET, pages.verify_form),
@@ -43,6 +47,7 @@ def add_pages(app: FastAPI, *, database: Database, verifier: Verifier, intake: I
         ("/c/{credential_id}", _GET, pages.credential),
         ("/c/{credential_id}", ["POST"], pages.check_recipient),
         ("/c/{credential_id}/image", _GET, pages.image),
+        ("/c/{credential_id}/badge.{suffix}", _GET, pages.badge),
         ("/assets/{name}", _GET, pages.asset),
     ):
         app.add_api_route(path, answer, methods=methods, include_in_schema=False, response_model=None)
@@ -61,10 +66,11 @@ def add_pages(app: FastAPI, *, database: Database, verifier: Verifier, intake: I
 class Pages:
     """The answers of the public paths."""
 
-    def __init__(self, database: Database, verifier: Verifier, intake: Intake, base_url: str) -> None:
+    def __init__(self, database: Database, verifier: Verifier, intake: Intake, badges: Badges, base_url: str) -> None:
         self._database = database
         self._verifier = verifier
         self._intake = intake
+        self._badges = badges
         self._base_url = base_url
         self._assets = load_assets()
         self._by_name = {asset.name: asset for asset in self._assets.values()}
@@ -89,19 +95,24 @@ class Pages:
         try:
             row = await find_credential(self._database, credential_id)
         except Problem:
-            if not download and negotiate(accept, (HTML, *JSON_TYPES)) in (HTML, None):
+            if not download and (negotiate(accept, (HTML, *JSON_TYPES)) or HTML) == HTML:
                 return self._not_found()
             raise
-        found = representation(row.document)
-        chosen = negotiate(accept, (HTML, *found.offers)) or HTML
+        held = representation(row.document)
+        chosen = negotiate(accept, (HTML, *held.offers)) or HTML
         if not download and chosen == HTML:
             return await self._credential_page(row, None)
-        headers = {"Cache-Control": "public, max-age=300", "Vary": "Accept", **PUBLIC}
-        if download:
-            name = f"credential-{row.credential_id}.{found.suffix}"
-            headers["Content-Disposition"] = f'attachment; filename="{name}"'
-        media_type = found.offers[0] if chosen == HTML else chosen
-        return Response(found.content, media_type=media_type, headers=headers)
+        headers = {"Cache-Control": "public, max-age=300", "Vary": "Accept", **HARMLESS}
+        media_type = held.offers[0] if chosen == HTML else chosen
+        filename = f"credential-{row.credential_id}.{held.suffix}" if download else None
+        return answered(request, held.content, media_type, headers, filename=filename)
+
+    async def badge(self, request: Request, credential_id: str, suffix: str) -> Response:
+        """The badge's picture with the credential in it (Open Badges 3.0 §5.3)."""
+        if suffix not in FORMATS:
+            raise not_found("file: a badge is a .png or an .svg")
+        row = await find_credential(self._database, credential_id)
+        return await self._badges.baked(request, row, suffix)
 
     async def check_recipient(self, request: Request, credential_id: str) -> Response:
         """The page again, with the answer to "is it this person's?". Posted: the address is in no URL and no log."""
@@ -115,6 +126,7 @@ class Pages:
 
     async def _credential_page(self, row: store.Indexed, expected: str | None) -> Response:
         verification, document = await self._verifier.verify_indexed(row, expected)
+        held = representation(row.document)
         url = f"{self._base_url}/c/{row.credential_id}"
         shown = badge(document, self._base_url)
         code = segno.make(url, error="m").svg_inline(omitsize=True, svgclass="qr-code", lineclass="qr-line", border=2)
@@ -124,12 +136,12 @@ class Pages:
         return self._page(
             "credential.html", badge=shown, words=words(verification, expected),
             verification=verification, page_url=url, share_image=picture,
-            credential_id=row.credential_id, qr=Markup(code), asked=expected,  # noqa: S704 - made of our own URL
-            file_kind="JSON" if representation(row.document).suffix == "json" else "JWT",
+            credential_id=row.credential_id, file_kind=held.suffix.upper(),
+            media_type=held.offers[0], qr=Markup(code), asked=expected,  # noqa: S704 - made of our own URL
             headers={
                 "Vary": "Accept",
                 "Cache-Control": "no-cache" if expected is None else "no-store",
-                "Link": f'<{url}>; rel="alternate"; type="{representation(row.document).offers[0]}"',
+                "Link": f'<{url}>; rel="alternate"; type="{held.offers[0]}"',
             },
         )  # fmt: skip
 

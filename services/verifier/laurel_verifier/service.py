@@ -8,12 +8,14 @@ from datetime import UTC, datetime
 
 from laurel.access import access_consumer
 from laurel.bus import Bus
+from laurel.credential.images import MAX_IMAGE
 from laurel.database import Database
 from laurel.http import AddressPolicy, GuardedClient
 from laurel.outbox import Relay
 from laurel.service import Service
 from laurel_verifier.api import create_api
 from laurel_verifier.config import Settings
+from laurel_verifier.downloads import Badges
 from laurel_verifier.handlers import index_consumer, issuers_consumer
 from laurel_verifier.intake import Intake
 from laurel_verifier.pages import add_pages
@@ -23,6 +25,7 @@ from laurel_verifier.status_lists import MAX_LIST_DOCUMENT, StatusLists
 from laurel_verifier.verification import Verifier
 
 FETCH_SECONDS = 5.0
+ANYWHERE = "0.0.0.0/0,::/0"
 
 
 def _now() -> datetime:
@@ -42,6 +45,9 @@ async def open_service(settings: Settings, bus: Bus, *, clock: Callable[[], date
         client = await stack.enter_async_context(
             GuardedClient(AddressPolicy(settings.networks), total_timeout=FETCH_SECONDS, max_bytes=MAX_LIST_DOCUMENT)
         )
+        own_client = await stack.enter_async_context(  # for our own origin alone, wherever it lies
+            GuardedClient(AddressPolicy.parse(ANYWHERE), total_timeout=FETCH_SECONDS, max_bytes=MAX_IMAGE)
+        )
         memory = settings.sandbox_memory_mb << 20
         own = await stack.enter_async_context(Sandbox(processes=1, seconds=settings.sandbox_seconds, memory=memory))
         foreign = await stack.enter_async_context(
@@ -60,7 +66,8 @@ async def open_service(settings: Settings, bus: Bus, *, clock: Callable[[], date
         )
         intake = Intake(database, verifier, client, settings.base_url)
         api = create_api(database, intake)
-        add_pages(api, database=database, verifier=verifier, intake=intake, base_url=settings.base_url)
+        badges = Badges(own_client, settings.base_url)
+        add_pages(api, database=database, verifier=verifier, intake=intake, badges=badges, base_url=settings.base_url)
         yield Service(
             name="verifier",
             api=api,

@@ -59,9 +59,13 @@ def from_data_uri(text: str) -> Image:
         content = base64.b64decode("".join(match[2].split()), validate=True)
     except (binascii.Error, ValueError):
         raise BadImage("not_base64", "the data URI's base64 is damaged") from None
+    return checked(match[1].lower(), content)
+
+
+def checked(media_type: str, content: bytes) -> Image:
+    """The image, which must be a PNG ("image/png") or an SVG that runs and loads nothing. Raises BadImage."""
     if len(content) > MAX_IMAGE:
         raise BadImage("too_large", f"the image has {len(content)} bytes; {MAX_IMAGE} are allowed")
-    media_type = match[1].lower()
     if media_type == "image/png":
         _check_png(content)
     else:
@@ -69,9 +73,15 @@ def from_data_uri(text: str) -> Image:
     return Image(media_type, content)
 
 
-def _check_png(content: bytes) -> None:
+def png_size(content: bytes) -> tuple[int, int]:
+    """Width and height in pixels. Raises BadImage."""
     header = png_chunks(content)[0]
     width, height = (int.from_bytes(content[at : at + 4], "big") for at in (header.data, header.data + 4))
+    return width, height
+
+
+def _check_png(content: bytes) -> None:
+    width, height = png_size(content)
     if not (1 <= width <= 4096 and 1 <= height <= 4096):
         raise BadImage("bad_size", f"the image is {width} × {height}; at most 4096 × 4096 pixels")
 

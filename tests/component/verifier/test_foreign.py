@@ -31,6 +31,7 @@ class Foreign:
     port: int
     answers: dict[str, tuple[int, bytes]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    media_type: str = "application/json"
 
     @property
     def url(self) -> str:
@@ -44,7 +45,7 @@ class Foreign:
     async def answer(self, request: Request) -> Response:
         self.asked.append(request.url.path)
         found, body = self.answers.get(request.url.path, (404, b"{}"))
-        return Response(body, found, media_type="application/json")
+        return Response(body, found, media_type=self.media_type)
 
 
 @asynccontextmanager
