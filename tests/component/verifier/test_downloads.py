@@ -158,10 +158,6 @@ async def test_a_credential_in_a_token(verifier: Verifier, issuer: TestIssuer) -
         answer = await get(verifier, PAGE, Accept=accept)
         assert answer.content == token
         assert answer.headers["content-type"].partition(";")[0] == accept
-    page = await get(verifier, PAGE, **HTML)
-    check_page(page)
-    assert "Credential alone (JWT)" in page.text
-    assert (await get(verifier, f"{PAGE}/image")).status_code in (200, 404)
 
 
 async def test_who_has_it_is_told_so(verifier: Verifier, one: dict[str, Any]) -> None:
