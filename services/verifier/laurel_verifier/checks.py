@@ -29,7 +29,7 @@ CLAUSES: Mapping[Step, str] = {
     "schema": "Open Badges 3.0 §9.1 step 1, CredentialSchema; VC Data Model 2.0 §4.11",
     "issuer": "Open Badges 3.0 §8.5; Controlled Identifiers 1.0 §3.3; VC Data Model 2.0 §4.7",
     "signature": "Open Badges 3.0 §9.1 step 2; VC Data Integrity 1.0 §4.4, §4.5; "
-    "VC DI EdDSA 1.0 §3; VC DI ECDSA 1.0 §3",
+    "VC DI EdDSA 1.0 §3; VC DI ECDSA 1.0 §3; Open Badges 3.0 §8.2.5; VC-JOSE-COSE 1.0 §4.1",
     "status": "Open Badges 3.0 §9.1 step 4; Bitstring Status List 1.0 §3.2; VC Data Model 2.0 §4.10",
     "dates": "Open Badges 3.0 §9.1 step 4; VC Data Model 2.0 §4.9",
     "recipient": "Open Badges 3.0 §9.1 step 5, §9.3, IdentityObject",
@@ -140,12 +140,16 @@ _TYPES: Mapping[str, str] = {
     **dict.fromkeys(
         (
             "not_json", "not_utf8", "too_deep", "too_large", "duplicate_key", "not_finite", "bad_string",
-            "unsupported_format", "not_an_object",
+            "unsupported_format", "not_an_object", "malformed_jwt", "malformed_header", "malformed_envelope",
             # of what was handed in, before there is a document
             "empty", "wrong_file", "web_page", "wallet_link", "open_badges_2", "not_baked", "several_credentials",
             "bad_baking", "not_a_png", "damaged_png", "not_an_svg", "svg_doctype", "too_complex",
         ),
         _VCDM + "PARSING_ERROR",
+    ),
+    **dict.fromkeys(
+        ("insecure_algorithm", "claim_mismatch", "missing_claim", "malformed_claim", "forbidden_claim"),
+        _VCDM + "CRYPTOGRAPHIC_SECURITY_ERROR",
     ),
     "bad_signature": _VCDM + "CRYPTOGRAPHIC_SECURITY_ERROR",
     "context_mismatch": _VCDM + "CRYPTOGRAPHIC_SECURITY_ERROR",
@@ -170,7 +174,7 @@ _TYPES: Mapping[str, str] = {
         for code in (
             "unknown_issuer", "revoked", "suspended", "limit_exceeded", "busy", "not_reached", "unknown_context",
             "unknown_schema", "unknown_proof_type", "unknown_cryptosuite", "unsupported_method", "fetch_refused",
-            "fetch_failed", "not_found", "not_the_indexed_document",
+            "fetch_failed", "not_found", "not_the_indexed_document", "unknown_algorithm", "unknown_envelope",
         )
     },
 }  # fmt: skip

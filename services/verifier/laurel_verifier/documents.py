@@ -128,12 +128,6 @@ def from_json(value: Any, content: bytes = b"", baked: Format | None = None) -> 
     return Document("json", content, value, baked)
 
 
-def unsupported_jwt(baked: Format | None = None) -> Unsupported:
-    """What is said of every JWT."""
-    detail = "this is a credential in a JSON Web Token, which is not verified here: ask for one with an embedded proof"
-    return Unsupported("unsupported_format", detail, baked)
-
-
 def _unbaked(body: bytes, baked: Format) -> Document | Unsupported:
     try:
         inside = unbake(body)

@@ -13,13 +13,14 @@ from typing import Any, Literal
 
 import msgspec
 
-from laurel.credential import contexts
+from laurel.credential import contexts, jose
 from laurel.credential.proofs import NOT_CHECKED, proofs_of
 from laurel_verifier import domain, store
 from laurel_verifier.checks import Against, Check, failed, not_applicable, not_checked, passed, short
 from laurel_verifier.issuer_keys import Keys, find_keys, proof_pointer
 from laurel_verifier.resolution import Issuers, Resolved
 from laurel_verifier.sandbox import Findings, Job, Sandbox, SandboxBusy, SandboxLimit
+from laurel_verifier.tokens import check_signature, find_token_key
 
 _NEEDED = ("format", "context", "issuer", "signature")
 
@@ -28,7 +29,8 @@ _NEEDED = ("format", "context", "issuer", "signature")
 class Presented:
     """What was handed in, and has the form of a credential. raw: the document as UTF-8 JSON; form: that step's check.
 
-    sandbox: where it is examined. row: that of our index, where exactly this document is indexed.
+    sandbox: where it is examined. row: that of our index, where exactly this document is indexed. envelope: the token
+    that holds the document, where one does.
     """
 
     document: dict[str, Any]
@@ -36,6 +38,7 @@ class Presented:
     form: Check
     sandbox: Sandbox
     row: store.Indexed | None = None
+    envelope: jose.Envelope | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Examiner:
     async def examine(self, presented: Presented, now: datetime) -> Genuine:
         """Steps 3 and 4 for a document that has passed the step "format"."""
         document, form = presented.document, presented.form
-        keys = await find_keys(self._issuers, document, presented.row, now)  # 3
+        keys, token_key = await self._keys(presented, now)  # 3
         schema = domain.wants_open_badge_schema(document)
         try:
             findings = await presented.sandbox.examine(Job(presented.raw, tuple(keys.keys), schema, now))  # 4
@@ -75,9 +78,20 @@ class Examiner:
             _context_check(document, findings),
             _schema_check(document, findings, schema),
             keys.check,
-            _signature_check(document, findings, keys),
+            _all_signatures(presented, findings, keys, token_key),
         )
         return Genuine(checks, keys.resolved)
+
+    async def _keys(self, presented: Presented, now: datetime) -> tuple[Keys, str]:
+        """Step 3: for the proofs in the document, and for the token around it (whose Multikey comes second)."""
+        if presented.envelope is None:
+            return await find_keys(self._issuers, presented.document, presented.row, now), ""
+        keys, token_key = await find_token_key(self._issuers, presented.envelope, presented.row, now)
+        if not proofs_of(presented.document):
+            return keys, token_key
+        # Open Badges 3.0 §9.1 lets a verifier take any one of them. Ours asks all: none of them may be false.
+        inside = await find_keys(self._issuers, presented.document, presented.row, now)
+        return inside if keys.check.outcome == "passed" else inside.refused(keys.check), token_key
 
 
 # --- step 4 -------------------------------------------------------------------------------------------------------
@@ -151,6 +165,17 @@ def _signature_check(document: dict[str, Any], findings: Findings, keys: Keys) -
     ]
     detail = f"signed with {shown}{created}{count}; not a character was changed since{whose}"
     return passed("signature", detail, against=against)
+
+
+def _all_signatures(presented: Presented, findings: Findings, keys: Keys, token_key: str) -> Check:
+    """The token's and the proofs': the worst of them."""
+    if presented.envelope is None:
+        return _signature_check(presented.document, findings, keys)
+    outside = check_signature(presented.envelope, token_key)
+    if not proofs_of(presented.document) or outside.outcome == "failed":
+        return outside
+    inside = _signature_check(presented.document, findings, keys)
+    return outside if inside.outcome == "passed" else inside
 
 
 def _suite(proof: dict[str, Any]) -> str:

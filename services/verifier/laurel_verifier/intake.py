@@ -17,7 +17,7 @@ from laurel.credential import jose
 from laurel.credential.baking import MAX_BAKED, Format
 from laurel.database import Database
 from laurel.http import FetchFailed, FetchRefused, GuardedClient
-from laurel_verifier import checks, documents, store
+from laurel_verifier import checks, documents, store, tokens
 from laurel_verifier.documents import Address, Document, Unreadable, Unsupported
 from laurel_verifier.verification import Verification, Verifier
 
@@ -64,13 +64,15 @@ class Intake:
         return Examined(self._verifier.unread(checks.failed("format", error.code, error.detail)))
 
     async def _examine(self, found: Document | Address | Unsupported, expected: str | None) -> Examined:
-        if isinstance(found, Document) and found.kind == "jwt":
-            found = documents.unsupported_jwt(found.baked)
         if isinstance(found, Address):
             raise Unreadable("bad_answer", "there is only another address; give the address of the credential itself")
         if isinstance(found, Unsupported):
             check = checks.not_checked("format", found.code, found.detail)
             return Examined(_told(self._verifier.unread(check), found.baked))
+        if found.kind == "jwt" or tokens.is_enveloped(found.value):
+            token = found.content.decode() if found.kind == "jwt" else found.value
+            verification, inside = await self._verifier.verify_token(token, expected)
+            return Examined(_told(verification, found.baked), inside)
         verification = await self._verifier.verify(found.value, expected, size=len(found.content))
         shown = found.value if isinstance(found.value, dict) else None
         return Examined(_told(verification, found.baked), shown)

@@ -26,7 +26,7 @@ KEYS_S = 8.0  # for all the keys of one who signed
 _ON_ITS_WAY = timedelta(hours=1)  # how long an event of ours may take to reach the register
 _SKEW = timedelta(minutes=5)  # by which clocks may differ
 # What a document of keys may be without being wrong: we cannot read it, which is another thing.
-_KEY_UNREADABLE = {"unsupported_key", "malformed_document", "wrong_document"}
+KEY_UNREADABLE = {"unsupported_key", "malformed_document", "wrong_document"}
 
 
 @dataclass
@@ -63,7 +63,7 @@ async def find_keys(issuers: Issuers, document: dict[str, Any], row: store.Index
         async with asyncio.timeout(KEYS_S):
             resolved = found.resolved = await issuers.resolve(issuer, candidates)
     except Unresolvable as error:
-        return found.refused(_unresolved(error, document, row, now, issuers))
+        return found.refused(unresolved(error, document, row, now, issuers))
     except TimeoutError:
         detail = f"the keys of {short(issuer)} could not be had within {KEYS_S:.0f} seconds"
         return found.refused(not_checked("issuer", "timeout", detail, pointer="/issuer"))
@@ -71,7 +71,7 @@ async def find_keys(issuers: Issuers, document: dict[str, Any], row: store.Index
     listed = key_urls.listed(resolved.document)
     found.by_issuer = [_is_part_of(one, issuer) or one in listed for one in methods]
     if not any(found.by_issuer):
-        return found.refused(_unlisted(issuer, candidates, resolved))
+        return found.refused(unlisted(issuer, candidates, resolved))
     worst: Check | None = None
     for place, (method, mine) in enumerate(zip(methods, found.by_issuer, strict=True)):
         if not mine or method is None:
@@ -82,7 +82,7 @@ async def find_keys(issuers: Issuers, document: dict[str, Any], row: store.Index
             key = did.find_verification_method(resolved.document, method, now=now, controller=issuer)
         except (did.DidError, Unresolvable) as error:
             unsure = error.code == "key_not_found" and _may_be_newer(document, row, resolved, methods, now)
-            soft = unsure or isinstance(error, Unresolvable) or error.code in _KEY_UNREADABLE
+            soft = unsure or isinstance(error, Unresolvable) or error.code in KEY_UNREADABLE
             make = not_checked if soft else failed
             detail = f"{error.detail} (looked up in {resolved.source})"
             pointer = proof_pointer(document, place) + "/verificationMethod"
@@ -112,7 +112,7 @@ async def _key_of_another(issuers: Issuers, found: Keys, place: int, method: str
         found.problems[place] = not_checked("signature", "no_key", f"the key of {short(method)}: no answer in time")
     except did.DidError as error:
         unsure = error.code == "key_not_found" and resolved.stale
-        make = not_checked if unsure or error.code in _KEY_UNREADABLE else failed
+        make = not_checked if unsure or error.code in KEY_UNREADABLE else failed
         found.problems[place] = make("signature", error.code, error.detail)
 
 
@@ -130,7 +130,7 @@ def _not_the_issuers(issuer: str) -> Check:
     return failed("issuer", "not_the_issuers_key", detail, pointer="/proof")
 
 
-def _unlisted(issuer: str, candidates: Sequence[str], resolved: Resolved) -> Check:
+def unlisted(issuer: str, candidates: Sequence[str], resolved: Resolved) -> Check:
     """None of the keys is one that the issuer's document lists."""
     near = [one for one in candidates if key_urls.same_origin(one, issuer)]
     if near and not key_urls.listed(resolved.document):
@@ -141,7 +141,7 @@ def _unlisted(issuer: str, candidates: Sequence[str], resolved: Resolved) -> Che
     return msgspec.structs.replace(check, against=(resolved.against,))
 
 
-def _unresolved(
+def unresolved(
     error: Unresolvable, document: dict[str, Any], row: store.Indexed | None, now: datetime, issuers: Issuers
 ) -> Check:
     on_its_way = issuers.is_ours(domain.issuer_id(document) or "") and _is_fresh(document, now)

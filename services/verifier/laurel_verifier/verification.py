@@ -1,7 +1,7 @@
 """A credential, from a document to a verdict. One code path for the API, the page and the command (see `intake.py`).
 
 The order is that of Open Badges 3.0 §9.1 (its steps stand in brackets):
- 1. Look at the form. [1]
+ 1. Look at the form. [1] A credential in a JSON Web Token is taken out of it first (`tokens.py`).
  2. Is it one of ours? Then the index has its status.
  3. Find the issuer's keys, and among them those that the proofs name (`genuine.py`).
  4. In the sandbox: the meaning of every word, the schema [1], the signature of every proof [2] (`genuine.py`).
@@ -26,10 +26,11 @@ from typing import Any
 import msgspec
 
 from laurel import telemetry
+from laurel.credential import jose
 from laurel.credential.baking import Format
 from laurel.credential.text import timestamp
 from laurel.database import Database
-from laurel_verifier import domain, endorsements, store
+from laurel_verifier import domain, endorsements, store, tokens
 from laurel_verifier.checks import Check, complete, failed, not_applicable, not_checked
 from laurel_verifier.documents import MAX_DOCUMENT
 from laurel_verifier.domain import Verdict
@@ -103,43 +104,74 @@ class Verifier:
         expected_recipient: str | None = None,
         *,
         size: int = 0,
+        envelope: jose.Envelope | None = None,
         status: bool = True,
         endorsed: bool = True,
     ) -> Verification:
         """A document that has passed the guard. size: its bytes, where it came as bytes of its own.
 
-        status: False asks nobody whether it was taken back; the verdict is then at best could_not_check. endorsed:
-        False leaves its endorsements alone.
+        envelope: the token that it was taken out of. status: False asks nobody whether it was taken back; the verdict
+        is then at best could_not_check. endorsed: False leaves its endorsements alone.
         """
         raw = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
-        form = domain.check_format(document, size or len(raw))  # 1
+        form = domain.check_format(document, size or len(raw), enveloped=envelope is not None)  # 1
         if len(raw) > MAX_DOCUMENT:
             form = failed("format", "too_large", f"{len(raw):,} bytes; credentials of {MAX_DOCUMENT:,} are checked")
         if form.outcome != "passed":
             return self._conclude([form], document=document)
-        row, form = await self._indexed(document, form)  # 2
-        presented = Presented(document, raw, form, self._foreign)
-        if row is not None:  # exactly what we issued: its bytes are known to be harmless, so it waits for no stranger's
-            presented = Presented(document, row.document, form, self._own, row)
+        row, form = await self._indexed(document, envelope, form)  # 2
+        # Exactly what we issued: its bytes are known to be harmless, so it waits for no stranger's.
+        sandbox = self._foreign if row is None else self._own
+        presented = Presented(document, raw, form, sandbox, row, envelope)
         return await self._verify(presented, expected_recipient, ask_status=status, endorsed=endorsed)
+
+    async def verify_token(
+        self,
+        token: str | dict[str, Any],
+        expected_recipient: str | None = None,
+        *,
+        status: bool = True,
+        endorsed: bool = True,
+    ) -> tuple[Verification, dict[str, Any] | None]:
+        """A credential as a compact JWS, or as an object that `tokens.is_enveloped`; the document in it too, where it
+        can be read. Otherwise as `verify`."""
+        try:
+            if isinstance(token, str):
+                envelope = await asyncio.to_thread(jose.parse, token.strip())
+            else:
+                envelope = await asyncio.to_thread(jose.unwrap, token)
+        except jose.JoseError as error:
+            return self._conclude([tokens.unread(error)]), None
+        found = await self.verify(
+            envelope.document, expected_recipient, envelope=envelope, status=status, endorsed=endorsed
+        )
+        return found, envelope.document
 
     async def verify_indexed(
         self, row: store.Indexed, expected_recipient: str | None = None
     ) -> tuple[Verification, dict[str, Any]]:
         """A credential of the index: the same steps, on the bytes that are stored."""
-        document: dict[str, Any] = json.loads(row.document)
-        form = domain.check_format(document, len(row.document))
+        document, token = jose.opened(row.document)
+        envelope = None if token is None else jose.parse(token)
+        form = domain.check_format(document, len(row.document), enveloped=envelope is not None)
         if form.outcome != "passed":
             return self._conclude([form], document=document, row=row), document
-        return await self._verify(Presented(document, row.document, form, self._own, row), expected_recipient), document
+        raw = row.document if envelope is None else json.dumps(document, ensure_ascii=False).encode()
+        presented = Presented(document, raw, form, self._own, row, envelope)
+        return await self._verify(presented, expected_recipient), document
 
-    async def _indexed(self, document: dict[str, Any], form: Check) -> tuple[store.Indexed | None, Check]:
-        """The row of exactly this document. A document that only bears one of our addresses fails the form."""
+    async def _indexed(
+        self, document: dict[str, Any], envelope: jose.Envelope | None, form: Check
+    ) -> tuple[store.Indexed | None, Check]:
+        """The row of exactly this document, in exactly this token where it is in one.
+
+        A document that only bears one of our addresses fails the form.
+        """
         if not domain.claims_our_address(document, self._base_url):
             return None, form
         credential_id = domain.own_credential_id(document, self._base_url)
         row = None if credential_id is None else await store.public_credential(self._database, credential_id)
-        if row is not None and domain.same_json(json.loads(row.document), document):
+        if row is not None and _is_of(row, document, envelope):
             return row, form
         issuer = domain.issuer_id(document) or ""
         if row is None and (self._issuers.is_ours(issuer) or await self._issuers.is_known(issuer)):
@@ -162,7 +194,7 @@ class Verifier:
         checks = [*genuine.checks, endorsements.check_refresh(document)]
         if ask_status:
             checks.append(await self._status(document, row, genuine.confirmed, now))  # 5
-        checks.append(domain.check_dates(document, now))  # 6
+        checks.append(tokens.check_dates(document, presented.envelope, now))  # 6
         checks.append(domain.check_recipient(document, expected_recipient, genuine=genuine.confirmed))  # 7
         found: tuple[Endorsement, ...] = ()
         if genuine.confirmed and endorsed:  # nobody is asked in the name of a document that nobody has signed
@@ -178,8 +210,7 @@ class Verifier:
         try:
             async with asyncio.timeout(ENDORSEMENT_S):
                 if isinstance(one.document, str):
-                    token = not_checked("format", "unsupported_format", "endorsements in tokens are not read here")
-                    found = self._conclude([token])
+                    found, document = await self.verify_token(one.document, endorsed=False)
                 else:
                     document = one.document
                     found = await self.verify(document, endorsed=False)
@@ -255,6 +286,14 @@ class Verifier:
             issuer_name=_issuer_name(found, resolved),
             endorsements=endorsed,
         )
+
+
+def _is_of(row: store.Indexed, document: dict[str, Any], envelope: jose.Envelope | None) -> bool:
+    """Whether the row is of this document, and of the token around it, if it came in one."""
+    stored, token = jose.opened(row.document)
+    if envelope is not None or token is not None:
+        return envelope is not None and envelope.compact == token
+    return domain.same_json(stored, document)
 
 
 def _issuer_name(document: dict[str, Any], resolved: Resolved | None) -> str | None:

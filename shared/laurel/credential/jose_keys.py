@@ -15,16 +15,21 @@ from laurel.credential.text import is_absolute_identifier
 
 
 def find_key(
-    envelope: Envelope, document: Any, *, relationship: str = "assertionMethod", now: datetime | None = None
+    envelope: Envelope,
+    document: Any,
+    *,
+    relationship: str = "assertionMethod",
+    now: datetime | None = None,
+    controller: str | None = None,
 ) -> str:
     """The Multikey of the method in `document`, the controlled identifier document of the issuer (or holder).
 
     1. kid is a URL: that method. 2. kid is a bare name: the method with this fragment, or whose JWK has this kid.
     3. no kid: the method that has the header's jwk; without a jwk the only one of the algorithm's kind.
-    Raises did.DidError: as `did.find_verification_method`; key_not_found; ambiguous_key.
+    Raises did.DidError: as `did.find_verification_method`, which takes `controller`, too; key_not_found; ambiguous_key.
     """
     if envelope.kid is not None and is_absolute_identifier(envelope.kid):  # 1
-        return did.find_verification_method(document, envelope.kid, relationship, now=now)
+        return did.find_verification_method(document, envelope.kid, relationship, now=now, controller=controller)
     methods = _methods(document, relationship)
     if envelope.kid is not None:  # 2
         wanted = envelope.kid.removeprefix("#")
@@ -33,9 +38,11 @@ def find_key(
     problem: did.DidError | None = None
     for identifier, _ in methods:
         try:
-            found[identifier] = did.find_verification_method(document, identifier, relationship, now=now)
+            key = did.find_verification_method(document, identifier, relationship, now=now, controller=controller)
         except did.DidError as error:
             problem = error
+        else:
+            found[identifier] = key
     if envelope.kid is None:  # 3
         fitting = {
             name: key for name, key in found.items()
