@@ -68,7 +68,7 @@ class Examiner:
         try:
             findings = await presented.sandbox.examine(Job(presented.raw, tuple(keys.keys), schema, now))  # 4
         except SandboxLimit as error:
-            context = failed("context", "limit_exceeded", str(error))
+            context = failed("context", "limit_exceeded", str(error), pointer="")
             return Genuine((form, context, keys.check, _unreached()), keys.resolved)
         except SandboxBusy as error:
             context = not_checked("context", "busy", str(error))

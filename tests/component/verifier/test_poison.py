@@ -1,0 +1,94 @@
+"""Poison: small documents that take for ever, or all the memory. Each costs itself and one process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from laurel import telemetry
+from laurel_verifier.sandbox import Job, Sandbox, SandboxLimit
+from tests.component.verifier.conftest import Verifier
+from tests.component.verifier.issuing import NOW, TestIssuer
+from tests.component.verifier.test_endorsements import badge, endorsement
+from tests.component.verifier.test_hostile import clique, poison
+
+Edges = list[tuple[int, int]]
+STRANGER = TestIssuer(slug="", seed=b"\x11" * 32, base_url="https://else.example")
+KEY = TestIssuer(slug="", seed=b"\x0f" * 32).signer.public_key_multibase  # of `poison`
+
+
+@pytest.fixture
+def changed_settings() -> dict[str, Any]:
+    return {"sandbox_seconds": 4.0, "sandbox_processes": 3}
+
+
+def both_ways(edges: Iterable[tuple[int, int]]) -> Edges:
+    return [edge for start, end in edges for edge in ((start, end), (end, start))]
+
+
+def bipartite(size: int) -> Edges:
+    """Every node of one half is tied to every node of the other."""
+    return both_ways((start, size + end) for start in range(size) for end in range(size))
+
+
+def cube(dimensions: int) -> Edges:
+    """A hypercube: from every node it looks the same."""
+    return [(node, node ^ (1 << bit)) for node in range(1 << dimensions) for bit in range(dimensions)]
+
+
+def killed() -> float:
+    reasons = ("time", "died")
+    counts = [
+        telemetry.REGISTRY.get_sample_value("laurel_sandbox_killed_total", {"reason": reason}) for reason in reasons
+    ]
+    return sum(count or 0.0 for count in counts)
+
+
+def refused_by_limit(found: dict[str, Any]) -> dict[str, Any]:
+    """The step "context" of a document that was too much."""
+    assert found["verdict"] == "invalid", found
+    check: dict[str, Any] = next(one for one in found["checks"] if one["step"] == "context")
+    assert (check["outcome"], check["code"], check["pointer"]) == ("failed", "limit_exceeded", "")
+    assert check["clause"].startswith("VC Data Integrity 1.0 §4.6")
+    assert check["problem"]["type"] == "urn:laurel:problem:limit_exceeded"
+    signature = next(one for one in found["checks"] if one["step"] == "signature")
+    assert (signature["outcome"], signature["code"]) == ("not_checked", "not_reached")
+    return check
+
+
+async def test_every_poison_costs_itself_alone(verifier: Verifier, one: dict[str, Any]) -> None:
+    """Cliques take memory faster than time, the others time."""
+    poisons = [poison(edges) for edges in (bipartite(6), cube(4), clique(12))]
+    good = [one, STRANGER.badge(), one, badge(endorsement()), one]
+    before = killed()
+    answers = await asyncio.gather(*(verifier.verify(document) for document in [*poisons, *good]))
+    for found in answers[: len(poisons)]:
+        refused_by_limit(found)
+    assert [found["verdict"] for found in answers[len(poisons) :]] == ["valid"] * len(good)
+    assert killed() - before == len(poisons)
+
+
+async def test_eight_proofs_are_one_limit(verifier: Verifier) -> None:
+    document = poison(cube(4))
+    proof = document["proof"]
+    document["proof"] = [{**proof, "id": f"urn:uuid:00000000-0000-4000-8000-00000000000{n}"} for n in range(8)]
+    before = killed()
+    refused_by_limit(await verifier.verify(document))
+    assert killed() - before == 1
+
+
+async def test_memory_is_a_limit_of_its_own() -> None:
+    """With all the time in the world, a clique dies of its size, and the process after it does not."""
+    good = Job(json.dumps(STRANGER.badge()).encode(), (STRANGER.signer.public_key_multibase,), True, NOW)
+    before = killed()
+    async with Sandbox(processes=1, seconds=120.0, memory=400 << 20) as sandbox:
+        assert (await sandbox.examine(good)).proofs[0].ok
+        for _ in range(2):
+            with pytest.raises(SandboxLimit, match="memory"):
+                await sandbox.examine(Job(json.dumps(poison(clique(12))).encode(), (KEY,), False, NOW))
+        assert (await sandbox.examine(good)).proofs[0].ok
+    assert killed() - before == 2
