@@ -6,10 +6,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 PYTEST_ARGS ?=
+TARGET ?= guard
+RUNS ?= 1000000
 
 # What pip says goes to stderr: stdout belongs to the command that is run.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check docs lock kafka kafka-stop clean
+.PHONY: help install demo test fuzz mutants check docs lock kafka kafka-stop clean
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -20,6 +22,12 @@ demo: $(VENV)/.installed ## Take a course from results to verifiable badges (ARG
 
 test: $(VENV)/.installed-dev ## Run the tests (PYTEST_ARGS="tests/unit -k name")
 	@deploy/local/run-tests $(PYTEST_ARGS)
+
+fuzz: $(VENV)/.installed-dev ## Fuzz what reads strangers' bytes (TARGET=guard RUNS=1000000; Linux on x86-64)
+	@$(BIN)/python -m tests.fuzz $(TARGET) --runs $(RUNS)
+
+mutants: $(VENV)/.installed-dev ## Put forged credentials before the verifier (ARGS="--count 100000 --seed 4")
+	@$(BIN)/python -m tests.mutants $(ARGS)
 
 check: $(VENV)/.installed-dev ## Lint, formatting, types, architecture, generated docs
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ from laurel.credential import contexts
 from laurel.credential.rdf import Unsafe
 
 _MOVING = frozenset({"@nest", "@included", "@reverse", "@graph", "@set"})
+_CREDENTIAL = "VerifiableCredential"
 _CLAUSE = "(VC Data Model 2.0 §1.3: documents are compacted)"
 
 
@@ -80,6 +81,22 @@ def check_key(key: str, expanded: str | None, active: Mapping[str, Any], sibling
         )
     elif (names := _property_names(expanded)) and key not in names:
         raise Unsafe(f"{key!r} is another spelling of {_listed(names)} {_CLAUSE}", key)
+
+
+def check_own_id(document: Mapping[str, Any]) -> None:
+    """Refuse a credential that says things of itself in two places: who reads it looks in one. Raises `rdf.Unsafe`."""
+    own, types = document.get("id"), document.get("type")
+    if types != _CREDENTIAL and not (isinstance(types, list) and _CREDENTIAL in types):
+        return
+    pending = [(name, inner) for name, inner in document.items() if name != "proof"] if isinstance(own, str) else []
+    while pending:
+        name, value = pending.pop()
+        if isinstance(value, list):
+            pending += [(name, inner) for inner in value]
+        elif isinstance(value, dict):
+            if value.get("id") == own and len(value) > 1:
+                raise Unsafe(f"{name!r} has the id of the whole document and says more of it", own)
+            pending += value.items()
 
 
 def check_value(value: str, expanded: str, *, vocabulary: bool) -> None:

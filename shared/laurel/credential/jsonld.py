@@ -204,6 +204,7 @@ def expand(document: dict[str, Any]) -> list[Any]:
     """The expanded form. Raises UnsafeDocument, or contexts.UnknownContext when a context is not bundled."""
     try:
         share = _may_share(document) and not contexts.has_extra()
+        compacted.check_own_id(document)
         processor = _shared_processor() if share else _SafeProcessor(share=False)
         return processor.safe_expand(document)
     except Unsafe as unsafe:

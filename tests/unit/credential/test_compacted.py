@@ -99,6 +99,18 @@ def test_a_proof_does_not_hide_when_it_ends() -> None:
         jsonld.expand({"@context": document["@context"], **document["proof"]})
 
 
+def test_what_a_credential_says_of_itself_stands_in_one_place() -> None:
+    document = badge(valid_until=CREATED.replace(2027))
+    document["evidence"] = [{"id": document["id"], "type": ["Evidence", "VerifiableCredential"]}]
+    moved = copy.deepcopy(document)
+    moved["evidence"][0]["validUntil"] = moved.pop("validUntil")
+    assert unwatched(moved) == unwatched(document)
+    with pytest.raises(jsonld.UnsafeDocument, match="has the id of the whole document"):
+        jsonld.expand(moved)
+    moved["evidence"] = [document["id"]]  # a reference says nothing more
+    assert jsonld.expand(moved)
+
+
 @pytest.mark.parametrize("added", ["https://w3id.org/security/data-integrity/v1", {"created": "urn:x:y"}])
 def test_a_context_of_the_proof_alone_is_refused(added: Any) -> None:
     document = signed_badge()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import pickle
 from typing import Any
 
@@ -9,10 +10,25 @@ from laurel.credential import jcs, keys, multibase
 from tests.unit.credential.samples import SIGNER
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 2**53 + 2, {1: 2}, "\ud800", {"a": object()}, b"x"])
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("inf"), 2**53 + 1, -(10**400), {1: 2}, "\ud800", {"a": object()}, b"x"]
+)
 def test_what_has_no_canonical_json_is_named(value: Any) -> None:
     with pytest.raises(jcs.NotCanonicalizable):
         jcs.canonical(value)
+
+
+@pytest.mark.parametrize(
+    ("number", "written"),
+    [
+        (7.12e16, b"71200000000000000"),
+        (71_200_000_000_000_000, b"71200000000000000"), (2**53 + 2, b"9007199254740994"),
+        (-(2**60), b"-1152921504606847000"), (-1_152_921_504_606_847_000, b"-1152921504606847000"), (10**21, b"1e+21"),
+    ],
+)  # fmt: skip
+def test_an_integer_that_is_a_double_is_written_as_one(number: float, written: bytes) -> None:
+    assert jcs.canonical({"n": [number, True]}) == b'{"n":[' + written + b",true]}"
+    assert jcs.canonical(json.loads(written)) == written
 
 
 def test_canonical_json_orders_by_utf16() -> None:
