@@ -93,6 +93,23 @@ class RecipientOut(BaseModel):
     matches: bool | None = Field(description="Issued to the expected recipient? null: nobody named, or not readable.")
 
 
+class ServiceOut(BaseModel):
+    """A refreshService, as the credential names it."""
+
+    id: str
+    type: str
+
+
+class NoticeOut(BaseModel):
+    """What its issuer says of a credential without a word against it."""
+
+    purpose: str = Field(description="Of its status entry: refresh, message, or one of the issuer's own.")
+    value: int
+    message: str | None = Field(default=None, description="What the credential says that the value means.")
+    reference: str | None = Field(default=None, description="A page about it.")
+    services: list[ServiceOut] = Field(default=[], description="Where a newer credential may be had.")
+
+
 class VerificationOut(BaseModel):
     """The verdict, and how it came about."""
 
@@ -106,6 +123,7 @@ class VerificationOut(BaseModel):
     issuer_known: bool = Field(description="Whether the issuer is in this Laurel's register, and its name from there.")
     recipient: RecipientOut
     baked: Literal["png", "svg"] | None = Field(default=None, description="The kind of picture that it was taken from.")
+    notices: list[NoticeOut] = Field(default=[], description="They change nothing about the verdict.")
     endorsements: list[EndorsementOut] = Field(default=[], description="At most four are looked at.")
 
 
@@ -117,6 +135,8 @@ class CredentialOut(BaseModel):
     status: Literal["active", "suspended", "revoked"]
     status_version: int
     status_changed_at: str | None
+    refresh: bool = Field(description="Whether its issuer offers a newer one in its place.")
+    message: int = Field(description="The value of its status entry for messages; 0: the first of them.")
     issued_at: str
     indexed_at: str
     document: dict[str, Any] | str = Field(
@@ -259,6 +279,8 @@ def create_api(database: Database, intake: Intake) -> FastAPI:
                 "status": row.status,
                 "status_version": row.status_version,
                 "status_changed_at": row.status_changed_at and row.status_changed_at.astimezone(UTC),
+                "refresh": row.refresh,
+                "message": row.message,
                 "issued_at": row.issued_at.astimezone(UTC),
                 "indexed_at": row.indexed_at.astimezone(UTC),
                 "document": msgspec.Raw(row.document),

@@ -187,13 +187,15 @@ _BY_STEP: Mapping[Step, str] = {
     "status": _STATUS + "STATUS_VERIFICATION_ERROR",
     "dates": _VCDM + "RANGE_ERROR",
 }
+# The list could be had, and is not what Bitstring Status List 1.0 §3.2 wants.
+_LISTS_AT_HAND = {"not_reached", "list_too_short", "list_not_genuine", "wrong_purpose", "foreign_list"}
 _MAX_TITLE = 80
 
 
 def problem_details(step: Step, outcome: Outcome, code: str, detail: str) -> ProblemDetails:
     """The problem of a check that did not pass."""
     kind = _TYPES.get(code)
-    if step == "status" and outcome == "not_checked" and code != "not_reached":
+    if step == "status" and outcome == "not_checked" and code not in _LISTS_AT_HAND:
         kind = _STATUS + "STATUS_RETRIEVAL_ERROR"
     kind = kind or _BY_STEP.get(step, _OURS + code)
     title = code.replace("_", " ").capitalize()

@@ -4,6 +4,8 @@
 |----------------------------------------|-----------------------------------------------------------------|
 | credential.issued                      | one index row with the exact bytes                              |
 | credential.status_changed              | the row's status, if the event's version is newer               |
+| credential.refresh_offered             | a newer one may be had                                          |
+| credential.message_changed             | the row's message, if the event's version is newer              |
 | issuer_profile.published               | the issuer's DID document and profile, if newer                 |
 | api_key.created, api_key.revoked       | the replica of API keys (laurel.access)                         |
 
@@ -23,7 +25,13 @@ from laurel.credential import jose
 from laurel.database import Transaction
 from laurel.envelope import Delivered
 from laurel.errors import Reject
-from laurel.events import CredentialIssued, CredentialStatusChanged, IssuerProfilePublished
+from laurel.events import (
+    CredentialIssued,
+    CredentialMessageChanged,
+    CredentialRefreshOffered,
+    CredentialStatusChanged,
+    IssuerProfilePublished,
+)
 from laurel.service import Consumer, Saving
 from laurel.topics import CREDENTIAL, ISSUER
 from laurel_verifier import store
@@ -52,7 +60,7 @@ _head = msgspec.json.Decoder(_Head)
 @dataclass(frozen=True, slots=True)
 class _Batch:
     issued: list[tuple[Delivered, CredentialIssued]]
-    changed: list[tuple[Delivered, CredentialStatusChanged]]
+    changed: list[tuple[Delivered, store.StatusEvent]]
 
 
 class Indexing:
@@ -66,7 +74,7 @@ class Indexing:
                 case CredentialIssued() as issued:
                     _check_document(delivered, issued)
                     batch.issued.append((delivered, issued))
-                case CredentialStatusChanged() as changed:
+                case CredentialStatusChanged() | CredentialRefreshOffered() | CredentialMessageChanged() as changed:
                     batch.changed.append((delivered, changed))
         return batch
 
@@ -87,7 +95,13 @@ class Indexing:
                         "status on the same key, so look for it among the dead letters"
                     )
                     raise Reject(delivered, "unknown_credential", detail)
-            await store.apply_statuses(tx, [change for _, change in prepared.changed])
+            changes = [change for _, change in prepared.changed]
+            if statuses := [one for one in changes if isinstance(one, CredentialStatusChanged)]:
+                await store.apply_statuses(tx, statuses)
+            if offers := [one for one in changes if isinstance(one, CredentialRefreshOffered)]:
+                await store.apply_refreshes(tx, offers)
+            if messages := [one for one in changes if isinstance(one, CredentialMessageChanged)]:
+                await store.apply_messages(tx, messages)
 
 
 def _check_document(delivered: Delivered, issued: CredentialIssued) -> None:

@@ -1,21 +1,23 @@
 """Status lists of other issuers: fetched, checked like the credentials that they are, unfolded with a limit.
 
-(Bitstring Status List 1.0 §3.2; lists of its predecessor StatusList2021 are read too.)
+(Bitstring Status List 1.0 §3.2; lists of its predecessor StatusList2021 are read too, and 1EdTech's lists of ids.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from laurel.credential import status
-from laurel.credential.text import is_web_url, timestamp
+from laurel.credential.text import parse_timestamp, timestamp
 from laurel.http import GuardedClient
-from laurel_verifier import domain
-from laurel_verifier.checks import Check, failed, not_checked, passed
+from laurel_verifier import domain, revocation_lists
+from laurel_verifier.checks import Against, failed, not_checked
 from laurel_verifier.resolution import Memory, Unresolvable, fetch_json
+from laurel_verifier.revocation_lists import RevocationLists
+from laurel_verifier.statuses import BadEntry, Entry, Told, judge, read_entry
 
 MAX_LIST_DOCUMENT = 2 << 20
 MAX_LIST_BYTES = 2 << 20  # 16,777,216 entries
@@ -25,7 +27,6 @@ MOST_SECONDS = 300.0  # a list may ask to be kept for a day; we want to see a re
 _ACCEPT = "application/vc+ld+json, application/vc, application/json;q=0.9"
 _ENTRIES = {"BitstringStatusListEntry", "StatusList2021Entry"}
 _LISTS = {"BitstringStatusListCredential", "StatusList2021Credential"}
-_VERDICTS = {"revocation": "revoked", "suspension": "suspended"}
 
 # (list credential, now) → why it cannot be relied on, or None
 Genuine = Callable[[dict[str, Any], datetime], Awaitable[str | None]]
@@ -36,7 +37,9 @@ class _List:
     issuer: str | None
     purposes: tuple[str, ...]
     bits: bytes
+    bitstring: bool  # else of Status List 2021
     fetched_at: datetime
+    until: datetime | None
 
 
 class _Unusable(Exception):
@@ -52,39 +55,50 @@ class StatusLists:
     def __init__(self, client: GuardedClient) -> None:
         self._client = client
         self._kept: Memory[str, _List] = Memory(16)
+        self._revocation_lists = RevocationLists(client)
 
-    async def check(self, entry: dict[str, Any], issuer: str, now: datetime, genuine: Genuine) -> Check:
-        """Step "status" for one entry of a credential of `issuer`."""
+    async def check(self, entry: dict[str, Any], document: Mapping[str, Any], now: datetime, genuine: Genuine) -> Told:
+        """Step "status" for one entry of the credential `document`."""
         types = {one for one in domain.listed(entry.get("type")) if isinstance(one, str)}
+        if revocation_lists.TYPE in types:
+            return Told(await self._revocation_lists.check(entry, document, now))
         if not types & _ENTRIES:
-            return not_checked("status", "unsupported_status", f"the status type {sorted(types)} is not read here")
-        purpose, url = entry.get("statusPurpose"), entry.get("statusListCredential")
-        index = _index(entry.get("statusListIndex"))
-        if not isinstance(purpose, str) or not isinstance(url, str) or not is_web_url(url) or index is None:
-            detail = "statusPurpose, statusListIndex and statusListCredential must name a bit of a list"
-            return failed("status", "bad_status_entry", detail)
-        if entry.get("statusSize", 1) != 1:
-            return not_checked("status", "unsupported_status", "statuses of several bits are not read here")
+            detail = f"the status type {sorted(types)} is not read here"
+            return Told(not_checked("status", "unsupported_status", detail, pointer="/credentialStatus"))
         try:
-            found = self._kept.get(url) or await self._fetched(url, now, genuine)
-            if found.issuer != issuer:
-                raise _Unusable("foreign_list", f"the list is issued by {found.issuer}, the credential by {issuer}")
-            if purpose not in found.purposes:
-                raise _Unusable("wrong_purpose", f"the list is about {', '.join(found.purposes)}, not {purpose}")
-            is_set = status.bit(found.bits, index)
+            wanted = read_entry(entry)
+        except BadEntry as error:
+            if error.unread:
+                return Told(not_checked("status", "unsupported_status", error.detail, pointer="/credentialStatus"))
+            return Told(failed("status", "bad_status_entry", error.detail, pointer="/credentialStatus"))
+        try:
+            return await self._told(wanted, document, now, genuine)
         except Unresolvable as error:
-            return not_checked("status", error.code, f"its status list is out of reach: {error.detail}")
+            return Told(not_checked("status", error.code, f"its status list is out of reach: {error.detail}"))
         except _Unusable as error:
-            return not_checked("status", error.code, f"its status list cannot be relied on: {error.detail}")
+            return Told(not_checked("status", error.code, f"its status list cannot be relied on: {error.detail}"))
         except status.StatusError as error:
-            return failed("status", error.code, error.detail)
-        where = f"entry {index} of {url[:200]}, fetched at {timestamp(found.fetched_at)}"
-        if is_set and purpose in _VERDICTS:
-            return failed("status", _VERDICTS[purpose], f"{_VERDICTS[purpose]} by its issuer: {where}")
-        if is_set:
-            meaning = f"the bit for “{purpose[:60]}” is set, which takes nothing from its validity"
-            return passed("status", f"{meaning}: {where}")
-        return passed("status", f"not {_VERDICTS.get(purpose, 'set for ' + purpose[:60])}: {where}")
+            return Told(failed("status", error.code, error.detail, pointer="/credentialStatus"))
+
+    async def _told(self, wanted: Entry, document: Mapping[str, Any], now: datetime, genuine: Genuine) -> Told:
+        issuer = domain.issuer_id(document)
+        found = self._kept.get(wanted.url)
+        if found is None or (found.until is not None and found.until < now):
+            found = await self._fetched(wanted.url, now, genuine)
+        if found.issuer != issuer:
+            raise _Unusable("foreign_list", f"the list is issued by {found.issuer}, the credential by {issuer}")
+        if wanted.purpose not in found.purposes:
+            raise _Unusable("wrong_purpose", f"the list is about {', '.join(found.purposes)}, not {wanted.purpose}")
+        if found.bitstring and status.entries(found.bits, wanted.size) < status.MINIMUM_ENTRIES:  # §3.2 step 9
+            raise _Unusable(
+                "list_too_short", f"it has fewer than {status.MINIMUM_ENTRIES} entries of {wanted.size} bits"
+            )
+        value = status.value(found.bits, wanted.index, wanted.size)
+        at = timestamp(found.fetched_at)
+        where = f"entry {wanted.index} of {wanted.url[:200]}, fetched at {at}"
+        until = None if found.until is None else timestamp(found.until)
+        held = Against(kind="status_list", id=wanted.url, source="fetched", at=at, until=until, index=wanted.index)
+        return judge(wanted, value, where, document, [held])
 
     async def _fetched(self, url: str, now: datetime, genuine: Genuine) -> _List:
         document = await fetch_json(self._client, url, accept=_ACCEPT, max_bytes=MAX_LIST_DOCUMENT)
@@ -98,31 +112,24 @@ class StatusLists:
         subjects = domain.objects(document["credentialSubject"])
         purposes = tuple(one for one in domain.listed(subjects[0].get("statusPurpose")) if isinstance(one, str))
         encoded = subjects[0].get("encodedList")
+        bitstring = "BitstringStatusListCredential" in domain.listed(document.get("type"))
         try:
             bits = status.decode_list(
                 encoded if isinstance(encoded, str) else "",
                 max_bytes=MAX_LIST_BYTES,
-                multibase_prefix="BitstringStatusListCredential" in domain.listed(document.get("type")),
+                multibase_prefix=bitstring,
             )
         except status.StatusError as error:
             raise _Unusable(error.code, error.detail) from None
-        found = _List(domain.issuer_id(document), purposes, bits, now)
-        self._kept.put(url, found, _seconds(subjects[0].get("ttl")))
+        until = parse_timestamp(document.get("validUntil", document.get("expirationDate")))
+        found = _List(domain.issuer_id(document), purposes, bits, bitstring, now, until)
+        self._kept.put(url, found, _seconds(subjects[0].get("ttl"), until, now))
         return found
 
 
-def _index(value: Any) -> int | None:
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return value if value >= 0 else None
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 15:
-        return int(value)
-    return None
-
-
-def _seconds(ttl: Any) -> float:
-    """`ttl` is in milliseconds (Bitstring Status List 1.0 §2.2)."""
-    if isinstance(ttl, bool) or not isinstance(ttl, int | float):
-        return DEFAULT_SECONDS
-    return min(max(float(ttl) / 1000, 0.0), MOST_SECONDS)
+def _seconds(ttl: Any, until: datetime | None, now: datetime) -> float:
+    """How long a list is kept: its `ttl`, in milliseconds, and never beyond its end (§2.2: no override of validity)."""
+    seconds = DEFAULT_SECONDS
+    if isinstance(ttl, int | float) and not isinstance(ttl, bool):
+        seconds = min(max(ttl, 0), MOST_SECONDS * 1000) / 1000
+    return seconds if until is None else min(seconds, max(0.0, (until - now).total_seconds()))

@@ -10,7 +10,16 @@ from typing import Any
 import msgspec
 
 from laurel.database import Database, Transaction
-from laurel.events import CredentialIssued, CredentialStatusChanged, IssuerProfilePublished, Status
+from laurel.events import (
+    CredentialIssued,
+    CredentialMessageChanged,
+    CredentialRefreshOffered,
+    CredentialStatusChanged,
+    IssuerProfilePublished,
+    Status,
+)
+
+StatusEvent = CredentialStatusChanged | CredentialRefreshOffered | CredentialMessageChanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +35,8 @@ class Indexed:
     status_changed_at: datetime | None
     issued_at: datetime
     indexed_at: datetime
+    refresh: bool = False
+    message: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +103,7 @@ async def index(tx: Transaction, issued: Sequence[CredentialIssued]) -> list[int
     return [row["place"] - 1 for row in different]
 
 
-async def unindexed(tx: Transaction, changes: Sequence[CredentialStatusChanged]) -> set[str]:
+async def unindexed(tx: Transaction, changes: Sequence[StatusEvent]) -> set[str]:
     """The credential ids of `changes` that have no row of the same tenant."""
     missing = await tx.fetch(
         "SELECT c FROM unnest($1::text[], $2::text[]) AS rows (c, t) WHERE NOT EXISTS "
@@ -100,6 +111,33 @@ async def unindexed(tx: Transaction, changes: Sequence[CredentialStatusChanged])
         [change.credential_id for change in changes], [change.tenant_id for change in changes],
     )  # fmt: skip
     return {row["c"] for row in missing}
+
+
+async def apply_refreshes(tx: Transaction, offers: Sequence[CredentialRefreshOffered]) -> None:
+    """Note that newer ones may be had; an offer is never taken back."""
+    await tx.execute(
+        "UPDATE credentials SET refresh = true WHERE credential_id = ANY ($1::text[]) AND NOT refresh",
+        sorted({one.credential_id for one in offers}),
+    )
+
+
+async def apply_messages(tx: Transaction, changes: Sequence[CredentialMessageChanged]) -> None:
+    """Take over each credential's newest message, where it is newer than the row's.
+
+    Statuses and messages share their versions and are told apart: the newest of one says nothing of the other.
+    """
+    newest: dict[str, CredentialMessageChanged] = {}
+    for change in sorted(changes, key=lambda one: one.version):
+        newest[change.credential_id] = change
+    ordered = [newest[one] for one in sorted(newest)]
+    await tx.execute(
+        """
+        UPDATE credentials SET message = m, message_version = v
+        FROM unnest($1::text[], $2::bigint[], $3::smallint[]) AS rows (c, v, m)
+        WHERE credential_id = c AND message_version < v
+        """,
+        [one.credential_id for one in ordered], [one.version for one in ordered], [one.value for one in ordered],
+    )  # fmt: skip
 
 
 async def apply_statuses(tx: Transaction, changes: Sequence[CredentialStatusChanged]) -> None:
@@ -145,7 +183,7 @@ async def public_credential(database: Database, credential_id: str) -> Indexed |
     async with database.transaction(public_id=credential_id) as tx:
         row = await tx.fetchrow(
             "SELECT credential_id, tenant_id, issuer, document, status, status_version, status_changed_at, issued_at, "
-            "indexed_at FROM credentials WHERE credential_id = $1",
+            "indexed_at, refresh, message FROM credentials WHERE credential_id = $1",
             credential_id,
         )
     return None if row is None else Indexed(**row)

@@ -39,6 +39,7 @@ from laurel_verifier.genuine import Examiner, Presented
 from laurel_verifier.resolution import Issuers, Resolved
 from laurel_verifier.sandbox import Sandbox
 from laurel_verifier.status_lists import StatusLists
+from laurel_verifier.statuses import Notice, Told, combine, indexed_notices
 
 MOST_STATUS_ENTRIES = 4  # of a stranger's credential
 ENDORSEMENT_S = 10.0  # for one endorsement; they are checked side by side
@@ -68,6 +69,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     issuer: str | None = None
     issuer_name: str | None = None
     baked: Format | None = None
+    notices: tuple[Notice, ...] = ()
     endorsements: tuple[Endorsement, ...] = ()
 
 
@@ -192,8 +194,10 @@ class Verifier:
         document, row = presented.document, presented.row
         genuine = await self._examiner.examine(presented, now)  # 3, 4
         checks = [*genuine.checks, endorsements.check_refresh(document)]
+        notices: tuple[Notice, ...] = ()
         if ask_status:
-            checks.append(await self._status(document, row, genuine.confirmed, now))  # 5
+            status_check, notices = await self._status(document, row, genuine.confirmed, now)  # 5
+            checks.append(status_check)
         checks.append(tokens.check_dates(document, presented.envelope, now))  # 6
         checks.append(domain.check_recipient(document, expected_recipient, genuine=genuine.confirmed))  # 7
         found: tuple[Endorsement, ...] = ()
@@ -202,7 +206,9 @@ class Verifier:
             looked_at = attached[: endorsements.MOST_ENDORSEMENTS]
             found = tuple(await asyncio.gather(*(self._endorsement(one) for one in looked_at)))  # 8
             checks.append(endorsements.check(found, len(attached)))
-        return self._conclude(checks, document=document, row=row, resolved=genuine.resolved, endorsed=found)
+        return self._conclude(
+            checks, document=document, row=row, resolved=genuine.resolved, notices=notices, endorsed=found
+        )
 
     async def _endorsement(self, one: Attached) -> Endorsement:
         """One endorsement, as a credential of its own."""
@@ -226,26 +232,30 @@ class Verifier:
             issuer_name=found.issuer_name, issuer_known=found.issuer_known,
         )  # fmt: skip
 
-    async def _status(self, document: dict[str, Any], row: store.Indexed | None, genuine: bool, now: datetime) -> Check:
+    async def _status(
+        self, document: dict[str, Any], row: store.Indexed | None, genuine: bool, now: datetime
+    ) -> tuple[Check, tuple[Notice, ...]]:
         if row is not None and genuine:
-            return domain.indexed_status(row.status, row.status_changed_at, now)
+            known = Told(domain.indexed_status(row.status, row.status_changed_at, now))
+            told = indexed_notices(document, refresh=row.refresh, message=row.message, where="Laurel's index")
+            return combine([known, *told])
         entries = domain.objects(document.get("credentialStatus"))
         if not entries:
-            return not_applicable("status", "its issuer has not said where it would be revoked")
+            return not_applicable("status", "its issuer has not said where it would be revoked"), ()
         if not genuine:
             # Its list is somebody's address: we ask nobody in the name of a document that nobody has signed.
-            return not_checked("status", "not_reached", "not looked up, because the signature could not be confirmed")
-        issuer = domain.issuer_id(document)
-        assert issuer is not None
+            detail = "not looked up, because the signature could not be confirmed"
+            return not_checked("status", "not_reached", detail), ()
         if len(entries) > MOST_STATUS_ENTRIES:
             detail = f"it names {len(entries)} status entries; {MOST_STATUS_ENTRIES} are looked up"
-            return not_checked("status", "too_many_entries", detail)
-        asking = (self._lists.check(entry, issuer, now, self._genuine_list) for entry in entries)
+            return not_checked("status", "too_many_entries", detail), ()
+        asking = (self._lists.check(entry, document, now, self._genuine_list) for entry in entries)
         try:
             async with asyncio.timeout(STATUS_S):
-                return domain.worst_status(await asyncio.gather(*asking))
+                return combine(await asyncio.gather(*asking))
         except TimeoutError:
-            return not_checked("status", "timeout", f"its status lists did not answer within {STATUS_S:.0f} seconds")
+            detail = f"its status lists did not answer within {STATUS_S:.0f} seconds"
+            return not_checked("status", "timeout", detail), ()
 
     async def _genuine_list(self, document: dict[str, Any], now: datetime) -> str | None:
         """Why a status list credential cannot be relied on; None where it can."""
@@ -266,6 +276,7 @@ class Verifier:
         document: Any = None,
         row: store.Indexed | None = None,
         resolved: Resolved | None = None,
+        notices: tuple[Notice, ...] = (),
         endorsed: tuple[Endorsement, ...] = (),
     ) -> Verification:
         verdict = domain.decide(checks)  # 9
@@ -284,6 +295,7 @@ class Verifier:
             id=identifier if isinstance(identifier, str) else None,
             issuer=domain.issuer_id(found),
             issuer_name=_issuer_name(found, resolved),
+            notices=notices,
             endorsements=endorsed,
         )
 

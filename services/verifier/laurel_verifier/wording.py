@@ -83,6 +83,8 @@ def words(verification: Verification, asked: str | None = None) -> Words:
             text = f"This badge is genuine, but it was not issued to {asked}."
         else:
             text = f"{text} It was not issued to {asked}."
+    if any(notice.purpose == "refresh" for notice in verification.notices):
+        text = f"{text} Its issuer offers a newer one in its place."
     return replace(found, title=title, text=text, tone=tone)
 
 

@@ -13,7 +13,14 @@ from laurel.credential import did, model, status
 from laurel.credential.keys import Ed25519Signer
 from laurel.credential.lint import Profile, lint
 from laurel.credential.proofs import sign
-from laurel.events import CredentialIssued, CredentialStatusChanged, IssuerProfilePublished, Status
+from laurel.events import (
+    CredentialIssued,
+    CredentialMessageChanged,
+    CredentialRefreshOffered,
+    CredentialStatusChanged,
+    IssuerProfilePublished,
+    Status,
+)
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 BASE_URL = "http://laurel.test"
@@ -95,14 +102,16 @@ class TestIssuer:
         """Lint and sign."""
         return sign(lint(document, profile=profile, issuer=self.did), self.signer, NOW - timedelta(days=1))
 
-    def status_list(self, url: str, revoked: set[int], purpose: str = "revocation") -> dict[str, Any]:
-        """A signed status list with these bits set."""
-        bits = bytearray(status.MINIMUM_ENTRIES // 8)
-        for index in revoked:
-            status.set_bit(bits, index)
+    def status_list(
+        self, url: str, told: set[int] | dict[int, int], purpose: str = "revocation", size: int = 1, **more: Any
+    ) -> dict[str, Any]:
+        """A signed status list with these bits set, or these values; `more` goes to build_status_list."""
+        bits = bytearray(status.MINIMUM_ENTRIES * size // 8)
+        for index, value in told.items() if isinstance(told, dict) else ((index, 1) for index in told):
+            status.set_value(bits, index, value, size)
+        encoded = status.encode_list(bits)
         return self.sign(
-            status.build_status_list(url, self.did, purpose, status.encode_list(bits), NOW - timedelta(hours=1)),
-            "statuslist",
+            status.build_status_list(url, self.did, purpose, encoded, NOW - timedelta(hours=1), **more), "statuslist"
         )
 
 
@@ -121,6 +130,21 @@ def issued(document: dict[str, Any], number: int = 1, /, **changes: Any) -> Cred
         "valid_from": NOW, "document": msgspec.Raw(to_bytes(document)),
     }  # fmt: skip
     return CredentialIssued(**{**values, **changes})
+
+
+def refresh_offered(number: int, version: int, tenant_id: str = TENANT) -> CredentialRefreshOffered:
+    """The event of an offer to refresh."""
+    return CredentialRefreshOffered(
+        tenant_id=tenant_id, credential_id=credential_id(number), version=version, reason="test", changed_at=NOW
+    )
+
+
+def message_changed(number: int, version: int, value: int, tenant_id: str = TENANT) -> CredentialMessageChanged:
+    """The event of another message."""
+    return CredentialMessageChanged(
+        tenant_id=tenant_id, credential_id=credential_id(number), version=version, value=value, message="test",
+        reason="test", changed_at=NOW,
+    )  # fmt: skip
 
 
 def changed(number: int, version: int, to: Status, tenant_id: str = TENANT) -> CredentialStatusChanged:

@@ -190,7 +190,7 @@ async def test_a_bomb_is_refused_while_it_unfolds(verifier: Verifier, foreign: F
     bomb = status.encode_list(bytes(64 << 20))
     document = status.build_status_list(url, stranger.did, "revocation", bomb, NOW - timedelta(hours=1))
     assert len(bomb) < 200_000
-    foreign.put("/list", _signed_anyway(stranger, document))
+    foreign.put("/list", signed_anyway(stranger, document))
     found = await verifier.verify(listed_badge(stranger, url))
     assert (found["verdict"], code(found, "status")) == ("could_not_check", "list_too_large")
 
@@ -216,13 +216,13 @@ async def test_a_missing_list_and_a_server_in_trouble(
 
 
 async def test_a_set_bit_of_another_purpose_is_told(verifier: Verifier, foreign: Foreign, stranger: TestIssuer) -> None:
-    url = f"{foreign.url}/refresh"
-    foreign.put("/refresh", stranger.status_list(url, {INDEX}, "refresh"))
-    found = await verifier.verify(listed_badge(stranger, url, "refresh"))
+    url = f"{foreign.url}/audits"
+    foreign.put("/audits", stranger.status_list(url, {INDEX}, "audited"))
+    found = await verifier.verify(listed_badge(stranger, url, "audited"))
     assert found["verdict"] == "valid"
     detail = next(check["detail"] for check in found["checks"] if check["step"] == "status")
-    assert "“refresh” is set" in detail
-    assert "not set" not in detail
+    assert "its status for “audited” is 0x1, which takes nothing from its validity" in detail
+    assert found["notices"] == [{"purpose": "audited", "value": 1}]
 
 
 async def test_nobody_is_asked_in_the_name_of_an_unsigned_document(
@@ -282,7 +282,7 @@ async def test_by_its_address(verifier: Verifier, foreign: Foreign, stranger: Te
         assert answer.status_code == 422
 
 
-def _signed_anyway(issuer: TestIssuer, document: dict[str, Any]) -> dict[str, Any]:
+def signed_anyway(issuer: TestIssuer, document: dict[str, Any]) -> dict[str, Any]:
     """Signed without lint, as a careless or hostile issuer would."""
     from laurel.credential import multibase
     from laurel.credential.proofs import RDFC, canonical, hash_data
