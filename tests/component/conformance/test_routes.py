@@ -79,6 +79,7 @@ async def test_a_status_list_is_live_and_a_revoked_credential_is_refused(suite: 
     assert (await suite.post("credentials/status", {"credentialId": revoked["id"]})).status_code == 200
     assert (await suite.post("credentials/status", {"credentialId": "urn:x:unknown"})).status_code == 404
     entry = revoked["credentialStatus"]
+    assert (await suite.get(entry["statusReference"])).json()["1"] == "revoked"
     listed = await suite.get(entry["statusListCredential"])
     assert listed.status_code == 200
     assert listed.json()["issuer"] == suite.issuer

@@ -8,6 +8,7 @@ POST /conformance/presentations/verify     {verifiablePresentation, options: {ch
                                            returnPresentation?}} → 200
 POST /conformance/credentials/status       {credentialId, status?: true} → 200: revokes it, or takes that back
 GET  /conformance/status/{number}          a signed BitstringStatusListCredential
+GET  /conformance/status                   what the values in these lists mean
 
 Whatever is not verified or not issued is a 400 with problem details, whatever is not understood a 422.
 """
@@ -101,6 +102,11 @@ def create_conformance_api(database: Database, issuer: Issuer, conformance: Conf
         if identifier is None or not issuer.lists.revoke(identifier, revoked):
             raise not_found("credential")
         return json_response({"credentialId": identifier, "revoked": revoked}, headers=_NO_STORE)
+
+    @app.get("/conformance/status")
+    async def status_reference() -> Response:
+        """What the values in the lists mean: the `statusReference` of each entry."""
+        return json_response({"statusPurpose": "revocation", "0": "valid", "1": "revoked"})
 
     @app.get("/conformance/status/{number}")
     async def status_list(number: str) -> Response:

@@ -40,7 +40,7 @@ class Lists:
         self._lists[number].allocated += 1
         if isinstance(credential_id, str):
             self._of_credential[credential_id] = (number, index)
-        return status.status_entry(f"{self._base}/{number}", index)
+        return status.status_entry(f"{self._base}/{number}", index, reference=self._base)
 
     def revoke(self, credential_id: str, revoked: bool = True) -> bool:
         """Set the credential's bit, or take it back. Whether there was such a credential."""
