@@ -22,6 +22,7 @@ from xml.parsers import expat
 from laurel.credential.images import PNG_SIGNATURE, BadImage, Chunk, png_chunks
 
 MAX_BAKED = 4 << 20  # bytes of an image that is read
+MAX_SVG = 2 << 20  # of an SVG, whose parser calls back for every tag
 MAX_CREDENTIAL = 1 << 20  # bytes of the credential in it, also after inflating
 MAX_ELEMENTS = 100_000  # of an SVG
 
@@ -34,6 +35,7 @@ _KEYWORDS_OF_2 = (b"openbadges", b"openbadge")
 _ELEMENT_OF_2 = "http://openbadges.org assertion"
 
 _COMPACT_JWS = re.compile(rb"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+").fullmatch  # RFC 7515 §3.1
+_PIECE = 1 << 16  # bytes that are parsed at a time; other threads have their turn in between
 _BLANK = b" \t\r\n"  # RFC 8259 §2
 _START_TAG = re.compile(rb"""<([^\s/>]+)(?:[^>"']|"[^"]*"|'[^']*')*>""")
 
@@ -106,7 +108,7 @@ def unbake(image: bytes) -> bytes:
 
 def unbake_png(image: bytes) -> bytes:
     """The credential in a PNG. Raises BadImage."""
-    _check_size(image)
+    _check_size(image, MAX_BAKED)
     found = [(one, _keyword(image, one)) for one in png_chunks(image)]
     credentials = [one for one, keyword in found if keyword == KEYWORD]
     if not credentials:
@@ -120,7 +122,7 @@ def unbake_png(image: bytes) -> bytes:
 
 def unbake_svg(image: bytes) -> bytes:
     """The credential in an SVG. Raises BadImage."""
-    _check_size(image)
+    _check_size(image, MAX_SVG)
     parsed = _parse_svg(image)
     if not parsed.elements:
         if parsed.open_badges_2:
@@ -153,9 +155,9 @@ def _is_utf8(text: bytes) -> bool:
     return True
 
 
-def _check_size(image: bytes) -> None:
-    if len(image) > MAX_BAKED:
-        raise BadImage("too_large", f"the image is larger than {MAX_BAKED:,} bytes")
+def _check_size(image: bytes, most: int) -> None:
+    if len(image) > most:
+        raise BadImage("too_large", f"the image is larger than {most:,} bytes")
 
 
 def _open_badges_2() -> BadImage:
@@ -288,8 +290,11 @@ def _parse_svg(content: bytes) -> _Svg:
 
 
 def _run(parser: Any, content: bytes) -> None:
+    view = memoryview(content)
     try:
-        parser.Parse(content, True)
+        for start in range(0, len(content), _PIECE):
+            parser.Parse(view[start : start + _PIECE], False)
+        parser.Parse(b"", True)
     except expat.ExpatError as error:
         raise BadImage("not_an_svg", f"not well-formed XML: {error}") from None
     except BadImage:

@@ -174,6 +174,16 @@ def test_svg_roots_of_all_kinds(art: bytes, root: bytes) -> None:
         assert ElementTree.fromstring(baked)[0].tag == TAG
 
 
+def test_an_svg_of_many_pieces() -> None:
+    art = b'<svg xmlns="http://www.w3.org/2000/svg">' + b"<path d='M0 0'/>" * 20_000 + b"<!-- \xe6\x95\xb0 --></svg>"
+    for credential in (JSON, JWS, b'{"a":"' + "数".encode() * 100_000 + b'"}'):
+        late = bake_svg(art, credential)
+        start, end = late.index(b"<openbadges:credential"), late.index(b"</openbadges:credential>") + 24
+        late = late[:start] + late[end:-6] + late[start:end] + late[-6:]  # behind everything else
+        assert unbake(late) == credential
+        assert bake_svg(late, JWS) == bake_svg(bake_svg(art, credential), JWS)
+
+
 def test_line_ends_are_xmls() -> None:
     assert unbake(bake_svg(ART, b'{\r\n"a":\r1\n}')) == b'{\n"a":\n1\n}'
     assert unbake(bake_png(picture(), b'\r\n{\r\n"a":1}\n')) == b'{\r\n"a":1}'
@@ -225,6 +235,7 @@ def test_bombs_are_not_unfolded() -> None:
     assert refused(with_chunks(chunk(b"iTXt", KEYWORD + b"\0\1\0\0\0" + b"no zlib"))) == "bad_baking"
     assert refused(with_chunks(*[chunk(b"teXt", b"")] * MAX_CHUNKS)) == "too_complex"
     assert refused(PNG_SIGNATURE + bytes(baking.MAX_BAKED)) == "too_large"
+    assert refused(OPEN + bytes(baking.MAX_SVG)) == "too_large"
     many = b'<svg xmlns="http://www.w3.org/2000/svg">' + b"<a/>" * baking.MAX_ELEMENTS + b"</svg>"
     assert refused(many) == "too_complex"
     deep = b'<svg xmlns="http://www.w3.org/2000/svg">' + b"<a>" * 50_000
