@@ -151,6 +151,10 @@ async def test_a_credential_in_a_token(verifier: Verifier, issuer: TestIssuer) -
         answer = await get(verifier, f"{PAGE}/badge.{suffix}")
         check_file(answer, suffix)
         assert unbake(answer.content) == token
+        found = (
+            await verifier.client.post(URL, content=answer.content, headers={"Content-Type": TYPES[suffix]})
+        ).json()
+        assert (found["verdict"], found["credential_id"], found["baked"]) == ("valid", credential_id(1), suffix)
     answer = await get(verifier, f"{PAGE}?download=1")
     assert (answer.content, answer.headers["content-type"]) == (token, "application/vc+jwt")
     assert answer.headers["content-disposition"] == f'attachment; filename="credential-{credential_id(1)}.jwt"'
@@ -158,6 +162,12 @@ async def test_a_credential_in_a_token(verifier: Verifier, issuer: TestIssuer) -
         answer = await get(verifier, PAGE, Accept=accept)
         assert answer.content == token
         assert answer.headers["content-type"].partition(";")[0] == accept
+    page = await get(verifier, PAGE, **HTML)
+    check_page(page)
+    assert "Credential alone (JWT)" in page.text
+    for body in ({"url": f"{BASE_URL}{PAGE}"}, {"credential": token.decode()}, {"credential": f"{BASE_URL}{PAGE}"}):
+        found = await verifier.verify(body)
+        assert (found["verdict"], found["credential_id"]) == ("valid", credential_id(1))
 
 
 async def test_who_has_it_is_told_so(verifier: Verifier, one: dict[str, Any]) -> None:
