@@ -154,8 +154,22 @@ def unresolved(
 
 def _is_fresh(document: dict[str, Any], now: datetime) -> bool:
     """Whether it says it was signed within the last hour: events may take that long to reach us, and no longer."""
-    times = (parse_timestamp(one.get("created")) for one in proofs_of(document) if isinstance(one, dict))
-    return any(one is not None and -_SKEW <= now - one <= _ON_ITS_WAY for one in times)
+    return any(-_SKEW <= now - one <= _ON_ITS_WAY for one in _signed_at(document))
+
+
+def _signed_at(document: dict[str, Any]) -> list[datetime]:
+    """When it says it was signed; a token says so by the credential's beginning alone."""
+    proofs = [one for one in proofs_of(document) if isinstance(one, dict)]
+    said = [one.get("created") for one in proofs] or [document.get("validFrom", document.get("issuanceDate"))]
+    return [moment for one in said if (moment := parse_timestamp(one)) is not None]
+
+
+def ahead_of_events(document: dict[str, Any], resolved: Resolved, now: datetime) -> bool:
+    """Whether a document of ours that is not indexed may have been signed with a key whose event has not come yet."""
+    if resolved.published_at is None or not _is_fresh(document, now):
+        return False
+    published = resolved.published_at.replace(microsecond=0)
+    return any(one >= published for one in _signed_at(document))
 
 
 def _verification_method(proof: Any) -> str | None:
@@ -179,9 +193,7 @@ def _may_be_newer(
     if resolved.published_at is None:
         return resolved.stale
     if row is None:
-        times = (parse_timestamp(one.get("created")) for one in proofs_of(document) if isinstance(one, dict))
-        published = resolved.published_at.replace(microsecond=0)
-        return _is_fresh(document, now) and any(one is not None and one >= published for one in times)
+        return ahead_of_events(document, resolved, now)
     if resolved.published_at.replace(microsecond=0) > row.issued_at:
         return False
     return methods == [_verification_method(proof) for proof in proofs_of(json.loads(row.document))]

@@ -16,7 +16,7 @@ from laurel.credential.proofs import NOT_CHECKED
 from laurel.credential.text import is_absolute_identifier, is_web_url, timestamp
 from laurel_verifier import domain, key_urls, store
 from laurel_verifier.checks import Against, Check, Step, failed, not_checked, passed, short
-from laurel_verifier.issuer_keys import KEY_UNREADABLE, KEYS_S, Keys, unlisted, unresolved
+from laurel_verifier.issuer_keys import KEY_UNREADABLE, KEYS_S, Keys, ahead_of_events, unlisted, unresolved
 from laurel_verifier.resolution import Issuers, Resolved, Unresolvable
 
 # What is wrong with a token, by the step at which it shows. Everything else is its form's.
@@ -71,7 +71,7 @@ async def find_token_key(
             raise resolved.problems[kid]
         key = jose_keys.find_key(envelope, resolved.document, now=now, controller=issuer)
     except (did.DidError, Unresolvable) as error:
-        unsure = error.code == "key_not_found" and _may_be_newer(resolved, row)
+        unsure = error.code == "key_not_found" and _may_be_newer(envelope, resolved, row, now)
         soft = unsure or isinstance(error, Unresolvable) or error.code in KEY_UNREADABLE
         make = not_checked if soft else failed
         detail = f"{error.detail} (looked up in {resolved.source})"
@@ -83,11 +83,13 @@ async def find_token_key(
     return found, key
 
 
-def _may_be_newer(resolved: Resolved, row: store.Indexed | None) -> bool:
+def _may_be_newer(envelope: jose.Envelope, resolved: Resolved, row: store.Indexed | None, now: datetime) -> bool:
     """Whether the key may be missing only because `resolved` is older than it, as in `issuer_keys`."""
     if resolved.published_at is None:
         return resolved.stale
-    return row is not None and resolved.published_at.replace(microsecond=0) <= row.issued_at
+    if row is None:
+        return ahead_of_events(envelope.document, resolved, now)
+    return resolved.published_at.replace(microsecond=0) <= row.issued_at
 
 
 def check_signature(envelope: jose.Envelope, key: str) -> Check:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from laurel_verifier.api import VerificationOut
 from tests.component.verifier.conftest import Verifier
 from tests.component.verifier.test_endorsements import badge, endorsement
 
@@ -93,3 +94,10 @@ async def test_the_page_shows_what_the_api_says(verifier: Verifier) -> None:
 
 def _json(document: dict[str, Any]) -> bytes:
     return json.dumps(document).encode()
+
+
+async def test_the_declared_answer_is_the_answer(verifier: Verifier, one: dict[str, Any]) -> None:
+    forged = {**badge(endorsement(), endorsement("urn:x:1")), "name": "Forged"}
+    for document in (one, badge(endorsement(), endorsement("urn:x:1")), forged, {"type": "VerifiablePresentation"}, {}):
+        said = await verifier.verify(document)
+        assert VerificationOut.model_validate(said).model_dump(exclude_unset=True) == said

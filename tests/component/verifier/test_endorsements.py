@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from laurel.credential import keys, proofs
+from laurel.credential import jose, keys, proofs
+from laurel.credential.lint import lint
 from tests.component.verifier.conftest import Verifier
 from tests.component.verifier.test_foreign import Foreign, foreign
 from tests.component.verifier.test_proofs import ED25519, P256, badge_of, by_did_key, with_proof
@@ -106,6 +107,16 @@ async def test_a_bad_endorsement_takes_nothing_from_the_badge(
     assert [(one["verdict"], one["concerns"]) for one in found["endorsements"]] == [(verdict, concerns)]
     said = next(check for check in found["checks"] if check["step"] == "endorsements")
     assert said["pointer"] == "/credentialSubject/achievement/endorsement/0"
+
+
+async def test_an_endorsement_in_a_token(verifier: Verifier) -> None:
+    issuer, signer = by_did_key(P256)
+    linted = lint(unsigned(issuer), profile="vcdm", issuer=issuer)
+    token = jose.sign_vc_jose(linted, signer).decode()
+    found = await verifier.verify(badge(token, token[:-4] + "AAAA", name="endorsementJwt"))
+    assert found["verdict"] == "valid", found
+    assert [one["verdict"] for one in found["endorsements"]] == ["valid", "invalid"]
+    assert found["endorsements"][0]["concerns"] is True
 
 
 async def test_four_are_looked_at_and_all_are_counted(verifier: Verifier) -> None:
