@@ -19,7 +19,6 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 from laurel.credential import did, model, status
-from laurel.credential.contexts import CID_V1
 from laurel.credential.multikey import KeyType
 from laurel.credential.securing import DEFAULT, key_types, ways
 from laurel.credential.text import timestamp
@@ -301,7 +300,9 @@ def issuer_documents(profile: IssuerProfile, keys: Iterable[PublicKey], *, profi
         return IssuerDocuments(document, did.build_did_document(profile.did, shown, also_known_as=[profile_url]))
     controller = did.build_controlled_identifier_document(profile.did, shown)
     keys_of_it = {name: controller[name] for name in ("verificationMethod", "assertionMethod")}
-    return IssuerDocuments({**document, "@context": [*document["@context"], CID_V1], **keys_of_it}, controller)
+    return IssuerDocuments(
+        {**document, "@context": [*document["@context"], *controller["@context"]], **keys_of_it}, controller
+    )
 
 
 # --- status -------------------------------------------------------------------------------------------------

@@ -148,8 +148,11 @@ def build_did_document(
 def build_controlled_identifier_document(
     url: str, keys: Iterable[DidKey | tuple[str, str, bool]], *, also_known_as: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """The same for an issuer whose id is an https URL (Controlled Identifiers 1.0 §2.1)."""
-    document: dict[str, Any] = {"@context": [CID_V1], "id": url}
+    """The same for an issuer whose id is an https URL (Controlled Identifiers 1.0 §2.1).
+
+    The context of Multikey says nothing that CID_V1 does not; other people's libraries look for it by its name.
+    """
+    document: dict[str, Any] = {"@context": [CID_V1, MULTIKEY_V1], "id": url}
     if also_known_as:
         document["alsoKnownAs"] = list(also_known_as)
     return {**document, **_relations(verification_methods(url, keys))}
