@@ -132,12 +132,6 @@ async def test_a_self_asserted_credential_needs_its_holders_proof(suite: Suite) 
     assert (await suite.present(signed_by_holder(foreign))).status_code == 400
 
 
-async def test_an_envelope_is_said_to_be_unread(suite: Suite) -> None:
-    envelope = {"@context": V2, "type": "EnvelopedVerifiableCredential", "id": "data:application/vc+jwt,e30.e30.e30"}
-    assert (await suite.verify(envelope)).status_code == 422
-    assert (await suite.verify({**envelope, "@context": []})).status_code == 400
-
-
 def test_nothing_but_the_flags_loads_the_routes() -> None:
     """Neither `laurel up` without them, nor the demo, nor `laurel serve`, which is what compose and Kubernetes run."""
     program = (

@@ -64,7 +64,7 @@ def create_conformance_api(database: Database, issuer: Issuer, conformance: Conf
         """200 when every check that was asked for passes."""
         body = await _body(request)
         asked = _options(body)
-        credential = _object(body, "verifiableCredential")
+        credential = _document(body, "verifiableCredential")
         wanted, returned = options.checks(asked, CHECKS), options.flag(asked, "returnCredential")
         outcome = await conformance.credential(credential, wanted)
         if not outcome.verified:
@@ -78,7 +78,7 @@ def create_conformance_api(database: Database, issuer: Issuer, conformance: Conf
         body = await _body(request)
         asked = _options(body)
         name = "presentation" if "presentation" in body and "verifiablePresentation" not in body else None
-        document = _object(body, name or "verifiablePresentation")
+        document = _document(body, name or "verifiablePresentation")
         returned = options.flag(asked, "returnPresentation")
         outcome, presented = await conformance.presentation(
             document,
@@ -132,6 +132,12 @@ def _object(body: dict[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise Problem(422, "invalid_input", f"/{name}: must be a JSON object")
     return found
+
+
+def _document(body: dict[str, Any], name: str) -> dict[str, Any] | str:
+    """A JSON object, or a compact JWS."""
+    found = body.get(name)
+    return found if isinstance(found, str) else _object(body, name)
 
 
 def _options(body: dict[str, Any]) -> dict[str, Any]:

@@ -7,16 +7,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from laurel.credential import did, vcdm
+from laurel.credential import did, jose, jose_keys, vcdm
 from laurel.credential.lint_rules import Finding
 from laurel.credential.proofs import proofs_of
 from laurel_local.conformance.worker import Sandbox
+from laurel_verifier import tokens
 from laurel_verifier.checks import Step
 from laurel_verifier.domain import MAX_PROOFS, issuer_id
 from laurel_verifier.resolution import Issuers, Unresolvable
@@ -84,25 +87,34 @@ class Conformance:
         self._sandbox = sandbox
         self._clock = clock
 
-    async def credential(self, document: dict[str, Any], checks: Collection[str] | None) -> Outcome:
-        """checks: keys of CHECKS; None for all that apply."""
+    async def credential(self, document: dict[str, Any] | str, checks: Collection[str] | None) -> Outcome:
+        """document: JSON, an enveloped credential, or a compact JWS. checks: keys of CHECKS; None: all that apply."""
         outcome = Outcome()
-        if vcdm.ENVELOPED_CREDENTIAL in vcdm.one_or_more(document.get("type")):
-            _enveloped(outcome, document, vcdm.ENVELOPED_CREDENTIAL)
-            return outcome
+        envelope: jose.Envelope | None = None
+        if isinstance(document, str) or vcdm.ENVELOPED_CREDENTIAL in vcdm.one_or_more(document.get("type")):
+            envelope = await _opened(outcome, document, vcdm.ENVELOPED_CREDENTIAL, ("vc-jwt", "vc+jwt"))
+            if envelope is None:
+                return outcome
+        inside: Any = document if envelope is None else envelope.document
         try:
-            outcome.add_findings(await self._sandbox.credential_findings(document))  # 1
+            outcome.add_findings(await self._sandbox.credential_findings(inside))  # 1
         except (SandboxLimit, SandboxBusy) as error:
             outcome.add("limit", "limit_exceeded", str(error))
         if outcome.verified:
-            await self._checked(document, checks, outcome)  # 2
+            await self._checked(inside, checks, outcome, envelope)  # 2
         return outcome
 
-    async def _checked(self, document: dict[str, Any], checks: Collection[str] | None, outcome: Outcome) -> None:
+    async def _checked(
+        self,
+        document: dict[str, Any],
+        checks: Collection[str] | None,
+        outcome: Outcome,
+        envelope: jose.Envelope | None,
+    ) -> None:
         wanted: set[Step] = {step for steps in CHECKS.values() for step in steps}
         if checks is not None:
             wanted = {step for name in checks for step in CHECKS[name]}
-        found = await self._verifier.verify(document, status="status" in wanted, endorsed=False)
+        found = await self._verifier.verify(document, envelope=envelope, status="status" in wanted, endorsed=False)
         for check in found.checks:
             if check.step not in wanted and check.step not in _ALWAYS:
                 continue
@@ -114,7 +126,7 @@ class Conformance:
 
     async def presentation(
         self,
-        document: dict[str, Any],
+        document: dict[str, Any] | str,
         *,
         challenge: str | None,
         domain: tuple[str, ...] | None,
@@ -122,12 +134,18 @@ class Conformance:
     ) -> tuple[Outcome, list[Outcome]]:
         """The presentation's own outcome, and that of each of its credentials."""
         outcome = Outcome()
-        if vcdm.ENVELOPED_PRESENTATION in vcdm.one_or_more(document.get("type")):
-            _enveloped(outcome, document, vcdm.ENVELOPED_PRESENTATION)
-            return outcome, []
+        envelope: jose.Envelope | None = None
+        if isinstance(document, str) or vcdm.ENVELOPED_PRESENTATION in vcdm.one_or_more(document.get("type")):
+            envelope = await _opened(outcome, document, vcdm.ENVELOPED_PRESENTATION, ("vp+jwt",))
+            if envelope is None:
+                return outcome, []
+            document = envelope.document
+        assert isinstance(document, dict)
         try:
             outcome.add_findings(await self._sandbox.presentation_findings(document))  # 1
-            if outcome.verified:
+            if outcome.verified and envelope is not None:
+                await self._token_of_holder(envelope, challenge, domain, outcome)  # 3
+            if outcome.verified and (envelope is None or "proof" in document):
                 await self._holder(document, challenge, domain, outcome)  # 3
         except (SandboxLimit, SandboxBusy) as error:
             outcome.add("limit", "limit_exceeded", str(error))
@@ -165,6 +183,33 @@ class Conformance:
                 step = {"wrong_challenge": "challenge", "wrong_domain": "domain"}.get(finding.reason, "signature")
                 outcome.add(step, finding.reason, finding.detail, "/proof")
 
+    async def _token_of_holder(
+        self, envelope: jose.Envelope, challenge: str | None, domain: tuple[str, ...] | None, outcome: Outcome
+    ) -> None:
+        """nonce and aud are to a token what challenge and domain are to a proof."""
+        named = (envelope.kid or "").partition("#")[0]
+        holder = vcdm.holder_id(envelope.document) or envelope.claims.issuer or named
+        if ":" in named and named != holder:
+            outcome.add("issuer", "not_the_holders_key", f"{named[:200]} is not the holder", "/holder")
+            return
+        # Without a challenge a holder may also just assert, as with a proof.
+        purposes = ("authentication",) if challenge is not None else ("authentication", "assertionMethod")
+        try:
+            resolved = await self._issuers.resolve(str(holder))
+            key = _first_key(envelope, resolved.document, purposes, self._clock())
+        except (Unresolvable, did.DidError) as error:
+            outcome.add("issuer", error.code, error.detail, "/holder")
+            return
+        result = jose.verify(envelope, key, now=self._clock())
+        if not result.ok:
+            outcome.add("signature", result.reason or "bad_signature", result.detail)
+        if challenge is not None and envelope.claims.nonce != challenge:
+            outcome.add(
+                "challenge", "wrong_challenge", "the token's nonce does not answer the challenge that was given"
+            )
+        if domain is not None and envelope.claims.audience != set(domain):
+            outcome.add("domain", "wrong_domain", f"the token was made for {sorted(envelope.claims.audience)}")
+
     async def _key(self, proof: Any, holder: Any, outcome: Outcome) -> str:
         method = proof.get("verificationMethod") if isinstance(proof, dict) else None
         if not isinstance(method, str):
@@ -194,7 +239,32 @@ def _must_be_issuers(document: dict[str, Any], checks: Collection[str] | None) -
     return (issuer_id(document) or "did:").startswith("did:")
 
 
-def _enveloped(outcome: Outcome, document: dict[str, Any], wanted: str) -> None:
-    outcome.add_findings(vcdm.envelope_findings(document, wanted))
-    if outcome.verified:
-        outcome.add("enveloped", "unsupported_envelope", "enveloped documents are not read here: send embedded proofs")
+def _first_key(envelope: jose.Envelope, document: Any, purposes: tuple[str, ...], now: datetime) -> str:
+    """The key of the first purpose for which the document has it. Raises DidError."""
+    for purpose in purposes[:-1]:
+        with contextlib.suppress(did.DidError):
+            return jose_keys.find_key(envelope, document, relationship=purpose, now=now)
+    return jose_keys.find_key(envelope, document, relationship=purposes[-1], now=now)
+
+
+async def _opened(
+    outcome: Outcome, document: dict[str, Any] | str, wanted: str, formats: tuple[str, ...]
+) -> jose.Envelope | None:
+    """The token, or None: then the outcome says what is wrong with it."""
+    if isinstance(document, dict):
+        outcome.add_findings(vcdm.envelope_findings(document, wanted))
+        if not outcome.verified:
+            return None
+    try:
+        if isinstance(document, str):
+            envelope = await asyncio.to_thread(jose.parse, document)
+        else:
+            envelope = await asyncio.to_thread(jose.unwrap, document)
+    except jose.JoseError as error:
+        step = "enveloped" if error.code == "unknown_envelope" else tokens.unread(error).step
+        outcome.add(step, error.code, error.detail)
+        return None
+    if envelope.format not in formats:
+        outcome.add("format", "wrong_typ", f"a token of the type {envelope.format} was not asked for")
+        return None
+    return envelope
