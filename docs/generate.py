@@ -1,4 +1,4 @@
-"""Writes docs/events.md, asyncapi.yaml and settings.md from the code; `--check` only says whether they are up to date.
+"""Writes events.md, asyncapi.yaml, settings.md and lint.md from the code; `--check` only says whether they are right.
 
 Run it as `python docs/generate.py [--check]` (`make docs`, and `make check` in CI).
 """
@@ -15,6 +15,7 @@ import msgspec
 import yaml
 from pydantic.fields import FieldInfo
 
+from laurel.credential.lint_table import RULES, Profile, Rule, of_profile
 from laurel.migrate import SERVICES
 from laurel.settings import Settings
 from laurel.topics import TOPICS, Topic
@@ -198,12 +199,62 @@ def _settings_table(fields: Mapping[str, FieldInfo]) -> list[str]:
     return rows
 
 
+_LINTED: dict[Profile, str] = {
+    "openbadge": "Open Badges",
+    "endorsement": "endorsements",
+    "statuslist": "status lists",
+}
+
+
+def lint_page() -> str:
+    """docs/lint.md."""
+    errors = sum(rule.level == "error" for rule in RULES)
+    lines = [
+        "# Lint before signing",
+        "",
+        "Generated from `shared/laurel/credential/lint_table.py` by `make docs`; do not edit.",
+        "",
+        f"Every document is held to these {len(RULES)} rules before it is signed. The signer takes only the token",
+        f"that lint gives, and lint gives none where one of the {errors} rules of level *error* finds anything;",
+        "*warnings* pass. A finding names the rule, the place (a JSON Pointer), the clause and the fix. Authors of",
+        "achievements are told when they publish; what is refused when a credential is issued becomes a dead letter",
+        "with the same words.",
+        "",
+    ]
+    for profile, what in _LINTED.items():
+        own = [rule for rule in of_profile(profile) if not _is_earlier(rule, profile)]
+        lines += [
+            f"## {what}" if profile == "openbadge" else f"## What holds for {what} alone",
+            "",
+            "| rule | level | what it asks | how to fix it | clause |",
+            "|---|---|---|---|---|",
+        ]
+        lines += [
+            f"| `{rule.name}` | {rule.level} | {_cell(rule.asks)} | {_cell(rule.fix)} | {_cell(rule.clause)} |"
+            for rule in own
+        ]
+        lines.append("")
+    for profile in ("endorsement", "statuslist"):
+        shared = ", ".join(f"`{rule.name}`" for rule in of_profile(profile) if "openbadge" in rule.profiles)
+        lines += [f"Of the rules for Open Badges these hold for {_LINTED[profile]}, too: {shared}.", ""]
+    return "\n".join(lines[:-1]) + "\n"
+
+
+def _is_earlier(rule: Rule, profile: Profile) -> bool:
+    return profile != "openbadge" and "openbadge" in rule.profiles
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
 def main() -> int:
     """Write, or compare; exit 1 when --check finds a difference."""
     document = yaml.safe_dump(asyncapi(), sort_keys=False, allow_unicode=True, width=120)
     wanted = {
         HERE / "events.md": events_page(),
         HERE / "settings.md": settings_page(),
+        HERE / "lint.md": lint_page(),
         HERE / "asyncapi.yaml": document,
     }
     if "--check" not in sys.argv[1:]:

@@ -15,30 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from laurel.credential.contexts import CREDENTIALS_V2, OPEN_BADGES
 from laurel.credential.lint import LintError
 from laurel.credential.lint import lint as credential_lint
+from laurel.credential.lint_achievement import is_term, vocabulary
 from laurel.credential.model import Achievement, Profile, Recipient, build_open_badge
 from laurel.credential.securing import MOST, SECURINGS, problem
 from laurel.credential.status import UNDEFINED, status_entry
 from laurel.credential.text import is_web_url
 from laurel_assessment.domain import Finding, Policy, ResultDescription
 from laurel_assessment.images import BadImage, Image, from_data_uri
-
-# Open Badges 3.0 §B.1.1 (AchievementType enumeration); an extension begins with "ext:".
-ACHIEVEMENT_TYPES = (
-    "Achievement", "ApprenticeshipCertificate", "Assessment", "Assignment", "AssociateDegree", "Award", "Badge",
-    "BachelorDegree", "Certificate", "CertificateOfCompletion", "Certification", "CommunityService", "Competency",
-    "Course", "CoCurricular", "Degree", "Diploma", "DoctoralDegree", "Fieldwork", "GeneralEducationDevelopment",
-    "JourneymanCertificate", "LearningProgram", "License", "Membership", "ProfessionalDoctorate",
-    "QualityAssuranceCredential", "MasterCertificate", "MasterDegree", "MicroCredential", "ResearchDoctorate",
-    "SecondarySchoolDiploma",
-)  # fmt: skip
-TARGET_TYPES = (
-    "ceasn:Competency", "ceterms:Credential", "CFItem", "CFRubric", "CFRubricCriterion", "CFRubricCriterionLevel",
-    "CTDL",
-)  # fmt: skip
-RESULT_TYPES = (
-    "GradePointAverage", "LetterGrade", "Percent", "PerformanceLevel", "PredictedScore", "RawScore", "Result",
-    "RubricCriterion", "RubricCriterionLevel", "RubricScore", "ScaledScore", "Status",
-)  # fmt: skip
 
 MAX_DOCUMENT = 128 * 1024  # bytes of JSON; a credential may have twice as many, with everything else in it
 CONTEXTS = (CREDENTIALS_V2, OPEN_BADGES)
@@ -138,7 +121,6 @@ class AchievementInput(_Input):
 
 # The schema's pattern for inLanguage.
 _LANGUAGE = re.compile(r"[a-z]{2,4}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?").fullmatch
-_EXTENSION = re.compile(r"ext:[A-Za-z0-9._-]+").fullmatch
 _MARKUP = re.compile(r"</?[A-Za-z][A-Za-z0-9-]*(\s[^<>]*)?/?>|<!--|<!\[CDATA\[|<\?")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _LEFT_BY_PROGRAMS = frozenset({"undefined", "null", "none", "nan", "[object object]", "todo", "n/a"})
@@ -161,12 +143,12 @@ def lint(given: AchievementInput) -> tuple[list[Finding], Image | None]:
             findings.append(Finding(place, "not_a_url", f"{url[:80]!r} is not an absolute http(s) URL"))
     if given.language is not None and _LANGUAGE(given.language) is None:
         findings.append(Finding("/language", "not_a_language", "send a language tag such as en, pt-BR or zh-Hant"))
-    findings += _term("/achievement_type", given.achievement_type, ACHIEVEMENT_TYPES)
+    findings += _term("/achievement_type", "achievementType", given.achievement_type)
     for n, alignment in enumerate(given.alignment):
-        findings += _term(f"/alignment/{n}/targetType", alignment.targetType, TARGET_TYPES)
+        findings += _term(f"/alignment/{n}/targetType", "targetType", alignment.targetType)
     shown: set[str | None] = set()
     for n, described in enumerate(given.result_descriptions):
-        findings += _term(f"/result_descriptions/{n}/resultType", described.resultType, RESULT_TYPES)
+        findings += _term(f"/result_descriptions/{n}/resultType", "resultType", described.resultType)
         if described.part in shown:
             what = "the score" if described.part is None else f"the part {described.part!r}"
             findings.append(Finding(f"/result_descriptions/{n}/part", "duplicate", f"{what} is described twice"))
@@ -245,10 +227,10 @@ def _text_findings(place: str, text: str) -> Iterator[Finding]:
         yield Finding(place, "markup", f"HTML is shown as it stands, not run: take away {markup[0][:40]!r}")
 
 
-def _term(place: str, term: str | None, known: tuple[str, ...]) -> list[Finding]:
-    if term is None or term in known or _EXTENSION(term):
+def _term(place: str, name: str, term: str | None) -> list[Finding]:
+    if term is None or is_term(name, term):
         return []
-    detail = f"{term[:40]!r} is no such term; known are {', '.join(known)}, or your own as ext:<name>"
+    detail = f"{term[:40]!r} is no such term; known are {', '.join(vocabulary(name))}, or your own as ext:<name>"
     return [Finding(place, "unknown_term", detail)]
 
 
@@ -306,7 +288,7 @@ def trial(document: dict[str, Any], messages: Sequence[str] = (), reference: str
         return [Finding("", "too_large", f"all of it together may have {MAX_DOCUMENT} bytes; link to long texts")]
     credential = build_open_badge(
         id="urn:uuid:00000000-0000-8000-8000-000000000000",
-        issuer=Profile(id="did:example:nobody", name="Nobody"),
+        issuer=Profile(id="did:web:nobody.example", name="Nobody"),
         achievement=Achievement(id=document["id"], name=document["name"], description=document["description"]),
         recipient=Recipient(id="did:example:nobody"),
         valid_from=datetime(2020, 1, 1, tzinfo=UTC),
@@ -317,7 +299,7 @@ def trial(document: dict[str, Any], messages: Sequence[str] = (), reference: str
         credential_lint(credential)
     except LintError as refused:
         return [
-            Finding(_ours(one.pointer), one.rule.replace("-", "_"), f"{one.message} ({one.clause})")
+            Finding(_ours(one.pointer), one.rule.replace("-", "_"), f"{one.message}; {one.fix} ({one.clause})")
             for one in refused.findings
             if one.level == "error"
         ]
@@ -329,6 +311,8 @@ def _ours(pointer: str) -> str:
         return ""
     if pointer.startswith(_ENTRY):
         return "/status_reference" if pointer.startswith(f"{_ENTRY}/statusReference") else "/status_messages"
+    if pointer == f"{_PLACE}/image/caption":
+        return "/image_caption"
     first, *rest = pointer.removeprefix(_PLACE).lstrip("/").split("/")
     return "/" + "/".join([_OURS.get(first, first), *rest])
 

@@ -29,7 +29,7 @@ from laurel.credential import securing
 from laurel.database import Database, Transaction
 from laurel.dead_letters import DeadLetter, bury
 from laurel.envelope import Delivered
-from laurel.errors import Reject
+from laurel.errors import NotNow, Reject
 from laurel.events import AchievementPublished, AchievementRetired, AssessmentPassed, CredentialIssued
 from laurel.service import Saving
 from laurel_issuer import store, store_issuance, store_parked
@@ -210,7 +210,10 @@ def _issued(one: Signed) -> CredentialIssued:
 
 
 class _Materials:
-    """What the intents of a batch refer to, ready to be handed to the signing processes."""
+    """What the intents of a batch refer to, ready to be handed to the signing processes.
+
+    Raises NotNow when a key was compromised since it was reserved: it is reserved anew.
+    """
 
     def __init__(self, achievements: Rows, issuers: Rows, keys: Rows, lists: Rows) -> None:
         self._achievements = {(row["achievement_id"], row["version"]): row for row in achievements}
@@ -220,7 +223,15 @@ class _Materials:
             (row["profile_id"], row["version"]): msgspec.json.decode(row["issuer"], type=IssuerProfile)
             for row in issuers
         }
-        self._keys = {row["key_id"]: SealedKey(**dict(row)) for row in keys}
+        if lost := [row["key_id"] for row in keys if row["state"] == "compromised"]:
+            raise NotNow(f"signing keys {', '.join(lost)} were compromised after they were reserved")
+        self._keys = {
+            row["key_id"]: SealedKey(
+                row["key_id"], row["verification_method"], row["public_key_multibase"], row["sealed_seed"],
+                row["key_type"], row["ended_at"],
+            )
+            for row in keys
+        }  # fmt: skip
         self._lists = {row["list_id"]: row for row in lists}
 
     def unpublished_lists(self) -> list[UUID]:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from laurel.credential import did, multibase, multikey
 from laurel.credential.keys import EcdsaSigner, Ed25519Signer, RsaSigner, Signer
+from laurel.credential.lint import SigningKey
 from laurel.credential.multikey import KeyType
 from laurel.database import Database, Transaction
 from laurel.ids import uuid7
@@ -29,13 +30,22 @@ RSA_BITS = 2048  # RFC 7518 §3.3 asks for no less; 3072 would make every token 
 
 @dataclass(frozen=True, slots=True)
 class SealedKey:
-    """A signing key as it lies in the database. sealed_seed: its secret of whatever kind, sealed under the KEK."""
+    """A signing key as it lies in the database. sealed_seed: its secret of whatever kind, sealed under the KEK.
+
+    ended_at: when it was retired; None: it is active.
+    """
 
     key_id: str
     verification_method: str
     public_key_multibase: str
     sealed_seed: str
     key_type: KeyType = "Ed25519"
+    ended_at: datetime | None = None
+
+    @property
+    def for_lint(self) -> SigningKey:
+        """What lint has to know of it."""
+        return SigningKey(self.verification_method, active_until=self.ended_at)
 
 
 def new_secret(kind: KeyType) -> bytes:

@@ -174,10 +174,13 @@ _passed_decoder = msgspec.json.Decoder(AssessmentPassed)
 def _make_chunk(group: Group, items: Sequence[Item]) -> list[Made | Refused]:
     definition = msgspec.json.decode(group.definition)
     safe = Safe(group.securing, group.keys, _local.kek)
-    return [_make(group, definition, item, safe) for item in items]
+    keys = tuple(key.for_lint for key in group.keys)
+    return [_make(group, definition, item, safe, keys) for item in items]
 
 
-def _make(group: Group, definition: dict[str, Any], item: Item, safe: Safe) -> Made | Refused:
+def _make(
+    group: Group, definition: dict[str, Any], item: Item, safe: Safe, keys: tuple[lint.SigningKey, ...]
+) -> Made | Refused:
     templates: Templates = _local.templates
     passed = _passed_decoder.decode(item.passed)
     values = varying(
@@ -187,7 +190,7 @@ def _make(group: Group, definition: dict[str, Any], item: Item, safe: Safe) -> M
         places=item.places,
         validity_days=group.validity_days,
     )
-    key = group.definition, group.issuer, group.credential_type, values.shape
+    key = group.definition, group.issuer, group.credential_type, keys, values.shape
     linted, canary = templates.fill(key, values.values)  # 2 3
     filled = linted is not None
     if linted is None or canary:
@@ -196,9 +199,11 @@ def _make(group: Group, definition: dict[str, Any], item: Item, safe: Safe) -> M
         except lint.LintError as error:
             if linted is not None:
                 raise Inconsistent(f"the template of {item.document_url} took what lint refuses: {error}") from error
+            if any(finding.rule == "issuer-key" for finding in error.findings):
+                raise Inconsistent(f"a key of {item.document_url} cannot sign: {error}") from error
             return Refused(item.credential_id, "lint_failed", _what_failed(error))
         if linted is None:
-            templates.learn(key, document, values, group.issuer.did)
+            templates.learn(key, document, values)
             linted = full
         else:
             compare(linted, full, item.document_url)
@@ -225,12 +230,12 @@ def _build(
         validity_days=group.validity_days,
         credential_type=group.credential_type,
     )
-    return document, lint.lint(document, issuer=group.issuer.did)
+    return document, lint.lint(document, issuer=group.issuer.did, keys=tuple(key.for_lint for key in group.keys))
 
 
 def _sign_list(document: dict[str, Any], way: str, key: SealedKey, created: datetime) -> bytes:
     try:
-        linted = lint.lint(document, profile="statuslist")
+        linted = lint.lint(document, profile="statuslist", keys=(key.for_lint,))
     except lint.LintError as error:
         raise Inconsistent(f"our own status list {document['id']} does not pass lint: {_what_failed(error)}") from None
     safe = Safe((way,), (key,), _local.kek)
@@ -241,24 +246,21 @@ def _sign_list(document: dict[str, Any], way: str, key: SealedKey, created: date
 
 def _what_failed(error: lint.LintError) -> str:
     return "; ".join(
-        f"{one.rule} at {one.pointer or '/'}: {_told(one)}" for one in error.findings if one.level == "error"
+        f"{one.rule} at {one.pointer or '/'}: {_told(one)} ({one.fix})"
+        for one in error.findings
+        if one.level == "error"
     )[:2000]
 
 
-# These rules speak of the form alone; the others may quote a value, and only between quotation marks or not at all.
-_STRUCTURAL = frozenset(
-    {"plain-json", "size", "no-proof", "context-order", "issuer-key", "no-empty-values", "status-entries"}
-    | {"open-badge-type", "credential-schema", "achievement-complete", "recipient", "images"}
-)
 _PUBLIC = ("/issuer", "/credentialSubject/achievement", "/name")  # what the organisation published itself
+_UNMASKED = frozenset(rule.name for rule in lint.RULES if rule.unmasked)
 _QUOTED = re.compile(r"(['\"]).*\1", re.DOTALL)  # to the last mark: a value may hold marks itself
-_MASKED = frozenset({"safe-expansion", "absolute-ids", "dates", "alignments", "languages"})
 
 
 def _told(finding: lint.Finding) -> str:
-    """The finding's message, without anything that might be the learner's."""
-    if finding.rule in _STRUCTURAL or finding.pointer.startswith(_PUBLIC):
+    """The finding's message, without anything that might be the learner's: rules quote values between marks."""
+    if finding.pointer.startswith(_PUBLIC):
         return finding.message
-    if finding.rule in _MASKED and _QUOTED.search(finding.message):
-        return _QUOTED.sub("'…'", finding.message)
-    return "the value is not told here, because it may be personal; look up the result"
+    if finding.rule in _UNMASKED:
+        return "the value is not told here, because it may be personal; look up the result"
+    return _QUOTED.sub("'…'", finding.message)

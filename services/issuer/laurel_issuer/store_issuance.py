@@ -336,8 +336,8 @@ async def materials(tx: Transaction, intents: Iterable[Intent]) -> tuple[list[Ro
             [one[0] for one in issuers], [one[1] for one in issuers],
         ),
         await tx.fetch(
-            "SELECT key_id, verification_method, public_key_multibase, sealed_seed, key_type FROM signing_keys "
-            "WHERE key_id = ANY ($1)",
+            "SELECT key_id, verification_method, public_key_multibase, sealed_seed, key_type, ended_at, state "
+            "FROM signing_keys WHERE key_id = ANY ($1)",
             sorted({key_id for one in held for key_id in one.key_ids}),
         ),
         await tx.fetch("SELECT list_id, url, version FROM status_lists WHERE list_id = ANY ($1)", sorted(lists)),

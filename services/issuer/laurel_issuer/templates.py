@@ -1,8 +1,8 @@
 """Steps 2 and 3 by template: the credentials of an achievement are built and linted once, then values are filled in.
 
-A template belongs to a definition, an issuer and a shape, all of which are its key: what is published anew has another
-key, so a template is never out of date. The first credential of each template and one in `canary_every` after it are
-also made the full way; a difference is Inconsistent and stops issuing.
+A template belongs to a definition, an issuer, its signing keys and a shape, all of which are its name here: what is
+published anew has another name, so a template is never out of date. The first credential of each template and one in
+`canary_every` after it are also made the full way; a difference is Inconsistent and stops issuing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ log = structlog.get_logger()
 _MAX_TEMPLATES = 64  # a template and its layouts take some hundred kilobytes
 _ATTEMPTS = 3  # whether a document has a template may depend on its values; not for ever on bad luck
 
-Key = tuple[bytes, IssuerProfile, str, Shape]  # definition, issuer, type of the credential, shape
+# Definition, issuer, type of the credential, keys that sign, shape.
+Key = tuple[bytes, IssuerProfile, str, tuple[lint.SigningKey, ...], Shape]
 
 
 @dataclass(slots=True)
@@ -52,7 +53,7 @@ class Templates:
         kept.filled += 1
         return linted, kept.filled == 1 or kept.filled % self.canary_every == 0
 
-    def learn(self, key: Key, document: dict[str, Any], varying: Varying, issuer: str) -> None:
+    def learn(self, key: Key, document: dict[str, Any], varying: Varying) -> None:
         """Make a template of a credential that went the full way and passed.
 
         Raises Inconsistent when the document does not hold the values where they should be.
@@ -65,13 +66,14 @@ class Templates:
         if kept.template is not None or kept.attempts >= _ATTEMPTS:
             return
         kept.attempts += 1
+        _, issuer, _, keys, _ = key
         paths = varying_paths(varying.shape)
         if [value_at(document, path) or "" for path in paths] != varying.values:
             raise Inconsistent("the values of a credential do not stand where its template would put them")
         try:
-            kept.template = lint.lint_template(document, paths, issuer=issuer)
+            kept.template = lint.lint_template(document, paths, issuer=issuer.did, keys=keys)
         except NotCompilable as reason:
-            log.info("credentials go the full way: no template", issuer=issuer, reason=str(reason))
+            log.info("credentials go the full way: no template", issuer=issuer.did, reason=str(reason))
 
 
 def compare(filled: lint.Linted, full: lint.Linted, document_url: str) -> None:

@@ -29,6 +29,7 @@ MULTIKEY_V1 = "https://w3id.org/security/multikey/v1"
 JWK_V1 = "https://w3id.org/security/jwk/v1"
 CID_V1 = "https://www.w3.org/ns/cid/v1"
 OPEN_BADGES_SCHEMA = "https://purl.imsglobal.org/spec/ob/v3p0/schema/json/ob_v3p0_achievementcredential_schema.json"
+ENDORSEMENT_SCHEMA = "https://purl.imsglobal.org/spec/ob/v3p0/schema/json/ob_v3p0_endorsementcredential_schema.json"
 
 
 @dataclass(frozen=True)

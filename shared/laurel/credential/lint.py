@@ -1,7 +1,7 @@
 """The lint: a document is checked against the standards and against common sense before anything is signed.
 
 `lint` hands out the `Linted` token, and `proofs.sign` takes nothing else: what did not pass can not be signed. Rules
-stand in `lint_rules` and `lint_open_badge`, one function each; a rule yields findings and never raises.
+stand in `lint_table`, each with its name, level, clause and fix (docs/lint.md); what they do, in the `lint_…` modules.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from laurel.credential import lint_open_badge as badge
 from laurel.credential import lint_rules as common
 from laurel.credential import slots, vcdm
-from laurel.credential.lint_rules import Finding, Rule, Subject, plain_json_findings
+from laurel.credential.lint_rules import Checker, Finding, SigningKey, Subject
+from laurel.credential.lint_table import BY_NAME, RULES, Profile, of_profile
 from laurel.credential.template import (
     CanonicalTemplate,
     JsonTemplate,
@@ -27,23 +27,21 @@ from laurel.credential.template import (
 )
 from laurel.errors import LaurelError
 
-Profile = Literal["openbadge", "statuslist", "vcdm"]
+__all__ = [
+    "RULES", "Finding", "LintError", "Linted", "LintedTemplate", "Profile", "SigningKey", "lint", "lint_template",
+    "rules",
+]  # fmt: skip
 
-__all__ = ["Finding", "LintError", "Linted", "LintedTemplate", "lint", "lint_template", "rules"]
-
-_COMMON: tuple[Rule, ...] = (
-    common.size, common.no_proof, common.context_order, common.safe_expansion, common.absolute_ids, common.issuer_key,
-    common.dates, common.clean_text, common.no_empty_values, common.status_entries,
-)  # fmt: skip
-_PROFILES: dict[Profile, tuple[Rule, ...]] = {
-    "openbadge": (
-        *_COMMON, badge.open_badge_type, badge.open_badge_schema, badge.credential_schema, badge.achievement_complete,
-        badge.recipient, badge.images, badge.alignments, badge.languages, badge.results,
-    ),
-    "statuslist": (*_COMMON, common.status_list),
-    # What the data model asks and no more: for credentials of any kind that others bring to a conformance test.
-    "vcdm": (common.size, common.no_proof, common.issuer_key, *vcdm.CREDENTIAL_RULES),
-}  # fmt: skip
+_PLAIN_JSON = BY_NAME["plain-json"]
+_PROFILES: dict[Profile, tuple[Checker, ...]] = {
+    profile: tuple(rule for rule in of_profile(profile) if rule is not _PLAIN_JSON)
+    for profile in ("openbadge", "endorsement", "statuslist")
+}
+# What the data model asks and no more: for credentials of any kind that others bring to a conformance test.
+_PROFILES["vcdm"] = (
+    *(rule for rule in of_profile("vcdm") if rule is not _PLAIN_JSON),
+    *vcdm.CREDENTIAL_RULES,
+)
 
 _TOKEN = object()
 
@@ -55,7 +53,8 @@ class LintError(LaurelError):
         errors = [finding for finding in findings if finding.level == "error"]
         first = errors[0]
         more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-        super().__init__(f"{first.rule} at {first.pointer or '/'}: {first.message}{more}")
+        fix = f"; {first.fix}" if first.fix else ""
+        super().__init__(f"{first.rule} at {first.pointer or '/'}: {first.message}{fix}{more}")
         self.findings = findings
 
     def __reduce__(self) -> tuple[type[LintError], tuple[tuple[Finding, ...]]]:
@@ -129,7 +128,7 @@ class LintedTemplate:
             raise TypeError("a LintedTemplate comes from laurel.credential.lint.lint_template and from nowhere else")
         document = linted.document()
         self._linted = linted
-        self._ordered = slots.ordered(document, paths)
+        self._ordered, self._fixed_times = slots.ordered(document, paths)
         self._canonical = CanonicalTemplate(document, [slots.slot_at(document, path) for path in paths])
         self._json = JsonTemplate(document, paths, msgspec.json.encode)
         self._size = _size(document) - sum(len(str(value_at(document, path)).encode()) for path in paths)
@@ -137,9 +136,10 @@ class LintedTemplate:
     def linted(self, values: Sequence[str]) -> Linted:
         """What `lint` would give for the document with these values. Raises NeedsFullWay where that is not plain."""
         fields = self._canonical.fields(values)
-        for first, last in self._ordered:
-            if values[last] < values[first]:
-                raise NeedsFullWay("a period ends before it starts")
+        times = (*values, *self._fixed_times) if self._fixed_times else values
+        for first, last, length in self._ordered:
+            if times[last][:length] < times[first][:length]:
+                raise NeedsFullWay("a period ends before it starts, or it was awarded after it became valid")
         if self._size + sum(map(len, fields)) > common.MAX_BYTES:
             raise NeedsFullWay("the document is too large")
         made = self._linted
@@ -154,30 +154,47 @@ class LintedTemplate:
         )
 
 
-def lint(document: dict[str, Any], *, profile: Profile = "openbadge", issuer: str | None = None) -> Linted:
-    """Check `document` by the rules of `profile`. With `issuer`, the document's issuer must be exactly that DID.
+def lint(
+    document: dict[str, Any],
+    *,
+    profile: Profile = "openbadge",
+    issuer: str | None = None,
+    keys: tuple[SigningKey, ...] = (),
+) -> Linted:
+    """Check `document` by the rules of `profile`. With `issuer`, the document's issuer must be exactly that id.
 
+    keys: all keys that will sign, as the signer knows them; they must be the issuer's, and active.
     Raises LintError when a rule finds an error; warnings are on the token's `findings`.
     """
-    broken = tuple(plain_json_findings(document))
+    broken = tuple(_PLAIN_JSON(Subject(document, None, 0)))
     if broken:  # the other rules rely on plain, bounded JSON
         raise LintError(broken)
     text = _text(document)
     copy: dict[str, Any] = json.loads(text)
-    subject = Subject(copy, issuer, len(text.encode("utf-8")))
-    findings = tuple(finding for rule in _PROFILES[profile] for finding in rule(subject))
+    subject = Subject(copy, issuer, len(text.encode("utf-8")), keys=keys, endorsement=profile == "endorsement")
+    for rule in _PROFILES[profile]:
+        subject.findings.extend(rule(subject))
+    findings = tuple(subject.findings)
     if any(finding.level == "error" for finding in findings):
         raise LintError(findings)
     assert subject.canonical is not None
     return Linted(_TOKEN, text, subject.canonical, tuple(copy["@context"]), subject.issuer_id, profile, findings)
 
 
-def lint_template(document: dict[str, Any], paths: Sequence[Path], *, issuer: str | None = None) -> LintedTemplate:
+def lint_template(
+    document: dict[str, Any],
+    paths: Sequence[Path],
+    *,
+    issuer: str | None = None,
+    keys: tuple[SigningKey, ...] = (),
+) -> LintedTemplate:
     """Check an Open Badge by all rules, and make a template of it whose values differ at `paths`.
 
     Raises LintError; NotCompilable when the document has no template, or does not come out of it as it went in.
     """
-    linted = lint(document, issuer=issuer)
+    linted = lint(document, issuer=issuer, keys=keys)
+    if any(key.active_until is not None for key in keys):
+        raise NotCompilable("a retired key signs what is dated before its end alone: each date has to be looked at")
     copy = linted.document()
     template = LintedTemplate(_TOKEN, linted, tuple(paths))
     try:
@@ -199,4 +216,4 @@ def _size(document: dict[str, Any]) -> int:
 
 def rules(profile: Profile = "openbadge") -> tuple[str, ...]:
     """The names of the profile's rules, in the order in which they run."""
-    return ("plain-json", *(rule.__name__.replace("_", "-") for rule in _PROFILES[profile]))
+    return tuple(rule.name for rule in of_profile(profile))

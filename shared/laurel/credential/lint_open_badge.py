@@ -1,177 +1,197 @@
-"""The rules of `lint` for Open Badges 3.0; see `lint_rules` for their form."""
+"""The rules of `lint` for Open Badges 3.0: types, profiles, the learner, evidence, endorsements, the schema itself."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import math
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
 
 from laurel.credential import contexts, schema
-from laurel.credential import images as pictures
-from laurel.credential.lint_rules import Finding, Path, Subject, error, objects_at, types_of, warning
+from laurel.credential.lint_rules import Found, Path, Subject, is_identifier, objects_at, steps, types_of
+from laurel.credential.multibase import MultibaseError, base64url_decode
 from laurel.credential.text import is_did, is_web_url
 
-_IDENTITY_HASH = re.compile(r"(sha256\$[0-9a-fA-F]{64}|md5\$[0-9a-fA-F]{32})").fullmatch
-_DATA_IMAGE = re.compile(r"data:image/(png|svg\+xml)(?:;charset=utf-8)?;base64,([A-Za-z0-9+/]+={0,2})").fullmatch
-_LANGUAGE = re.compile(r"[a-z]{2,4}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?").fullmatch
+SCHEMA_TYPE = "1EdTechJsonSchemaValidator2019"
+ACHIEVEMENT_TYPES = frozenset({"OpenBadgeCredential", "AchievementCredential"})
+SHA256_IDENTITY = re.compile(r"sha256\$[0-9a-fA-F]{64}").fullmatch
+_MD5_IDENTITY = re.compile(r"md5\$[0-9a-fA-F]{32}").fullmatch
+_EMAIL = re.compile(r"[^@\s<>\x00-\x1f]+@[^@\s<>\x00-\x1f]+\.[^@\s<>\x00-\x1f.]+").fullmatch
+_PHONE = re.compile(r"(?:tel:)?\+?[0-9(][0-9 ()./-]{3,30}(?:(?:;ext=|\s?(?:x|ext\.?)\s?)[0-9]{1,8})?").fullmatch
+_COUNTRY = re.compile(r"[A-Z]{2}").fullmatch
+_EVIDENCE_DATA = re.compile(r"data:(image/(png|svg\+xml|jpeg|webp)|application/pdf|text/plain)[;,]").match
 
 
-def open_badge_type(subject: Subject) -> Iterator[Finding]:
-    types = types_of(subject.document)
-    clause = "Open Badges 3.0, AchievementCredential type"
-    if "VerifiableCredential" not in types:
-        yield error("open-badge-type", ("type",), "VerifiableCredential is missing", clause)
-    if not {"OpenBadgeCredential", "AchievementCredential"} & {one for one in types if isinstance(one, str)}:
-        message = "OpenBadgeCredential is missing (AchievementCredential means the same)"
-        yield error("open-badge-type", ("type",), message, clause)
+def types(subject: Subject) -> Iterator[Found]:
+    listed = types_of(subject.document)
+    if "VerifiableCredential" not in listed:
+        yield ("type",), "VerifiableCredential is missing"
+    if subject.endorsement and "EndorsementCredential" not in listed:
+        yield ("type",), "EndorsementCredential is missing"
+    if not subject.endorsement and not any(one in listed for one in ACHIEVEMENT_TYPES):
+        yield ("type",), "OpenBadgeCredential is missing (AchievementCredential means the same)"
+    for index, one in enumerate(listed):
+        if one in listed[:index]:
+            yield ("type", index), f"{one!r} stands twice in a set"
 
 
-def open_badge_schema(subject: Subject) -> Iterator[Finding]:
-    clause = "Open Badges 3.0, JSON Schema (ob_v3p0_achievementcredential_schema.json)"
+def json_schema(subject: Subject) -> Iterator[Found]:
+    """The schema as 1EdTech publishes it; what another rule said of the same place is not said again."""
     document = subject.document
     entries = document.get("credentialStatus")
     if isinstance(entries, list) and entries:
-        # VC Data Model 2.0 §4.10 allows several entries; the schema of 1EdTech knows one. `status_entry` checks each.
+        # VC Data Model 2.0 §4.10 allows several entries; the schema of 1EdTech knows one. `status_entries` checks each.
         document = {**document, "credentialStatus": entries[0]}
-    for found in schema.open_badge_findings(document):
-        yield Finding("open-badge-schema", "error", found.pointer, found.message, clause)
+    for found in schema.open_badge_findings(document, "EndorsementCredential" if subject.endorsement else None):
+        if not subject.is_told(found.pointer):
+            yield steps(found.pointer), found.message
 
 
-def credential_schema(subject: Subject) -> Iterator[Finding]:
+def credential_schema(subject: Subject) -> Iterator[Found]:
     entries = [entry for _, entry in objects_at(subject.document, "credentialSchema", ())]
-    if {"id": contexts.OPEN_BADGES_SCHEMA, "type": "1EdTechJsonSchemaValidator2019"} not in entries:
-        message = "no credentialSchema names the Open Badges schema with the type 1EdTechJsonSchemaValidator2019"
-        yield error("credential-schema", ("credentialSchema",), message, "Open Badges 3.0, CredentialSchema")
+    wanted = contexts.ENDORSEMENT_SCHEMA if subject.endorsement else contexts.OPEN_BADGES_SCHEMA
+    if {"id": wanted, "type": SCHEMA_TYPE} not in entries:
+        yield ("credentialSchema",), f"no credentialSchema names the schema of 1EdTech with the type {SCHEMA_TYPE}"
 
 
-def achievement_complete(subject: Subject) -> Iterator[Finding]:
-    clause = "Open Badges 3.0, Achievement and Criteria"
-    found = False
-    for path, achievement, _ in subject.achievements():
-        found = True
-        for name in ("name", "description"):
-            if not isinstance(achievement.get(name), str) or not achievement[name].strip():
-                yield error("achievement-complete", (*path, name), f"the achievement has no {name}", clause)
-        criteria = achievement.get("criteria")
-        if not isinstance(criteria, dict) or not (criteria.get("id") or criteria.get("narrative")):
-            message = "the criteria have neither a narrative nor an id; nobody can see what was asked of the learner"
-            yield error("achievement-complete", (*path, "criteria"), message, clause)
-    if not found:
-        yield error("achievement-complete", ("credentialSubject",), "there is no achievement", clause)
+def credential_name(subject: Subject) -> Iterator[Found]:
     if not isinstance(subject.document.get("name"), str):
-        yield warning("achievement-complete", ("name",), "the credential has no name; wallets show one", clause)
+        yield ("name",), "the credential has no name; wallets show one"
 
 
-def recipient(subject: Subject) -> Iterator[Finding]:
-    """Who earned it is said, in a form that verifiers can check, and without a readable address."""
-    clause = "Open Badges 3.0, AchievementSubject and IdentityObject (IdentityHash)"
+# --- profiles --------------------------------------------------------------------------------------------------------
+
+
+def issuer_profile(subject: Subject) -> Iterator[Found]:
+    issuer = subject.document.get("issuer")
+    if isinstance(issuer, str):
+        yield ("issuer",), "the issuer is an id alone; wallets show no name"
+    elif isinstance(issuer, dict) and not isinstance(issuer.get("name"), str):
+        yield ("issuer", "name"), "the issuer has no name; wallets show one"
+
+
+def contacts(subject: Subject) -> Iterator[Found]:
+    """Addresses of profiles that lead somewhere: web, mail, telephone, post, map."""
+    forms = (
+        ("url", is_web_url, "an absolute http(s) URL"),
+        ("email", _EMAIL, "an e-mail address"),
+        ("phone", _PHONE, "a telephone number"),
+        ("addressCountryCode", _COUNTRY, "a country code of two capital letters"),
+    )
+    for name, is_one, what in forms:
+        for path, value in subject.named(name):
+            if isinstance(value, str) and not is_one(value):
+                yield path, f"{value!r} is not {what}"
+    for name, most in (("latitude", 90), ("longitude", 180)):
+        for path, value in subject.named(name):
+            if isinstance(value, int | float) and not -most <= value <= most:
+                yield path, f"'{value}' is not between -{most} and {most} degrees"
+
+
+# --- the learner -----------------------------------------------------------------------------------------------------
+
+
+def recipient(subject: Subject) -> Iterator[Found]:
+    """Who earned it is said, in a form that verifiers can check and that publishes no address."""
     for path, node in subject.subjects():
-        identities = list(objects_at(node, "identifier", path))
-        if not node.get("id") and not identities:
-            yield error("recipient", path, "the learner has neither an id nor an identifier", clause)
         learner = node.get("id")
-        if isinstance(learner, str) and learner.startswith("did:") and not is_did(learner):
-            yield error("recipient", (*path, "id"), "the learner's id is no DID; a did:key must hold a key", clause)
-        for inner, identity in identities:
-            value = identity.get("identityHash")
-            if identity.get("hashed") is not True:
-                message = "the identifier is not hashed; it would publish who the learner is"
-                yield error("recipient", (*inner, "hashed"), message, clause)
-            elif not isinstance(value, str) or not _IDENTITY_HASH(value):
-                message = "identityHash is not 'sha256$' and 64 (or 'md5$' and 32) hexadecimal digits"
-                yield error("recipient", (*inner, "identityHash"), message, clause)
-            elif value.startswith("md5"):
-                yield warning("recipient", (*inner, "identityHash"), "MD5 is easily reversed; use sha256", clause)
-            if not identity.get("salt"):
-                yield warning("recipient", inner, "no salt; the address can be guessed from its hash", clause)
+        if not learner and not any(objects_at(node, "identifier", path)):
+            yield path, "the learner has neither an id nor an identifier"
+        if isinstance(learner, str):
+            if learner.startswith("did:key:") and is_identifier(learner) and not is_did(learner):
+                yield (*path, "id"), "the learner's did:key holds no key"
+            elif learner.lower().startswith(("mailto:", "tel:")):
+                yield (*path, "id"), "the learner's id is an address that everybody could read"
 
 
-def images(subject: Subject) -> Iterator[Finding]:
-    clause = "Open Badges 3.0, Image (PNG or SVG; URL or data URI)"
-    for path, name, value in subject.values:
-        if name != "image" or isinstance(value, list):
+def self_awarded(subject: Subject) -> Iterator[Found]:
+    for path, node in subject.subjects():
+        if node.get("id") == subject.issuer_id != "":
+            yield (*path, "id"), "the issuer awards it to itself"
+
+
+def identity_hash(subject: Subject) -> Iterator[Found]:
+    """Hashed identifiers are hashes: an address with `hashed: true` would be published."""
+    for inner, identity in _identities(subject):
+        value = identity.get("identityHash")
+        if identity.get("hashed") is not True:
+            yield (*inner, "hashed"), "the identifier is not hashed; it would publish who the learner is"
+        elif not isinstance(value, str) or not (SHA256_IDENTITY(value) or _MD5_IDENTITY(value)):
+            yield (*inner, "identityHash"), "identityHash is not 'sha256$' and 64 hexadecimal digits"
+
+
+def identity_salt(subject: Subject) -> Iterator[Found]:
+    """Addresses are few: without a salt, or under MD5, they are found by trying."""
+    for inner, identity in _identities(subject):
+        if str(identity.get("identityHash")).startswith("md5$"):
+            yield (*inner, "identityHash"), "MD5 is easily reversed"
+        if not identity.get("salt"):
+            yield (*inner, "salt"), "no salt; the address can be guessed from its hash"
+
+
+def _identities(subject: Subject) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for path, node in subject.subjects():
+        yield from objects_at(node, "identifier", path)
+
+
+def evidence(subject: Subject) -> Iterator[Found]:
+    """Evidence can be looked at: a web page, a harmless file in a data URI, or words."""
+    for path, node in objects_at(subject.document, "evidence", ()):
+        url = node.get("id")
+        if isinstance(url, str) and not _is_shown(url):
+            yield (*path, "id"), f"{url[:80]!r} is neither an http(s) URL nor a data URI of a picture, PDF or text"
+        if not any(node.get(name) for name in ("id", "name", "narrative", "description")):
+            yield path, "the evidence shows nothing"
+
+
+def _is_shown(url: str) -> bool:
+    # An id that is not absolute is told by absolute-ids.
+    return bool(_EVIDENCE_DATA(url)) if url.startswith("data:") else is_web_url(url) or not is_identifier(url)
+
+
+# --- endorsements ----------------------------------------------------------------------------------------------------
+
+
+def endorsement_complete(subject: Subject) -> Iterator[Found]:
+    """An endorsement says what it endorses, and what it says about it."""
+    nodes = list(subject.subjects())
+    if not nodes:
+        yield ("credentialSubject",), "there is no credentialSubject"
+    for path, node in nodes:
+        if not isinstance(node.get("id"), str):
+            yield (*path, "id"), "nothing says who or what is endorsed"
+        if "EndorsementSubject" not in types_of(node):
+            yield (*path, "type"), "the subject is not an EndorsementSubject"
+        comment = node.get("endorsementComment")
+        if not isinstance(comment, str) or not comment.strip():
+            yield (*path, "endorsementComment"), "the endorsement says nothing"
+
+
+def endorsement_target(subject: Subject) -> Iterator[Found]:
+    """An endorsement that stands in a node endorses that node."""
+    for path, parent, _ in _with_endorsement(subject):
+        for inner, entry in objects_at(parent, "endorsement", path):
+            for place, node in objects_at(entry, "credentialSubject", inner):
+                if node.get("id") != parent.get("id"):
+                    yield (*place, "id"), f"it endorses {node.get('id')!r}, not what it stands in"
+
+
+def _with_endorsement(subject: Subject) -> Iterator[tuple[Path, dict[str, Any], Any]]:
+    for path, _, value in subject.values:
+        if isinstance(value, dict) and "endorsement" in value:
+            yield path, value, value["endorsement"]
+
+
+def endorsement_jwt(subject: Subject) -> Iterator[Found]:
+    """Three base64url parts, of which the first two are JSON objects, signed by some algorithm."""
+    for path, value in subject.named("endorsementJwt"):
+        if not isinstance(value, str):
             continue
-        url = value.get("id") if isinstance(value, dict) else value
-        where = (*path, "id") if isinstance(value, dict) else path
-        if not isinstance(url, str) or not (is_web_url(url) or url.startswith("data:")):
-            yield error("images", where, "the image is neither an http(s) URL nor a data URI", clause)
-        elif url.startswith("data:") and (wrong := _wrong_image(url)):
-            yield error("images", where, wrong, clause)
-
-
-def _wrong_image(url: str) -> str | None:
-    wrong = "the data URI is not a base64 PNG or SVG image"
-    match = _DATA_IMAGE(url)
-    if match is None:
-        return wrong
-    try:
-        content = base64.b64decode(match[2], validate=True)
-    except binascii.Error:
-        return wrong
-    if match[1] == "png":
-        return None if content.startswith(b"\x89PNG\r\n\x1a\n") else wrong
-    try:
-        pictures.check_svg(content)
-    except pictures.BadImage as bad:
-        return bad.detail
-    return None
-
-
-def alignments(subject: Subject) -> Iterator[Finding]:
-    for path, name, value in subject.strings:
-        if name == "targetUrl" and not is_web_url(value):
-            message = f"{value!r} is not an absolute http(s) URL"
-            yield error("alignments", path, message, "Open Badges 3.0, Alignment targetUrl")
-
-
-def languages(subject: Subject) -> Iterator[Finding]:
-    for path, name, value in subject.strings:
-        if name == "inLanguage" and not _LANGUAGE(value):
-            message = f"{value!r} is not a language tag like 'en', 'pt-BR' or 'zh-Hant-TW'"
-            yield error("languages", path, message, "Open Badges 3.0, LanguageCode; BCP 47")
-
-
-def results(subject: Subject) -> Iterator[Finding]:
-    """A result refers to a description of its own achievement and keeps to its range."""
-    clause = "Open Badges 3.0, Result and ResultDescription"
-    for path, achievement, node in subject.achievements():
-        described = result_descriptions(achievement)
-        for inner, result in objects_at(node, "result", path[:-1]):
-            reference, value = result.get("resultDescription"), result.get("value")
-            if reference is None:
-                continue
-            if str(reference) not in described:
-                message = f"{reference!r} is not a resultDescription of the achievement"
-                yield error("results", (*inner, "resultDescription"), message, clause)
-                continue
-            yield from value_in_range(described[str(reference)], value, (*inner, "value"), clause)
-
-
-def result_descriptions(achievement: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The achievement's result descriptions by their id."""
-    return {str(item.get("id")): item for _, item in objects_at(achievement, "resultDescription", ())}
-
-
-def value_in_range(description: dict[str, Any], value: Any, path: Path, clause: str) -> Iterator[Finding]:
-    allowed = description.get("allowedValue")
-    if isinstance(allowed, list) and value is not None and value not in allowed:
-        yield error("results", path, f"{value!r} is not among the allowed values", clause)
-    number = _number(value)
-    if number is None:
-        return
-    lowest, highest = _number(description.get("valueMin")), _number(description.get("valueMax"))
-    if lowest is not None and number < lowest:
-        yield error("results", path, f"{value!r} is below valueMin {description['valueMin']!r}", clause)
-    if highest is not None and number > highest:
-        yield error("results", path, f"{value!r} is above valueMax {description['valueMax']!r}", clause)
-
-
-def _number(value: Any) -> float | None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
+        try:
+            header, payload, signature = value.split(".")
+            parts = [json.loads(base64url_decode(part)) for part in (header, payload)]
+        except (ValueError, MultibaseError, RecursionError):
+            yield path, "the endorsement is not a compact JWS"
+            continue
+        if not all(isinstance(part, dict) for part in parts) or parts[0].get("alg", "none") == "none" or not signature:
+            yield path, "the endorsement is not a signed JWT"

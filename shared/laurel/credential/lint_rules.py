@@ -1,6 +1,7 @@
-"""The rules of `lint`, one function each: `rule(subject)` yields findings. The name of the function is the rule's name.
+"""What every rule of `lint` is made of, and the rules about the document as a whole: form, contexts, ids, key, times.
 
-Each finding cites the clause it comes from; "Laurel" marks our own rules, learnt from badges that went wrong.
+A rule is a function of a `Subject`: it yields places with what is wrong there, and never raises. Its name, level and
+clause stand in `lint_table`. A message quotes a value between quotation marks or not at all, so that it can be masked.
 """
 
 from __future__ import annotations
@@ -8,49 +9,74 @@ from __future__ import annotations
 import functools
 import math
 import re
-import unicodedata
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
-from laurel.credential import contexts, jsonld, status
+from laurel.credential import contexts, jsonld
 from laurel.credential.text import is_absolute_identifier, is_did, is_web_url, parse_timestamp, pointer
 
 Path = tuple[str | int, ...]
+Level = Literal["error", "warning"]
+Found = tuple[Path, str]
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 32
+MAX_VALUES = 5_000
 
-_TIME_KEYS = frozenset({"validFrom", "validUntil", "awardedDate", "activityStartDate", "activityEndDate"})
-_LEFTOVERS = frozenset({"undefined", "null", "none", "nan", "nil", "[object object]", "todo", "tbd", "lorem ipsum"})
-FREE_TEXT = frozenset(
-    {"name", "description", "narrative", "caption", "targetName", "targetDescription", "targetFramework", "genre"}
-    | {"audience", "humanCode", "fieldOfStudy", "role", "term", "licenseNumber", "tag", "specialization"}
-)
-_MARKUP = re.compile(r"<\s*[A-Za-z!/?][^<>]*>").search
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffe\uffff\u202a-\u202e]").search
-_TEMPLATE = re.compile(r"\{\{.*?\}\}|\$\{.*?\}|%\([a-z_]+\)s").search
-_INDEX = re.compile(r"0|[1-9][0-9]{0,15}").fullmatch
+TIME_KEYS = frozenset({"validFrom", "validUntil", "awardedDate", "activityStartDate", "activityEndDate"})
+_PERIODS = (("validFrom", "validUntil"), ("activityStartDate", "activityEndDate"))
+FIRST_YEAR, LAST_YEAR = 1900, 2199
+EPOCH = "1970-01-01T00:00:00Z"  # what a program writes that had no time
+_A_DAY = timedelta(days=1)
+# A key may be retired between the moment that dates a credential and the signature, on another process's clock.
+KEY_GRACE = timedelta(minutes=5)
+_HTTPS = frozenset({"image", "url", "statusListCredential"})
+_LOOPBACK = re.compile(r"http://(localhost|127\.[0-9.]+|\[::1\]|[^/:?#]+\.localhost)(?=[:/?#]|$)", re.IGNORECASE).match
 _OPEN_BADGES_CONTEXT = re.compile(r"https://purl\.imsglobal\.org/spec/ob/v3p0/context(-3\.\d\.\d)*\.json").fullmatch
+_OPEN_BADGES_TYPES = frozenset({"OpenBadgeCredential", "AchievementCredential", "EndorsementCredential"})
+
+is_identifier = functools.lru_cache(maxsize=1024)(is_absolute_identifier)
 
 
 class Finding(NamedTuple):
-    """What a rule found. pointer: JSON Pointer (RFC 6901); clause: the text that the rule enforces."""
+    """What a rule found. pointer: JSON Pointer (RFC 6901); clause: the text that the rule enforces; fix: what to do."""
 
     rule: str
-    level: Literal["error", "warning"]
+    level: Level
     pointer: str
     message: str
     clause: str
+    fix: str = ""
+
+
+class SigningKey(NamedTuple):
+    """A key that will sign, as its keeper knows it. active_until: when it was retired; None: it is active."""
+
+    verification_method: str
+    active_until: datetime | None = None
+    compromised: bool = False
 
 
 class Subject:
     """The document under lint, with what several rules need of it, made once."""
 
-    def __init__(self, document: dict[str, Any], expected_issuer: str | None, size: int) -> None:
+    def __init__(
+        self,
+        document: dict[str, Any],
+        expected_issuer: str | None,
+        size: int,
+        *,
+        keys: tuple[SigningKey, ...] = (),
+        endorsement: bool = False,
+    ) -> None:
         self.document = document
         self.expected_issuer = expected_issuer
         self.size = size
+        self.keys = keys
+        self.endorsement = endorsement
         self.canonical: bytes | None = None  # RDFC-1.0 N-Quads, set by `safe_expansion`
+        self.findings: list[Finding] = []  # of the rules that ran before
 
     @functools.cached_property
     def values(self) -> list[tuple[Path, str, Any]]:
@@ -62,14 +88,26 @@ class Subject:
             path, name, value = entry
             found.append(entry)
             if isinstance(value, dict):
-                stack.extend(((*path, key), key, inner) for key, inner in value.items() if key != "@context")
+                stack.extend([((*path, key), key, inner) for key, inner in value.items() if key != "@context"])
             elif isinstance(value, list):
-                stack.extend(((*path, index), name, inner) for index, inner in enumerate(value))
+                stack.extend([((*path, index), name, inner) for index, inner in enumerate(value)])
         return found
 
-    @property
-    def strings(self) -> Iterator[tuple[Path, str, str]]:
-        return ((path, name, value) for path, name, value in self.values if isinstance(value, str))
+    @functools.cached_property
+    def strings(self) -> list[tuple[Path, str, str]]:
+        return [entry for entry in self.values if isinstance(entry[2], str)]
+
+    @functools.cached_property
+    def _named(self) -> dict[str, list[tuple[Path, Any]]]:
+        found: dict[str, list[tuple[Path, Any]]] = {}
+        for path, name, value in self.values:
+            if not isinstance(value, list):
+                found.setdefault(name, []).append((path, value))
+        return found
+
+    def named(self, name: str) -> list[tuple[Path, Any]]:
+        """Where a property of this name stands, and its value; each value of several."""
+        return self._named.get(name, [])
 
     @property
     def issuer_id(self) -> str:
@@ -86,8 +124,14 @@ class Subject:
             for inner, achievement in objects_at(subject, "achievement", path):
                 yield inner, achievement, subject
 
+    def is_told(self, place: str) -> bool:
+        """Whether an earlier rule found an error at this JSON Pointer, below it, or at a value that holds it."""
+        said = [one.pointer for one in self.findings if one.level == "error" and one.pointer != ""]
+        return any(one == place or one.startswith(place + "/") or place.startswith(one + "/") for one in said)
 
-Rule = Callable[[Subject], Iterator[Finding]]
+
+Check = Callable[[Subject], Iterator[Found]]
+Checker = Callable[[Subject], Iterator[Finding]]
 
 
 def objects_at(parent: dict[str, Any], key: str, path: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -104,211 +148,254 @@ def error(rule: str, path: Path, message: str, clause: str) -> Finding:
     return Finding(rule, "error", pointer(path), message, clause)
 
 
-def warning(rule: str, path: Path, message: str, clause: str) -> Finding:
-    return Finding(rule, "warning", pointer(path), message, clause)
+def types_of(node: dict[str, Any]) -> list[Any]:
+    value = node.get("type")
+    return value if isinstance(value, list) else [value]
+
+
+# --- form and size ---------------------------------------------------------------------------------------------------
 
 
 def plain_json_findings(document: object) -> Iterator[Finding]:
-    """Rule "plain-json": string keys, finite numbers, no lone surrogates, bounded depth."""
-    rule, clause = "plain-json", "RFC 7493 §2"
+    """Rule "plain-json" on anything at all: the other rules rely on plain, bounded JSON."""
+    for path, message in not_plain(document):
+        yield error("plain-json", path, message, "RFC 7493 §2")
+
+
+def plain_json(subject: Subject) -> Iterator[Found]:
+    """String keys, finite numbers, no lone surrogates, bounded depth."""
+    return not_plain(subject.document)
+
+
+def not_plain(document: object) -> Iterator[Found]:
     if not isinstance(document, dict):
-        yield error(rule, (), "the document is not a JSON object", clause)
+        yield (), "the document is not a JSON object"
         return
     stack: list[tuple[Path, Any]] = [((), document)]
     while stack:
         path, value = stack.pop()
         if len(path) > MAX_DEPTH:
-            yield error(rule, path, f"nested more than {MAX_DEPTH} levels deep", clause)
+            yield path, f"nested more than {MAX_DEPTH} levels deep"
             return
         if isinstance(value, dict):
             for key, inner in value.items():
                 if not isinstance(key, str):
-                    yield error(rule, path, f"the key {key!r} is not a string", clause)
+                    yield path, f"the key {str(key)!r} is not a string"
                 else:
                     stack.append(((*path, key), inner))
         elif isinstance(value, list):
             stack.extend(((*path, index), inner) for index, inner in enumerate(value))
         elif isinstance(value, str):
             if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-                yield error(rule, path, "the text holds a lone surrogate", clause)
+                yield path, "the text holds a lone surrogate"
         elif isinstance(value, float):
             if not math.isfinite(value):
-                yield error(rule, path, f"{value!r} is not a JSON number", clause)
+                yield path, f"'{value!r}' is not a JSON number"
         elif value is not None and not isinstance(value, bool | int):
-            yield error(rule, path, f"{type(value).__name__} is not a JSON value", clause)
+            yield path, f"{type(value).__name__} is not a JSON value"
 
 
-def size(subject: Subject) -> Iterator[Finding]:
+def size(subject: Subject) -> Iterator[Found]:
     if subject.size > MAX_BYTES:
-        message = (
-            f"the document has {subject.size} bytes, at most {MAX_BYTES} are issued; link images instead of embedding"
-        )
-        yield error("size", (), message, "Laurel")
+        yield (), f"the document has {subject.size} bytes; at most {MAX_BYTES} are issued"
 
 
-def no_proof(subject: Subject) -> Iterator[Finding]:
+def complexity(subject: Subject) -> Iterator[Found]:
+    """Canonicalisation costs with every value, for us and for every verifier."""
+    if len(subject.values) > MAX_VALUES:
+        yield (), f"the document has {len(subject.values)} values; at most {MAX_VALUES} are issued"
+
+
+def no_proof(subject: Subject) -> Iterator[Found]:
     if "proof" in subject.document:
-        message = "the document already has a proof; lint and sign the document without it"
-        yield error("no-proof", ("proof",), message, 'VC Data Integrity 1.0 §4.2 "Add Proof"')
+        yield ("proof",), "the document already has a proof"
 
 
-def context_order(subject: Subject) -> Iterator[Finding]:
-    """credentials/v2 first, the Open Badges context second, and only bundled URLs."""
-    clause = 'VC Data Model 2.0 §4.3 "Contexts"; Open Badges 3.0, AchievementCredential @context'
+def no_empty_values(subject: Subject) -> Iterator[Found]:
+    for path, _name, value in subject.values:
+        if value is None or (not value and value in ("", [], {})) or (isinstance(value, str) and value.isspace()):
+            yield path, "the value is empty"
+
+
+# --- contexts and expansion ------------------------------------------------------------------------------------------
+
+
+def context_order(subject: Subject) -> Iterator[Found]:
+    """An ordered set of URLs: credentials/v2 first, the Open Badges context second."""
     listed = subject.document.get("@context")
-    if not isinstance(listed, list) or not all(isinstance(url, str) for url in listed):
-        yield error("context-order", ("@context",), "@context is not a list of URLs", clause)
+    if not isinstance(listed, list):
+        yield ("@context",), "@context is not a list of URLs"
         return
     if listed[:1] != [contexts.CREDENTIALS_V2]:
-        yield error("context-order", ("@context", 0), f"the first context is not {contexts.CREDENTIALS_V2}", clause)
-    if any(one in types_of(subject.document) for one in ("OpenBadgeCredential", "AchievementCredential")) and not (
-        len(listed) > 1 and _OPEN_BADGES_CONTEXT(listed[1])
-    ):
-        yield error("context-order", ("@context", 1), "the second context is not that of Open Badges 3.0", clause)
+        yield ("@context", 0), "the first context is not that of the data model"
+    badge = any(isinstance(one, str) and one in _OPEN_BADGES_TYPES for one in types_of(subject.document))
+    if badge and not (len(listed) > 1 and _OPEN_BADGES_CONTEXT(str(listed[1]))):
+        yield ("@context", 1), "the second context is not that of Open Badges 3.0"
     for index, url in enumerate(listed):
-        if url not in contexts.manifest():
-            yield error("context-order", ("@context", index), f"{url} is not bundled with Laurel", clause)
         if url in listed[:index]:
-            yield error("context-order", ("@context", index), f"{url} is listed twice", clause)
+            yield ("@context", index), f"{url!r} is listed twice"
 
 
-def types_of(node: dict[str, Any]) -> list[Any]:
-    value = node.get("type")
-    return value if isinstance(value, list) else [value]
+def context_pinned(subject: Subject) -> Iterator[Found]:
+    """Contexts are bundled and pinned by SHA-256, wherever they stand: no other can change what a signed word means."""
+    known = contexts.manifest()
+    places: list[tuple[Path, Any]] = [
+        ((*path, "@context"), value["@context"])
+        for path, _, value in subject.values
+        if isinstance(value, dict) and "@context" in value
+    ]
+    for path, listed in places:
+        for index, url in enumerate(listed if isinstance(listed, list) else [listed]):
+            place = (*path, index) if isinstance(listed, list) else path
+            if not isinstance(url, str):
+                yield place, "a context of the document's own"
+            elif url not in known:
+                yield place, f"{url!r} is not bundled with Laurel"
 
 
-def safe_expansion(subject: Subject) -> Iterator[Finding]:
-    """Undefined terms and types, relative IRIs, dropped values: everything is signed or nothing is."""
-    clause = 'VC Data Integrity 1.0 §4.6 "Context Validation"; JSON-LD 1.1 §5.1'
+def safe_expansion(subject: Subject) -> Iterator[Found]:
+    """Undefined terms and types, relative IRIs, dropped values: everything is signed or nothing is.
+
+    What another rule said of the same place, or of the contexts, is not said again.
+    """
+    contexts_are_wrong = any(one.rule in ("context-order", "context-pinned") for one in subject.findings)
     try:
         subject.canonical = jsonld.canonical_nquads(subject.document)
     except jsonld.UnsafeDocument as caught:
-        yield Finding("safe-expansion", "error", caught.pointer, caught.reason, clause)
+        type_of_node = caught.pointer.rpartition("/")[0] + "/type"  # it defines the terms beside it
+        if not (contexts_are_wrong or subject.is_told(caught.pointer) or subject.is_told(type_of_node)):
+            yield steps(caught.pointer), caught.reason
     except contexts.UnknownContext as caught:
-        yield Finding("safe-expansion", "error", "/@context", str(caught), clause)
+        if not contexts_are_wrong:
+            yield ("@context",), str(caught)
     for path, name, _value in subject.values:
         if ":" in name and path and path[-1] == name:
-            message = f"{name!r} is an IRI or prefixed name; use the term of a context"
-            yield error("safe-expansion", path, message, clause)
+            yield path, f"{name!r} is an IRI or prefixed name"
 
 
-def absolute_ids(subject: Subject) -> Iterator[Finding]:
-    """Every id is an absolute URL, URN or DID; the credential's and the issuer's are there."""
-    clause = 'VC Data Model 2.0 §4.4 "Identifiers"'
-    if not isinstance(subject.document.get("id"), str):
-        yield error("absolute-ids", ("id",), "the credential has no id", clause)
-    if not subject.issuer_id:
-        yield error("absolute-ids", ("issuer",), "the issuer has no id", clause)
-    for path, name, value in subject.strings:
-        is_identifier = (name == "id" and path[-1] == "id") or path == ("issuer",)
-        if is_identifier and not value.startswith("data:") and not is_absolute_identifier(value):
-            yield error("absolute-ids", path, f"{value!r} is not an absolute URL, URN or DID", clause)
+def steps(place: str) -> Path:
+    """The path that a JSON Pointer writes; indexes stay text."""
+    return tuple(step.replace("~1", "/").replace("~0", "~") for step in place.split("/")[1:])
 
 
-def issuer_key(subject: Subject) -> Iterator[Finding]:
-    """The issuer is the controller of the key that will sign."""
-    clause = 'VC Data Model 2.0 §4.7 "Issuer"; Controlled Identifiers 1.0 §3.3'
-    if subject.expected_issuer is not None and subject.issuer_id != subject.expected_issuer:
-        message = f"the issuer is {subject.issuer_id!r}, but the key belongs to {subject.expected_issuer!r}"
-        yield error("issuer-key", ("issuer",), message, clause)
+# An endorsement is a document of its own; the other two have rules of their own.
+_ELSEWHERE = frozenset({"endorsement", "credentialStatus", "resultDescription"})
 
 
-def dates(subject: Subject) -> Iterator[Finding]:
-    clause = 'VC Data Model 2.0 §4.9 "Validity Period" (dateTimeStamp); Open Badges 3.0, DateTimeZ'
+def described_once(subject: Subject) -> Iterator[Found]:
+    """One node that is described at two places: either copy could be cut away under an RDF signature."""
+    seen: dict[str, Path] = {}
+    for path, value in reversed(subject.named("id")):
+        if not isinstance(value, str) or path == ("credentialSubject", "id") or not _ELSEWHERE.isdisjoint(path):
+            continue
+        parent: Any = subject.document
+        for step in path[:-1]:
+            parent = parent[step]
+        if not isinstance(parent, dict) or not parent.keys() - {"id", "type"}:
+            continue
+        first = seen.setdefault(value, path)
+        if first is not path:
+            yield path, f"{value!r} is already described at {pointer(first)}"
+
+
+# --- identifiers -----------------------------------------------------------------------------------------------------
+
+
+def credential_id(subject: Subject) -> Iterator[Found]:
+    value = subject.document.get("id")
+    if not isinstance(value, str):
+        yield ("id",), "the credential has no id"
+    elif not is_identifier(value):
+        yield ("id",), f"{value!r} is not an absolute URL, URN or DID"
+
+
+def absolute_ids(subject: Subject) -> Iterator[Found]:
+    """Every id is an absolute URL, URN or DID; those of credential, issuer and images have rules of their own."""
+    for path, value in subject.named("id"):
+        if not isinstance(value, str) or path in (("id",), ("issuer", "id")) or "image" in path:
+            continue
+        if path[-1] == "id" and not value.startswith("data:") and not is_identifier(value):
+            yield path, f"{value!r} is not an absolute URL, URN or DID"
+
+
+def https_urls(subject: Subject) -> Iterator[Found]:
+    """What verifiers and wallets load is loaded over TLS, except from the machine itself."""
+    for name in _HTTPS:
+        for path, value in subject.named(name):
+            url, place = (value.get("id"), (*path, "id")) if isinstance(value, dict) else (value, path)
+            if isinstance(url, str) and url[:5].lower() == "http:" and not _LOOPBACK(url):
+                yield place, f"{url!r} is not loaded over TLS"
+
+
+# --- issuer and key --------------------------------------------------------------------------------------------------
+
+
+def issuer_id(subject: Subject) -> Iterator[Found]:
+    """did:web, did:key or an https URL: what verifiers can find a key by."""
+    place = ("issuer", "id") if isinstance(subject.document.get("issuer"), dict) else ("issuer",)
+    value = subject.issuer_id
+    if not value:
+        yield ("issuer",), "the issuer has no id"
+    elif value.startswith("did:"):
+        if not value.startswith(("did:web:", "did:key:")) or not is_did(value) or set(value) & set("/?#"):
+            yield place, f"{value!r} is neither a did:web nor a did:key"
+    elif not is_web_url(value) or not (value[:6].lower() == "https:" or _LOOPBACK(value)):
+        yield place, f"{value!r} is neither a DID nor an https URL"
+
+
+def issuer_key(subject: Subject) -> Iterator[Found]:
+    """The issuer is the controller of each key that will sign."""
+    issuer = subject.issuer_id
+    if subject.expected_issuer is not None and issuer != subject.expected_issuer:
+        yield ("issuer",), f"the issuer is {issuer!r}, but the key belongs to {subject.expected_issuer!r}"
+    for key in subject.keys:
+        controller, mark, fragment = key.verification_method.partition("#")
+        if controller != issuer or not mark or not fragment:
+            yield ("issuer",), f"the key {key.verification_method!r} is not one of the issuer {issuer!r}"
+
+
+def key_active(subject: Subject) -> Iterator[Found]:
+    """Nothing is signed with a compromised key, and nothing new with a retired one.
+
+    What was reserved and dated while a key was active may still be signed with it: equal intents give equal bytes.
+    """
+    dated = parse_timestamp(subject.document.get("validFrom"))
+    for key in subject.keys:
+        if key.compromised:
+            yield ("issuer",), f"the key {key.verification_method!r} was compromised"
+        elif key.active_until is not None and (dated is None or dated > key.active_until + KEY_GRACE):
+            yield ("issuer",), f"the key {key.verification_method!r} was retired before the credential was made"
+
+
+# --- times -----------------------------------------------------------------------------------------------------------
+
+
+def timestamps(subject: Subject) -> Iterator[Found]:
     if "validFrom" not in subject.document:
-        yield error("dates", ("validFrom",), "validFrom is missing", clause)
+        yield ("validFrom",), "validFrom is missing"
     for path, name, value in subject.values:
-        if name in _TIME_KEYS and parse_timestamp(value) is None:
-            yield error("dates", path, f"{value!r} is not a date and time with a time zone", clause)
-    nodes: list[tuple[Path, dict[str, Any], str, str]] = [((), subject.document, "validFrom", "validUntil")]
-    nodes += [(path, node, "activityStartDate", "activityEndDate") for path, node in subject.subjects()]
-    for path, node, first, last in nodes:
-        start, end = parse_timestamp(node.get(first)), parse_timestamp(node.get(last))
-        if start is not None and end is not None and end < start:
-            yield error("dates", (*path, last), f"{last} is before {first}", clause)
+        if name in TIME_KEYS and value is not None and parse_timestamp(value) is None:
+            yield path, f"{str(value)!r} is not a date and time with a time zone"
 
 
-def clean_text(subject: Subject) -> Iterator[Finding]:
-    """Text as people will read it: NFC, no control characters, no leftovers of a program, no markup."""
-    for path, name, value in subject.strings:
-        yield from text_findings(path, name, value)
+def periods(subject: Subject) -> Iterator[Found]:
+    for path, node in ((), subject.document), *subject.subjects():
+        for first, last in _PERIODS:
+            start, end = parse_timestamp(node.get(first)), parse_timestamp(node.get(last))
+            if start is not None and end is not None and end < start:
+                yield (*path, last), f"{last} is before {first}"
 
 
-def text_findings(path: Path, name: str, value: str) -> Iterator[Finding]:
-    """What `clean_text` finds in one value of the property `name`."""
-    if not value.isascii() and not unicodedata.is_normalized("NFC", value):
-        yield error("clean-text", path, "the text is not in Unicode NFC", "Unicode UAX #15")
-    if _CONTROL(value):
-        yield error("clean-text", path, "the text holds control or bidirectional override characters", "Laurel")
-    if name not in FREE_TEXT:
-        return
-    if value.strip().casefold() in _LEFTOVERS or _TEMPLATE(value):
-        yield error("clean-text", path, f"{value.strip()[:40]!r} looks like a program's leftover", "Laurel")
-    if _MARKUP(value):
-        message = "the text holds HTML or XML markup; Open Badges text is plain or Markdown"
-        yield error("clean-text", path, message, "Open Badges 3.0, Markdown")
+def plausible_years(subject: Subject) -> Iterator[Found]:
+    """The years 0001 and 9999 and the first second of 1970 are what programs write that had no time."""
+    for name in TIME_KEYS:
+        for path, value in subject.named(name):
+            moment = parse_timestamp(value)
+            if moment is not None and (value == EPOCH or not FIRST_YEAR <= moment.year <= LAST_YEAR):
+                yield path, f"{value!r} is hardly meant"
 
 
-def no_empty_values(subject: Subject) -> Iterator[Finding]:
-    for path, _name, value in subject.values:
-        if value is None or value in ("", [], {}) or (isinstance(value, str) and not value.strip()):
-            yield error("no-empty-values", path, "the value is empty; leave the property out", "Laurel; JSON-LD 1.1 §9")
-
-
-def status_entries(subject: Subject) -> Iterator[Finding]:
-    clause = 'Bitstring Status List 1.0 §2.1 "BitstringStatusListEntry"'
-    seen: set[str] = set()
-    value = subject.document.get("credentialStatus")
-    if value is not None and not isinstance(value, dict | list):
-        yield error("status-entries", ("credentialStatus",), "credentialStatus is neither an object nor a list", clause)
-    for path, entry in objects_at(subject.document, "credentialStatus", ()):
-        if entry.get("type") != "BitstringStatusListEntry":
-            yield error("status-entries", (*path, "type"), "the entry is not a BitstringStatusListEntry", clause)
-        index, url = entry.get("statusListIndex"), entry.get("statusListCredential")
-        if not isinstance(index, str) or not _INDEX(index):
-            message = "statusListIndex is not a string with a whole number"
-            yield error("status-entries", (*path, "statusListIndex"), message, clause)
-        if not isinstance(url, str) or not is_web_url(url):
-            message = "statusListCredential is not an absolute http(s) URL"
-            yield error("status-entries", (*path, "statusListCredential"), message, clause)
-        elif entry.get("id") == url:
-            yield error("status-entries", (*path, "id"), "the entry's id is the URL of the list", clause)
-        if not isinstance(entry.get("statusPurpose"), str):
-            yield error("status-entries", (*path, "statusPurpose"), "statusPurpose is missing", clause)
-        for key in ((url, index), ("purpose", entry.get("statusPurpose"))):
-            if repr(key) in seen:
-                yield error("status-entries", path, "two entries share a list index or a purpose", clause)
-            seen.add(repr(key))
-
-
-def status_list(subject: Subject) -> Iterator[Finding]:
-    """A BitstringStatusListCredential that verifiers can use."""
-    clause = 'Bitstring Status List 1.0 §2.2 "BitstringStatusListCredential"'
-    for wanted in ("VerifiableCredential", "BitstringStatusListCredential"):
-        if wanted not in types_of(subject.document):
-            yield error("status-list", ("type",), f"{wanted} is missing", clause)
-    if not is_web_url(str(subject.document.get("id"))):
-        yield error("status-list", ("id",), "the id is not the list's http(s) URL", clause)
-    if not is_did(subject.issuer_id) and not is_web_url(subject.issuer_id):
-        yield error("status-list", ("issuer",), "the issuer is neither a DID nor a URL", clause)
-    nodes = list(subject.subjects())
-    if len(nodes) != 1:
-        yield error("status-list", ("credentialSubject",), "there is not exactly one credentialSubject", clause)
-    for path, node in nodes:
-        if node.get("type") != "BitstringStatusList":
-            yield error("status-list", (*path, "type"), "the subject is not a BitstringStatusList", clause)
-        if not isinstance(node.get("statusPurpose"), str):
-            yield error("status-list", (*path, "statusPurpose"), "statusPurpose is missing", clause)
-        ttl = node.get("ttl")
-        if ttl is not None and (not isinstance(ttl, int) or isinstance(ttl, bool) or ttl <= 0):
-            yield error("status-list", (*path, "ttl"), "ttl is not a positive number of milliseconds", clause)
-        try:
-            if not str(node.get("encodedList")).startswith("u"):
-                raise status.StatusError("malformed_list", "encodedList does not start with the multibase prefix 'u'")
-            entries = len(status.decode_list(str(node.get("encodedList")))) * 8
-            if entries < status.MINIMUM_ENTRIES:
-                raise status.StatusError(
-                    "range", f"{entries} entries; at least {status.MINIMUM_ENTRIES} protect privacy"
-                )
-        except status.StatusError as caught:
-            yield error("status-list", (*path, "encodedList"), str(caught), clause)
+def awarded_date(subject: Subject) -> Iterator[Found]:
+    awarded, start = (parse_timestamp(subject.document.get(name)) for name in ("awardedDate", "validFrom"))
+    if awarded is not None and start is not None and awarded - start > _A_DAY:
+        yield ("awardedDate",), "it was awarded more than a day after it became valid"

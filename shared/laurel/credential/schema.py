@@ -26,23 +26,30 @@ Check = Callable[[Any], bool]
 
 
 class SchemaFinding(NamedTuple):
-    """`pointer`: JSON Pointer to the value; `message`: what the schema asks for."""
+    """`pointer`: JSON Pointer to the value, or to the property that is missing; `message`: what the schema asks for."""
 
     pointer: str
     message: str
 
 
-def open_badge_findings(document: Any) -> list[SchemaFinding]:
-    """Where `document` breaks the OB 3.0 AchievementCredential schema; at most 20 findings, in document order."""
-    if accepts(OPEN_BADGES_SCHEMA)(document):
+def open_badge_findings(document: Any, definition: str | None = None) -> list[SchemaFinding]:
+    """Where `document` breaks the OB 3.0 AchievementCredential schema, or one of its definitions such as
+    "EndorsementCredential"; at most 20 findings, in document order."""
+    if accepts(OPEN_BADGES_SCHEMA, definition)(document):
         return []
     findings: list[SchemaFinding] = []
-    for error in _validator(OPEN_BADGES_SCHEMA).iter_errors(document):
+    for error in _validator(OPEN_BADGES_SCHEMA, definition).iter_errors(document):
         best = jsonschema.exceptions.best_match([error]) or error
-        findings.append(SchemaFinding(pointer(tuple(best.absolute_path)), _shortened(best.message)))
+        place = tuple(best.absolute_path)
+        if best.validator == "required" and (lacking := _LACKING(best.message)):
+            place = (*place, lacking[1])
+        findings.append(SchemaFinding(pointer(place), _shortened(best.message)))
         if len(findings) == _MAX_FINDINGS:
             break
     return findings
+
+
+_LACKING = re.compile(r"'(\w+)' is a required property").fullmatch
 
 
 def _shortened(message: str) -> str:
@@ -51,17 +58,22 @@ def _shortened(message: str) -> str:
 
 
 @functools.cache
-def _validator(url: str) -> Validator:
+def _validator(url: str, definition: str | None = None) -> Validator:
     formats = jsonschema.FormatChecker(formats=())
     for name, check in _FORMATS.items():
         formats.checks(name)(check)
-    return jsonschema.Draft201909Validator(load_schema(url), format_checker=formats)
+    return jsonschema.Draft201909Validator(_schema(url, definition), format_checker=formats)
+
+
+def _schema(url: str, definition: str | None) -> dict[str, Any]:
+    schema = load_schema(url)
+    return schema if definition is None else {**schema["$defs"][definition], "$defs": schema["$defs"]}
 
 
 @functools.cache
-def accepts(url: str) -> Check:
+def accepts(url: str, definition: str | None = None) -> Check:
     """A quick check for the bundled schema `url`: True means valid; False means ask `jsonschema`."""
-    schema = load_schema(url)
+    schema = _schema(url, definition)
     try:
         return _Compiler(schema.get("$defs", {})).check({key: schema[key] for key in schema if key != "$defs"})
     except _UnknownKeywordError:

@@ -11,15 +11,27 @@ import functools
 import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from laurel.credential import lint_open_badge as badge
-from laurel.credential import lint_rules as common
-from laurel.credential.template import NotCompilable, Path, Slot, iri_slot, is_plain_iri, is_plain_text, value_at
+from laurel.credential.lint_achievement import result_descriptions, wrong_value
+from laurel.credential.lint_open_badge import SHA256_IDENTITY
+from laurel.credential.lint_rules import EPOCH
+from laurel.credential.lint_text import FREE_TEXT, is_clean
+from laurel.credential.template import (
+    NotCompilable,
+    Path,
+    Slot,
+    iri_slot,
+    is_plain_iri,
+    is_plain_text,
+    value_at,
+    web_slot,
+)
 from laurel.credential.text import is_did
 
-_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z").fullmatch
-_SHA256 = re.compile(r"sha256\$[0-9a-fA-F]{64}").fullmatch  # MD5 has a warning of its own
+_TIME = re.compile(
+    rf"(?!{EPOCH})(?:19|20|21)[0-9]{{2}}-[0-9]{{2}}-[0-9]{{2}}T[0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}Z"
+).fullmatch  # FIRST_YEAR to LAST_YEAR
 _INDEX = re.compile(r"0|[1-9][0-9]{0,15}").fullmatch
 _ORDINARY = re.compile(r"[!#-;=?-Z^-z|~]+").fullmatch  # ASCII: no space, nothing to escape
 
@@ -28,19 +40,22 @@ def slot_at(document: dict[str, Any], path: Path) -> Slot:
     """The slot for the string at `path` of an Open Badge. Raises NotCompilable for a place that may not vary."""
     match path:
         case ("credentialSubject", "id"):
-            return Slot(path, True, _is_plain_learner)  # recipient, absolute-ids, clean-text, no-empty-values
-        case ("id",) | ("evidence", int(), "id"):
-            return iri_slot(path)  # absolute-ids, clean-text, no-empty-values
+            # recipient, self-awarded (an identifier that stands elsewhere goes the full way), absolute-ids
+            return Slot(path, True, _is_plain_learner)
+        case ("id",):
+            return iri_slot(path)  # credential-id, described-once
+        case ("evidence", int(), "id"):
+            return web_slot(path)  # evidence, absolute-ids, described-once
         case ("credentialStatus", "id") | ("credentialStatus", int(), "id"):
-            return iri_slot(path)
+            return iri_slot(path)  # absolute-ids, status-unique
         case ("credentialStatus", "statusListIndex") | ("credentialStatus", int(), "statusListIndex"):
             return Slot(path, False, _INDEX)  # status-entries
         case ("validFrom",) | ("validUntil",) | ("awardedDate",):
-            return Slot(path, False, is_utc_second)  # dates; their order: `ordered`
+            return Slot(path, False, is_utc_second)  # timestamps, plausible-years; their order: `ordered`
         case ("credentialSubject", "activityStartDate") | ("credentialSubject", "activityEndDate"):
             return Slot(path, False, is_utc_second)
         case ("credentialSubject", "identifier", int(), "identityHash"):
-            return Slot(path, False, _SHA256)  # recipient
+            return Slot(path, False, SHA256_IDENTITY)  # identity-hash; MD5 has a warning of its own
         case ("credentialSubject", "identifier", int(), "salt"):
             return Slot(path, False, _text_rule("salt"))
         case ("credentialSubject", "result", int(), "value"):
@@ -74,28 +89,49 @@ def _may_vary(document: dict[str, Any], path: Path) -> bool:
     return True
 
 
-def ordered(document: dict[str, Any], paths: tuple[Path, ...]) -> list[tuple[int, int]]:
-    """Numbers of the times of which the second may not be before the first (rule dates).
+class Order(NamedTuple):
+    """The time number `last` may not be before the time number `first`, as far as their first `length` characters."""
 
-    Raises NotCompilable where lint compares a varying value with a fixed one: a period that varies at one end, two
-    entries in one status list.
+    first: int
+    last: int
+    length: int
+
+
+# A credential that is awarded on the day from which it is valid is awarded within a day of it (rule awarded-date).
+_ORDERED: tuple[tuple[Path, Path, int], ...] = (
+    (("validFrom",), ("validUntil",), len("2026-05-04T12:30:00Z")),
+    (("credentialSubject", "activityStartDate"), ("credentialSubject", "activityEndDate"), len("2026-05-04T12:30:00Z")),
+    (("awardedDate",), ("validFrom",), len("2026-05-04")),
+)
+
+
+def ordered(document: dict[str, Any], paths: tuple[Path, ...]) -> tuple[list[Order], tuple[str, ...]]:
+    """Which times may not be before which (periods, awarded-date), by their numbers among the values; and the fixed
+    times that are compared with, which follow the values.
+
+    Raises NotCompilable where lint compares a varying time with one of another form, or two entries in one list.
     """
-    found = []
-    for first, last in (
-        (("validFrom",), ("validUntil",)),
-        (("credentialSubject", "activityStartDate"), ("credentialSubject", "activityEndDate")),
-    ):
-        if value_at(document, first) is None or value_at(document, last) is None:
-            continue
-        if (first in paths) != (last in paths):
-            raise NotCompilable(f"{first} and {last} have an order, and only one of them varies")
-        if first in paths:
-            found.append((paths.index(first), paths.index(last)))
+    found: list[Order] = []
+    fixed: list[str] = []
+
+    def number(path: Path) -> int:
+        if path in paths:
+            return paths.index(path)
+        time: str = value_at(document, path)
+        if not is_utc_second(time):
+            raise NotCompilable(f"{path} is a time of another form, with which texts can not be compared")
+        fixed.append(time)
+        return len(paths) + len(fixed) - 1
+
+    for first, last, length in _ORDERED:
+        there = value_at(document, first) is not None and value_at(document, last) is not None
+        if there and (first in paths or last in paths):
+            found.append(Order(number(first), number(last), length))
     entries = document.get("credentialStatus")
     lists = [entry.get("statusListCredential") for entry in entries] if isinstance(entries, list) else []
     if len(set(lists)) != len(lists):
         raise NotCompilable("two status entries are in one list, where their indexes may not be equal")
-    return found
+    return found, tuple(fixed)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -115,28 +151,25 @@ def _is_plain_learner(text: str) -> bool:
 
 
 def _text_rule(name: str) -> Callable[[str], bool]:
-    """clean-text, no-empty-values, plain-json, in the words of lint itself; and nothing that needs an escape."""
+    """The rules for text by their own functions, no-empty-values, plain-json; and nothing that needs an escape."""
 
     def accepts(text: str) -> bool:
-        if _ORDINARY(text) is not None and name not in common.FREE_TEXT:
+        if name not in FREE_TEXT and name != "value" and _ORDINARY(text) is not None:
             return True
-        return is_plain_text(text) and bool(text.strip()) and next(common.text_findings((), name, text), None) is None
+        return is_plain_text(text) and bool(text.strip()) and is_clean(name, text)
 
     return accepts
 
 
 def _result_rule(document: dict[str, Any], path: Path) -> Callable[[str], bool]:
-    """results, and what holds for every text."""
+    """result-values, and what holds for every text."""
     text_rule = _text_rule("value")
     reference = value_at(document, (*path[:-1], "resultDescription"))
-    described = badge.result_descriptions(value_at(document, ("credentialSubject", "achievement")) or {})
-    description = described.get(str(reference))
-    if reference is None or description is None:
-        return text_rule
-    fixed: dict[str, Any] = description
+    described = result_descriptions(value_at(document, ("credentialSubject", "achievement")) or {})
+    description = {} if reference is None else described.get(str(reference), {})
 
     @functools.lru_cache(maxsize=1024)
     def accepts(text: str) -> bool:
-        return text_rule(text) and next(badge.value_in_range(fixed, text, (), ""), None) is None
+        return text_rule(text) and wrong_value(description, text) is None
 
     return accepts

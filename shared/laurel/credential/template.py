@@ -43,8 +43,10 @@ _JSON = "^^<http://www.w3.org/1999/02/22-rdf-syntax-ns#JSON>"
 # http(s) with a plain host, urn:uuid, DIDs without path: absolute for JSON-LD whatever the context's terms are called
 # (checked in `_reserved`), valid for every RDF parser, and identifiers to lint (text.is_absolute_identifier).
 _PART = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]++|%[0-9A-Fa-f]{2})*+"
+_WEB = rf"https?://[A-Za-z0-9][A-Za-z0-9.-]*(?::(?:[0-9]{{1,4}}|[1-5][0-9]{{4}}))?(?:/{_PART})?(?:\?{_PART})?(?:\#{_PART})?"
+_WEB_IRI = re.compile(_WEB).fullmatch
 _IRI = re.compile(
-    rf"https?://[A-Za-z0-9][A-Za-z0-9.-]*(?::(?:[0-9]{{1,4}}|[1-5][0-9]{{4}}))?(?:/{_PART})?(?:\?{_PART})?(?:\#{_PART})?"
+    rf"{_WEB}"
     r"|urn:uuid:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
     r"|did:[a-z0-9]+:(?:[A-Za-z0-9._:-]++|%[0-9A-Fa-f]{2})++"
 ).fullmatch
@@ -74,6 +76,11 @@ def is_plain_iri(text: str) -> bool:
 def iri_slot(path: Path) -> Slot:
     """The slot of an identifier."""
     return Slot(path, True, _IRI)
+
+
+def web_slot(path: Path) -> Slot:
+    """The slot of an address on the web."""
+    return Slot(path, True, _WEB_IRI)
 
 
 def is_plain_text(text: str) -> bool:

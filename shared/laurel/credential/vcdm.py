@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from laurel.credential import contexts, jsonld, multibase
-from laurel.credential.lint_rules import Finding, Path, Rule, Subject, error, objects_at, plain_json_findings
+from laurel.credential.lint_rules import Checker, Finding, Path, Subject, error, objects_at, plain_json_findings
 from laurel.credential.text import is_web_url, parse_timestamp, pointer
 
 ENVELOPED_CREDENTIAL = "EnvelopedVerifiableCredential"
@@ -318,11 +318,11 @@ def envelope_findings(document: dict[str, Any], wanted: str) -> tuple[Finding, .
     return tuple(found)
 
 
-CREDENTIAL_RULES: tuple[Rule, ...] = (
+CREDENTIAL_RULES: tuple[Checker, ...] = (
     base_context, document_type, identifiers, issuer, credential_subject, validity, typed_objects, names,
     related_resources, processable,
 )  # fmt: skip
-PRESENTATION_RULES: tuple[Rule, ...] = (
+PRESENTATION_RULES: tuple[Checker, ...] = (
     base_context, presentation_type, identifiers, holder, typed_objects, presented_credentials, processable,
 )  # fmt: skip
 
@@ -337,7 +337,7 @@ def presentation_findings(document: object) -> tuple[Finding, ...]:
     return _findings(document, PRESENTATION_RULES)
 
 
-def _findings(document: object, rules: tuple[Rule, ...]) -> tuple[Finding, ...]:
+def _findings(document: object, rules: tuple[Checker, ...]) -> tuple[Finding, ...]:
     broken = tuple(plain_json_findings(document))
     if broken or not isinstance(document, dict):
         return broken

@@ -14,6 +14,7 @@ from laurel.credential.did import DidError, find_verification_method
 from laurel.credential.keys import Ed25519Signer
 from laurel.events import IssuerProfilePublished
 from laurel.security import unseal
+from laurel_issuer.domain import Inconsistent
 from laurel_issuer.signing import Signers
 from tests.component.issuer.kit import Issuer, passed_of
 
@@ -155,3 +156,39 @@ async def test_two_keys_made_at_once_leave_one_active(issuer: Issuer) -> None:
     assert sorted(key["state"] for key in keys) == ["active"] + ["retired"] * 8
     assert len({key["verification_method"] for key in keys}) == 9
     assert len((await did_document(issuer))["assertionMethod"]) == 9
+
+
+async def test_what_was_reserved_before_a_rotation_is_signed_with_the_key_of_then(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal intents give equal bytes: lint lets a retired key finish what was dated before its end."""
+    tenant = await issuer.tenant()
+    profile = await issuer.profile(tenant)
+    achievement = await issuer.achievement(tenant, profile["profile_id"])
+    honest = Signers.make
+
+    async def dies(self: Signers, work: Any) -> Any:
+        raise Inconsistent("died between reserve and finish")
+
+    monkeypatch.setattr(Signers, "make", dies)
+    with pytest.raises(Inconsistent, match="died"):
+        await issuer.process([passed_of(achievement, 1)])
+    await issuer.rotate(tenant, profile)
+    monkeypatch.setattr(Signers, "make", honest)
+    await issuer.process([passed_of(achievement, 1), passed_of(achievement, 2)])
+    old, new = await stored(issuer)
+    assert old["proof"]["verificationMethod"] != new["proof"]["verificationMethod"]
+    assert all([verifies(one, await did_document(issuer)) for one in (old, new)])
+    assert await issuer.sql("SELECT * FROM dead_letters") == []
+
+
+async def test_a_reservation_dated_long_after_its_key_was_retired_is_refused(issuer: Issuer) -> None:
+    tenant = await issuer.tenant()
+    profile = await issuer.profile(tenant)
+    achievement = await issuer.achievement(tenant, profile["profile_id"])
+    await issuer.sql("UPDATE signing_keys SET ended_at = created_at - interval '1 day'")
+    await issuer.process([passed_of(achievement, 1)])
+    assert await stored(issuer) == []
+    (letter,) = (await issuer.get(tenant, "/issuer/v1/dead-letters"))["items"]
+    assert letter["code"] == "lint_failed"
+    assert letter["detail"].startswith("key-active at /issuer: the key")

@@ -239,8 +239,9 @@ async def test_a_dead_letter_of_lint_tells_place_and_reason_but_no_value(issuer:
     )
     letters = (await issuer.get(tenant, "/issuer/v1/dead-letters"))["items"]
     told = " ".join(letter["detail"] for letter in letters)
-    assert "safe-expansion at /evidence/0/id: '…' is not an absolute IRI" in told
-    assert "recipient at /credentialSubject/identifier/0/identityHash: identityHash is not" in told
+    assert "absolute-ids at /evidence/0/id: '…' is not an absolute URL, URN or DID (write it in full" in told
+    assert "identity-hash at /credentialSubject/identifier/0/identityHash: identityHash is not" in told
+    assert "hash address and salt with SHA-256" in told
     assert "ada" not in told
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from laurel.credential import did, keys, lint, model, multikey, proofs, status
+from laurel.credential import contexts, did, keys, lint, model, multikey, proofs, status
 
 BASE = "https://badges.example"
 DID = did.did_web(BASE, "open-university")
@@ -51,7 +51,7 @@ ACHIEVEMENT = model.Achievement(
     name="数据素养 · Data Literacy",
     description="Reads, cleans and questions data.",
     criteria_narrative="Pass the *final project* with at least 70 %.",
-    criteria_id=f"{BASE}/achievements/018f9a3e-0000-7000-8000-000000000001",
+    criteria_id=f"{BASE}/courses/data-literacy",
     achievement_type="Course",
     image=PNG,
     image_caption="A laurel wreath",
@@ -89,6 +89,24 @@ def badge(**changes: Any) -> dict[str, Any]:
         "credits_earned": 2.5,
     }
     return model.build_open_badge(**{**arguments, **changes})
+
+
+def endorsement() -> dict[str, Any]:
+    """An unsigned endorsement of the sample's achievement."""
+    return {
+        "@context": [contexts.CREDENTIALS_V2, contexts.OPEN_BADGES, contexts.OPEN_BADGES_EXTENSIONS],
+        "id": f"{BASE}/e/0b9a2b4e-5f0e-4d0c-9a53-1a2b3c4d5e61",
+        "type": ["VerifiableCredential", "EndorsementCredential"],
+        "name": "Endorsement of Data Literacy",
+        "issuer": {"id": DID, "type": ["Profile"], "name": "Open University"},
+        "validFrom": "2026-05-04T12:30:00Z",
+        "credentialSubject": {
+            "id": ACHIEVEMENT.id,
+            "type": ["EndorsementSubject"],
+            "endorsementComment": "We recognise it for *two* [credits](https://open.example/credits).",
+        },
+        "credentialSchema": [{"id": contexts.ENDORSEMENT_SCHEMA, "type": "1EdTechJsonSchemaValidator2019"}],
+    }
 
 
 def status_list(*revoked: int, valid_from: datetime = NOW) -> dict[str, Any]:
