@@ -1,4 +1,4 @@
-"""Digital Bazaar's libraries as an independent oracle, offline: see node/verify.mjs and node/issue.mjs."""
+"""Libraries of others as independent oracles, offline: Digital Bazaar's (node/verify.mjs, node/issue.mjs) and jose."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,20 @@ def issue(
     known = {url: contexts.load(url) for url in contexts.manifest()}
     request = {"credential": credential, "contexts": known, "key": key, "created": created}
     return _run("issue.mjs", {**request, "cryptosuite": cryptosuite})
+
+
+def jose(
+    verify: Sequence[tuple[str, dict[str, Any], str]] = (),
+    sign: Sequence[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = (),
+) -> tuple[list[dict[str, Any] | None], list[str]]:
+    """What the library `jose` makes of tokens. verify: (token, public JWK, alg); sign: (header, payload, secret JWK).
+
+    → for each token its header and payload, or None where it is refused; the signed tokens.
+    """
+    asked = [{"token": token, "jwk": jwk, "algorithms": [algorithm]} for token, jwk, algorithm in verify]
+    wanted = [{"header": header, "payload": payload, "jwk": jwk} for header, payload, jwk in sign]
+    answer = _run("jose.mjs", {"verify": asked, "sign": wanted})
+    return answer["verified"], answer["signed"]
 
 
 def _run(script: str, request: dict[str, Any]) -> dict[str, Any]:

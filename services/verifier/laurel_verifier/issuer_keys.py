@@ -7,7 +7,6 @@ issuer as its controller (Controlled Identifiers 1.0 §3.3; VC Data Model 2.0 §
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -15,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from laurel.credential import did
+from laurel.credential import did, jose
 from laurel.credential.proofs import proofs_of
 from laurel.credential.text import is_absolute_identifier, is_web_url, parse_timestamp
 from laurel_verifier import domain, key_urls, store
@@ -196,7 +195,7 @@ def _may_be_newer(
         return ahead_of_events(document, resolved, now)
     if resolved.published_at.replace(microsecond=0) > row.issued_at:
         return False
-    return methods == [_verification_method(proof) for proof in proofs_of(json.loads(row.document))]
+    return methods == [_verification_method(proof) for proof in proofs_of(jose.opened(row.document)[0])]
 
 
 def _self_describing(method: str | None) -> str:
