@@ -174,6 +174,26 @@ class CredentialIssued(Event, frozen=True, kw_only=True):
     document: msgspec.Raw
 
 
+class EndorsementIssued(Event, frozen=True, kw_only=True):
+    """An EndorsementCredential was signed and stored. `document`: as of `credential.issued`.
+
+    subject_id: the URL or DID of what is endorsed; subject_type: "Profile", "Achievement" or "Credential". Its status
+    changes by `credential.status_changed`, as that of every credential.
+    """
+
+    type: ClassVar[str] = "laurel.endorsement.issued.v1"
+
+    credential_id: str
+    name: str
+    subject_id: str
+    subject_type: str
+    profile_id: str
+    issuer: str
+    issued_at: Instant
+    valid_until: Instant | None = None
+    document: msgspec.Raw
+
+
 class CredentialStatusChanged(Event, frozen=True, kw_only=True):
     """A credential was revoked, suspended or reinstated.
 
@@ -229,6 +249,7 @@ ALL: tuple[type[Event], ...] = (
     IssuerProfilePublished,
     AssessmentPassed,
     CredentialIssued,
+    EndorsementIssued,
     CredentialStatusChanged,
     CredentialRefreshOffered,
     CredentialMessageChanged,

@@ -28,6 +28,11 @@ def credential_id(id_key: bytes, *, tenant_id: str, achievement_id: str, learner
     return _text(_keyed_uuid(id_key, b"credential", tenant_id, achievement_id, learner, str(award)))
 
 
+def endorsement_id(id_key: bytes, *, tenant_id: str, profile_id: str, request: str) -> str:
+    """The id of the endorsement that `request` (an idempotency key, or the content itself) leads to, made likewise."""
+    return _text(_keyed_uuid(id_key, b"endorsement", tenant_id, profile_id, request))
+
+
 def learner_key(id_key: bytes, *, tenant_id: str, learner: str) -> bytes:
     """A pseudonym of a learner within a tenant (16 bytes): equal for equal learners, meaningless without `id_key`."""
     return _keyed_uuid(id_key, b"learner", tenant_id, learner)

@@ -73,6 +73,7 @@ CREDENTIAL = Topic(
     key="credential_id",
     events=(
         events.CredentialIssued,
+        events.EndorsementIssued,
         events.CredentialStatusChanged,
         events.CredentialRefreshOffered,
         events.CredentialMessageChanged,

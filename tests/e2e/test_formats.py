@@ -15,6 +15,7 @@ from laurel.credential import securing
 from tests.conftest import private_postgres
 from tests.e2e.cluster import OPERATOR, Cluster, cluster
 
+BASE_URL = "https://badges.example.org"
 WAYS = [[name] for name in securing.SECURINGS] + [["eddsa-rdfc-2022", "ecdsa-rdfc-2019:P-384", "ecdsa-jcs-2019"]]
 MEDIA_TYPES = {"data-integrity": "application/vc", "vc-jwt": "text/plain", "vc+jwt": "application/vc+jwt"}
 
@@ -111,6 +112,24 @@ async def test_every_format_and_identity_verifies_is_delivered_and_can_be_revoke
         page = await laurel.request("GET", f"/c/{credential_id}", headers={"Accept": "text/html"})
         assert page.status_code == 200
         assert "Data literacy" in page.text
+
+    # An endorsement goes the same way, and is counted nowhere as a badge.
+    endorsed = await laurel.call(
+        "POST", "/issuer/v1/endorsements", 201,
+        json={
+            "profile_id": web, "subject": {"id": f"{BASE_URL}/c/{credential_id}", "type": "Credential"},
+            "endorsement_comment": "We saw the examination.",
+        },
+    )  # fmt: skip
+
+    async def shown() -> bool:
+        answer = await laurel.request("GET", f"/c/{endorsed['credential_id']}", headers={"Accept": "application/vc"})
+        return answer.status_code == 200 and bool(answer.json() == endorsed["document"])
+
+    await laurel.until("the endorsement is indexed", shown, 30)
+    body = {"credential": endorsed["document"]}
+    found = await laurel.call("POST", "/verifier/v1/credentials/verify", 200, json=body)
+    assert (found["verdict"], found["credential_id"]) == ("valid", endorsed["credential_id"])
 
     reason = {"reason": "The examination was held twice."}
     for credential_id, (_, names) in wanted.items():

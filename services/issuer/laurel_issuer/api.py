@@ -16,6 +16,7 @@ from laurel.security import Principal
 from laurel.web import Problem, create_app, json_response, not_found, requires
 from laurel_issuer import shapes, store, store_reports, store_status
 from laurel_issuer.api_admin import admin_routes
+from laurel_issuer.api_endorsements import endorsement_routes
 from laurel_issuer.api_profiles import profile_routes
 from laurel_issuer.domain import Action, Change
 from laurel_issuer.edge import (
@@ -31,6 +32,7 @@ from laurel_issuer.edge import (
     page,
     place_after,
 )
+from laurel_issuer.endorsing import Endorser
 from laurel_issuer.handlers import GROUP
 from laurel_issuer.public import public_routes
 
@@ -81,7 +83,7 @@ class StatusByQuery(Body):
     dry_run: StrictBool = False
 
 
-def create_api(desk: Desk) -> FastAPI:
+def create_api(desk: Desk, endorser: Endorser, id_key: bytes) -> FastAPI:
     """The application, complete."""
     app = create_app(
         "issuer",
@@ -93,6 +95,7 @@ def create_api(desk: Desk) -> FastAPI:
     app.include_router(admin_routes(desk))
     app.include_router(profile_routes(desk))
     app.include_router(_credential_routes(desk))
+    app.include_router(endorsement_routes(desk, endorser, id_key))
     app.include_router(_report_routes(desk))
     app.include_router(public_routes(desk))
     return app

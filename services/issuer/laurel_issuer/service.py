@@ -14,6 +14,7 @@ from laurel.topics import ACHIEVEMENT, ASSESSMENT
 from laurel_issuer.api import create_api
 from laurel_issuer.config import Settings
 from laurel_issuer.edge import Desk
+from laurel_issuer.endorsing import Endorser
 from laurel_issuer.handlers import GROUP, Issuance, achievements_handler
 from laurel_issuer.keyring import KeyMaker
 from laurel_issuer.parking import ParkedIssuer
@@ -54,6 +55,7 @@ async def open_service(
         )
         replica = Consumer(group="issuer.achievements", topics=(ACHIEVEMENT,), handler=achievements_handler())
         parked = ParkedIssuer(worker_database, bus, issuance, batch_size=settings.batch_size)
+        endorser = Endorser(database, signers, publisher, keys=keys, terms=terms, clock=clock)
         desk = Desk(
             database=database,
             base_url=settings.base_url,
@@ -64,7 +66,7 @@ async def open_service(
         )
         yield Service(
             name="issuer",
-            api=create_api(desk),
+            api=create_api(desk, endorser, settings.id_key.get_secret_value()),
             database=database,
             worker_database=worker_database,
             relay=Relay(worker_database, bus, service="issuer"),

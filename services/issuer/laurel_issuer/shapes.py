@@ -141,6 +141,35 @@ class FullCredential(Credential):
     document: dict[str, Any] | str = Field(description="A JSON object; a string where it is a JSON Web Token.")
 
 
+class EndorsementSubject(Shape):
+    """Who or what is endorsed."""
+
+    id: str
+    type: Literal["Profile", "Achievement", "Credential"]
+
+
+class Endorsement(Shape):
+    """An endorsement, without its document. url: its public page."""
+
+    credential_id: UUID
+    url: str
+    profile_id: str
+    name: str
+    subject: EndorsementSubject
+    endorsement_comment: str
+    status: StatusWord
+    status_reason: str | None
+    status_version: int
+    issued_at: datetime
+    valid_until: datetime | None
+
+
+class FullEndorsement(Endorsement):
+    """An endorsement with its exact document."""
+
+    document: dict[str, Any] | str = Field(description="A JSON object; a string where it is a JSON Web Token.")
+
+
 class Outcome(Shape):
     """The status after the call. changed: false when it was so already."""
 

@@ -120,6 +120,12 @@ class Signers:
         """Lint, sign and check a status list credential, secured in one way. Raises Inconsistent, NotNow."""
         return await self._run(_sign_list, document, way, key, created)
 
+    async def sign_endorsement(
+        self, document: dict[str, Any], securing: tuple[str, ...], keys: tuple[SealedKey, ...], created: datetime
+    ) -> bytes:
+        """Lint, sign and check an endorsement. Raises lint.LintError, Inconsistent, NotNow."""
+        return await self._run(_sign_endorsement, document, securing, keys, created)
+
     async def _run(self, work: Callable[..., T], *arguments: Any) -> T:
         async with self._in_flight:
             for _ in range(_ATTEMPTS):
@@ -239,6 +245,18 @@ def _sign_list(document: dict[str, Any], way: str, key: SealedKey, created: date
     except lint.LintError as error:
         raise Inconsistent(f"our own status list {document['id']} does not pass lint: {_what_failed(error)}") from None
     safe = Safe((way,), (key,), _local.kek)
+    body = safe.secure(linted, created)
+    safe.check(linted, body, document["id"])
+    return body
+
+
+def _sign_endorsement(
+    document: dict[str, Any], securing: tuple[str, ...], keys: tuple[SealedKey, ...], created: datetime
+) -> bytes:
+    linted = lint.lint(
+        document, profile="endorsement", issuer=document["issuer"]["id"], keys=tuple(key.for_lint for key in keys)
+    )
+    safe = Safe(securing, keys, _local.kek)
     body = safe.secure(linted, created)
     safe.check(linted, body, document["id"])
     return body

@@ -227,7 +227,7 @@ async def _allocate(
             wanted.setdefault((known.profile_id, purpose, size, event.tenant_id), []).append(credential_id)
     places: dict[tuple[str, str], Place] = {}
     for (profile_id, purpose, size, tenant_id), ids in sorted(wanted.items()):  # sorted: locks are taken in one order
-        taken = await _take_places(tx, tenant_id, profile_id, purpose, size, len(ids), terms, now)
+        taken = await take_places(tx, tenant_id, profile_id, purpose, size, len(ids), terms, now)
         places.update(((purpose, credential_id), place) for credential_id, place in zip(ids, taken, strict=True))
     intents = []
     for credential_id, (event, known) in ready.items():
@@ -248,7 +248,7 @@ async def _allocate(
     return intents
 
 
-async def _take_places(
+async def take_places(
     tx: Transaction, tenant_id: str, profile_id: str, purpose: str, size: int, count: int, terms: Terms, now: datetime
 ) -> list[Place]:
     """The next `count` places of a profile's lists with entries of `size` bits; a full one is followed by a new one."""

@@ -29,7 +29,8 @@ async def credentials(
         """
         SELECT seq, credential_id, achievement_id, achievement_version, profile_id, course_run, status, status_reason,
                status_version, status_changed_at, issued_at, valid_until
-        FROM credentials WHERE tenant_id = $1 AND seq > $5 AND ($2::text IS NULL OR achievement_id = $2)
+        FROM credentials WHERE tenant_id = $1 AND kind = 'achievement' AND seq > $5
+            AND ($2::text IS NULL OR achievement_id = $2)
             AND ($3::text IS NULL OR course_run = $3) AND ($4::text IS NULL OR status = $4)
         ORDER BY seq LIMIT $6
         """,
@@ -42,7 +43,7 @@ async def issued_ids(
 ) -> list[tuple[int, str]]:
     """(place, credential id) of what was issued, in order."""
     rows = await tx.fetch(
-        "SELECT seq, credential_id FROM credentials WHERE tenant_id = $1 AND seq > $3 "
+        "SELECT seq, credential_id FROM credentials WHERE tenant_id = $1 AND kind = 'achievement' AND seq > $3 "
         "AND ($2::text IS NULL OR course_run = $2) ORDER BY seq LIMIT $4",
         tenant_id, course_run, after, limit,
     )  # fmt: skip
@@ -54,11 +55,13 @@ async def counts(tx: Transaction, tenant_id: str, *, course_run: str | None, con
     row = await tx.fetchrow(
         """
         SELECT
-            (SELECT count(*) FROM credentials WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2)) AS issued,
+            (SELECT count(*) FROM credentials WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2))
+                - (SELECT count(*) FROM credentials WHERE tenant_id = $1 AND kind = 'endorsement' AND $2::text IS NULL)
+                AS issued,
             (SELECT count(*) FROM credentials WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2)
-                AND status <> 'active' AND status = 'revoked') AS revoked,
+                AND kind = 'achievement' AND status <> 'active' AND status = 'revoked') AS revoked,
             (SELECT count(*) FROM credentials WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2)
-                AND status <> 'active' AND status = 'suspended') AS suspended,
+                AND kind = 'achievement' AND status <> 'active' AND status = 'suspended') AS suspended,
             (SELECT count(*) FROM intents i WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2)
                 AND NOT EXISTS (SELECT 1 FROM credentials c WHERE c.credential_id = i.credential_id)
                 AND NOT EXISTS (SELECT 1 FROM dead_letters d WHERE d.tenant_id = i.tenant_id AND d.consumer = $3

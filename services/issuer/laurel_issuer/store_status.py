@@ -50,7 +50,7 @@ async def matching(tx: Transaction, tenant_id: str, where: Where, *, after: int,
     rows = await tx.fetch(
         """
         SELECT seq, credential_id FROM credentials
-        WHERE tenant_id = $1 AND seq > $7 AND ($2::text IS NULL OR achievement_id = $2)
+        WHERE tenant_id = $1 AND kind = 'achievement' AND seq > $7 AND ($2::text IS NULL OR achievement_id = $2)
             AND ($3::text IS NULL OR course_run = $3) AND ($4::timestamptz IS NULL OR issued_at >= $4)
             AND ($5::timestamptz IS NULL OR issued_at < $5) AND ($6::uuid[] IS NULL OR credential_id = ANY ($6))
         ORDER BY seq LIMIT $8

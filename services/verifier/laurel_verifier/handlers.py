@@ -2,7 +2,7 @@
 
 | event                                  | effect                                                          |
 |----------------------------------------|-----------------------------------------------------------------|
-| credential.issued                      | one index row with the exact bytes                              |
+| credential.issued, endorsement.issued  | one index row with the exact bytes                              |
 | credential.status_changed              | the row's status, if the event's version is newer               |
 | credential.refresh_offered             | a newer one may be had                                          |
 | credential.message_changed             | the row's message, if the event's version is newer              |
@@ -30,6 +30,7 @@ from laurel.events import (
     CredentialMessageChanged,
     CredentialRefreshOffered,
     CredentialStatusChanged,
+    EndorsementIssued,
     IssuerProfilePublished,
 )
 from laurel.service import Consumer, Saving
@@ -59,7 +60,7 @@ _head = msgspec.json.Decoder(_Head)
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    issued: list[tuple[Delivered, CredentialIssued]]
+    issued: list[tuple[Delivered, CredentialIssued | EndorsementIssued]]
     changed: list[tuple[Delivered, store.StatusEvent]]
 
 
@@ -71,7 +72,7 @@ class Indexing:
         batch = _Batch([], [])
         for delivered in events:
             match delivered.event:
-                case CredentialIssued() as issued:
+                case (CredentialIssued() | EndorsementIssued()) as issued:
                     _check_document(delivered, issued)
                     batch.issued.append((delivered, issued))
                 case CredentialStatusChanged() | CredentialRefreshOffered() | CredentialMessageChanged() as changed:
@@ -104,7 +105,7 @@ class Indexing:
                 await store.apply_messages(tx, messages)
 
 
-def _check_document(delivered: Delivered, issued: CredentialIssued) -> None:
+def _check_document(delivered: Delivered, issued: CredentialIssued | EndorsementIssued) -> None:
     body = bytes(issued.document)
     try:
         # A credential in a token is a JSON string.

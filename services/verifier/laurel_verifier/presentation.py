@@ -106,7 +106,8 @@ def badge(document: Mapping[str, Any], base_url: str | None) -> Badge:
     achievement: Mapping[str, Any] = achievements[0] if achievements else {}
     criteria = (objects(achievement.get("criteria")) or [{}])[0]
     name = text(achievement.get("name")) or text(document.get("name")) or "A credential without a name"
-    description = text(achievement.get("description")) or text(document.get("description")) or ""
+    endorsed = text(subject.get("endorsementComment"))
+    description = text(achievement.get("description")) or endorsed or text(document.get("description")) or ""
     issuer = document.get("issuer")
     profile: Mapping[str, Any] = issuer if isinstance(issuer, dict) else {}
     identifier = issuer_id(document) or ""

@@ -15,6 +15,7 @@ from laurel.events import (
     CredentialMessageChanged,
     CredentialRefreshOffered,
     CredentialStatusChanged,
+    EndorsementIssued,
     IssuerProfilePublished,
     Status,
 )
@@ -64,29 +65,33 @@ class Counts:
 # --- what events write ----------------------------------------------------------------------------------------
 
 
-async def index(tx: Transaction, issued: Sequence[CredentialIssued]) -> list[int]:
-    """One row for each credential; what is there stays. Returns the places in `issued` with other bytes than stored."""
-    columns = zip(
-        *(
-            (
-                event.credential_id, event.tenant_id, event.result_id, event.achievement_id, event.achievement_name,
-                event.profile_id, event.issuer, event.course_run, event.issued_at, event.valid_from, event.valid_until,
-                bytes(event.document),
-            )
-            for event in issued
-        ),
-        strict=True,
+def _row(event: CredentialIssued | EndorsementIssued) -> tuple[Any, ...]:
+    body = bytes(event.document)
+    if isinstance(event, EndorsementIssued):
+        return (
+            event.credential_id, event.tenant_id, "", "", event.name, event.profile_id, event.issuer, None,
+            event.issued_at, event.issued_at, event.valid_until, "endorsement", body,
+        )  # fmt: skip
+    return (
+        event.credential_id, event.tenant_id, event.result_id, event.achievement_id, event.achievement_name,
+        event.profile_id, event.issuer, event.course_run, event.issued_at, event.valid_from, event.valid_until,
+        "achievement", body,
     )  # fmt: skip
+
+
+async def index(tx: Transaction, issued: Sequence[CredentialIssued | EndorsementIssued]) -> list[int]:
+    """One row for each credential; what is there stays. Returns the places in `issued` with other bytes than stored."""
+    columns = zip(*map(_row, issued), strict=True)
     ids, tenants, *rest, documents = (list(column) for column in columns)
     # In the order of the key, so that two batches that overlap (a group in the middle of a rebalance) cannot deadlock.
     written = await tx.fetch(
         """
         INSERT INTO credentials (credential_id, tenant_id, result_id, achievement_id, achievement_name, profile_id,
-                                 issuer, course_run, issued_at, valid_from, valid_until, document)
-        SELECT DISTINCT ON (c) c, t, r, a, n, p, i, u, s, f, l, d
+                                 issuer, course_run, issued_at, valid_from, valid_until, kind, document)
+        SELECT DISTINCT ON (c) c, t, r, a, n, p, i, u, s, f, l, k, d
         FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-                    $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::bytea[])
-             WITH ORDINALITY AS rows (c, t, r, a, n, p, i, u, s, f, l, d, place)
+                    $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::text[], $13::bytea[])
+             WITH ORDINALITY AS rows (c, t, r, a, n, p, i, u, s, f, l, k, d, place)
         ORDER BY c, place
         ON CONFLICT (credential_id) DO NOTHING
         RETURNING credential_id
@@ -213,7 +218,7 @@ async def counts(database: Database, tenant_id: str, course_run: str | None) -> 
                    count(*) FILTER (WHERE status = 'suspended') AS suspended,
                    count(*) FILTER (WHERE status = 'revoked') AS revoked,
                    (SELECT count(*) FROM dead_letters WHERE redriven_at IS NULL AND tenant_id = $1) AS dead_lettered
-            FROM credentials WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2)
+            FROM credentials WHERE tenant_id = $1 AND kind = 'achievement' AND ($2::text IS NULL OR course_run = $2)
             """,
             tenant_id, course_run,
         )  # fmt: skip
@@ -228,7 +233,7 @@ async def credential_ids(
     async with database.transaction([tenant_id]) as tx:
         rows = await tx.fetch(
             "SELECT credential_id FROM credentials WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2) "
-            "AND credential_id > $3 ORDER BY credential_id LIMIT $4",
+            "AND kind = 'achievement' AND credential_id > $3 ORDER BY credential_id LIMIT $4",
             tenant_id, course_run, after, limit,
         )  # fmt: skip
     return [row["credential_id"] for row in rows]

@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from laurel.credential.contexts import CREDENTIALS_V2, OPEN_BADGES, OPEN_BADGES_EXTENSIONS, OPEN_BADGES_SCHEMA
+from laurel.credential.contexts import (
+    CREDENTIALS_V2,
+    ENDORSEMENT_SCHEMA,
+    OPEN_BADGES,
+    OPEN_BADGES_EXTENSIONS,
+    OPEN_BADGES_SCHEMA,
+)
 from laurel.credential.text import timestamp
 
 
@@ -183,6 +189,35 @@ def build_open_badge(
             "credentialStatus": status,
             "credentialSchema": [{"id": OPEN_BADGES_SCHEMA, "type": "1EdTechJsonSchemaValidator2019"}],
             "evidence": [_evidence(item) for item in evidence],
+        }
+    )
+
+
+def build_endorsement(
+    *,
+    id: str,  # noqa: A002 - the field's name
+    issuer: Profile,
+    subject_id: str,
+    comment: str,
+    valid_from: datetime,
+    name: str,
+    valid_until: datetime | None = None,
+    status: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """An unsigned EndorsementCredential (Open Badges 3.0 §B.1.8). subject_id: who or what is endorsed; comment:
+    Markdown."""
+    return _without_gaps(
+        {
+            "@context": [CREDENTIALS_V2, OPEN_BADGES, OPEN_BADGES_EXTENSIONS],
+            "id": id,
+            "type": ["VerifiableCredential", "EndorsementCredential"],
+            "name": name,
+            "issuer": _profile(issuer),
+            "validFrom": timestamp(valid_from),
+            "validUntil": _time(valid_until),
+            "credentialSubject": {"id": subject_id, "type": ["EndorsementSubject"], "endorsementComment": comment},
+            "credentialStatus": status,
+            "credentialSchema": [{"id": ENDORSEMENT_SCHEMA, "type": "1EdTechJsonSchemaValidator2019"}],
         }
     )
 

@@ -6,10 +6,20 @@ from typing import Any
 
 import msgspec
 
-from laurel.credential import jose
+from laurel.credential import jose, model
 from laurel.credential.lint import lint
+from laurel.events import EndorsementIssued
 from tests.component.verifier.conftest import Verifier
-from tests.component.verifier.issuing import TENANT, TestIssuer, changed, credential_id, issued, to_bytes
+from tests.component.verifier.issuing import (
+    BASE_URL,
+    NOW,
+    TENANT,
+    TestIssuer,
+    changed,
+    credential_id,
+    issued,
+    to_bytes,
+)
 
 OTHER = "019a0000-0000-7000-8000-000000000002"
 
@@ -170,3 +180,34 @@ async def test_the_docs_tell_the_shape_of_every_answer(verifier: Verifier) -> No
             for code, answer in operation["responses"].items():
                 if code.startswith("2"):
                     assert all("$ref" in content["schema"] for content in answer["content"].values()), path
+
+
+async def test_an_endorsement_is_indexed_shown_and_not_counted_as_a_badge(
+    verifier: Verifier, issuer: TestIssuer, one: dict[str, Any]
+) -> None:
+    document = issuer.sign(
+        model.build_endorsement(
+            id=f"{BASE_URL}/c/{credential_id(7)}", issuer=model.Profile(issuer.did, "Open University", "https://o.example"),
+            subject_id="https://elsewhere.example.org/achievements/7", comment="We *teach* by it.", valid_from=NOW,
+            name="Endorsement",
+        ),
+        "endorsement",
+    )  # fmt: skip
+    event = EndorsementIssued(
+        tenant_id=TENANT, credential_id=credential_id(7), name="Endorsement", profile_id="profile-uni",
+        subject_id="https://elsewhere.example.org/achievements/7", subject_type="Achievement", issuer=issuer.did,
+        issued_at=NOW, document=msgspec.Raw(to_bytes(document)),
+    )  # fmt: skip
+    await verifier.feed(event, event)
+    assert await verifier.dead_letters() == []
+    found = await verifier.verify({"credential": document})
+    assert (found["verdict"], found["credential_id"]) == ("valid", credential_id(7))
+    page = await verifier.client.get(f"/c/{credential_id(7)}", headers={"Accept": "text/html"})
+    assert "We *teach* by it." in page.text
+    headers = await verifier.api_key()
+    counts = (await verifier.client.get("/verifier/v1/reports/reconcile", headers=headers)).json()["counts"]
+    assert counts["indexed"] == 1
+    listed = (await verifier.client.get("/verifier/v1/reports/credentials", headers=headers)).json()["items"]
+    assert listed == [credential_id(1)]
+    await verifier.feed(changed(7, 1, "revoked"))
+    assert (await verifier.verify({"credential": document}))["verdict"] == "revoked"
