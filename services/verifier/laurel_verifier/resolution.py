@@ -267,6 +267,11 @@ async def fetch_json(
     client: GuardedClient, url: str, *, accept: str, max_bytes: int, allow_http: bool = False
 ) -> dict[str, Any]:
     """A JSON object from a stranger's address. Raises Unresolvable (unknown: the server says that there is none)."""
+    return json_object(await fetch_body(client, url, accept=accept, allow_http=allow_http), url, max_bytes=max_bytes)
+
+
+async def fetch_body(client: GuardedClient, url: str, *, accept: str, allow_http: bool = False) -> bytes:
+    """The bytes at a stranger's address. Raises Unresolvable."""
     try:
         fetched = await client.get(url, accept=accept, allow_http=allow_http)
     except FetchRefused as error:
@@ -277,8 +282,13 @@ async def fetch_json(
         raise Unresolvable("not_found", f"{url[:300]} answers {fetched.status}: there is none", unknown=True)
     if fetched.status != 200:
         raise Unresolvable("fetch_failed", f"{url[:300]} answers {fetched.status}, not 200")
+    return fetched.body
+
+
+def json_object(body: bytes, url: str, *, max_bytes: int) -> dict[str, Any]:
+    """The JSON object that `url` answered with. Raises Unresolvable."""
     try:
-        document = guard_json(fetched.body, max_bytes=max_bytes)
+        document = guard_json(body, max_bytes=max_bytes)
     except BadJson as error:
         raise Unresolvable("bad_answer", f"{url[:300]} does not answer with JSON: {error.detail}") from None
     if not isinstance(document, dict):

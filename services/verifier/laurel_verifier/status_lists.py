@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from laurel.credential import status
+from laurel.credential import jose, status
 from laurel.credential.text import parse_timestamp, timestamp
 from laurel.http import GuardedClient
 from laurel_verifier import domain, revocation_lists
 from laurel_verifier.checks import Against, failed, not_checked
-from laurel_verifier.resolution import Memory, Unresolvable, fetch_json
+from laurel_verifier.resolution import Memory, Unresolvable, fetch_body, json_object
 from laurel_verifier.revocation_lists import RevocationLists
 from laurel_verifier.statuses import BadEntry, Entry, Told, judge, read_entry
 
@@ -24,12 +24,12 @@ MAX_LIST_BYTES = 2 << 20  # 16,777,216 entries
 DEFAULT_SECONDS = 60.0
 MOST_SECONDS = 300.0  # a list may ask to be kept for a day; we want to see a revocation sooner
 
-_ACCEPT = "application/vc+ld+json, application/vc, application/json;q=0.9"
+_ACCEPT = "application/vc+ld+json, application/vc, application/vc+jwt;q=0.9, application/json;q=0.9, */*;q=0.1"
 _ENTRIES = {"BitstringStatusListEntry", "StatusList2021Entry"}
 _LISTS = {"BitstringStatusListCredential", "StatusList2021Credential"}
 
-# (list credential, now) → why it cannot be relied on, or None
-Genuine = Callable[[dict[str, Any], datetime], Awaitable[str | None]]
+# (list credential, the token that it came in, now) → why it cannot be relied on, or None
+Genuine = Callable[[dict[str, Any], jose.Envelope | None, datetime], Awaitable[str | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +101,12 @@ class StatusLists:
         return judge(wanted, value, where, document, [held])
 
     async def _fetched(self, url: str, now: datetime, genuine: Genuine) -> _List:
-        document = await fetch_json(self._client, url, accept=_ACCEPT, max_bytes=MAX_LIST_DOCUMENT)
+        document, envelope = _opened(await fetch_body(self._client, url, accept=_ACCEPT), url)
         if not set(map(str, domain.listed(document.get("type")))) & _LISTS:
             raise _Unusable("not_a_list", f"{url[:200]} is not a status list credential")
         if document.get("id") not in (None, url):
             raise _Unusable("wrong_list", f"{url[:200]} answers with another list")
-        reason = await genuine(document, now)
+        reason = await genuine(document, envelope, now)
         if reason is not None:
             raise _Unusable("list_not_genuine", reason)
         subjects = domain.objects(document["credentialSubject"])
@@ -125,6 +125,17 @@ class StatusLists:
         found = _List(domain.issuer_id(document), purposes, bits, bitstring, now, until)
         self._kept.put(url, found, _seconds(subjects[0].get("ttl"), until, now))
         return found
+
+
+def _opened(body: bytes, url: str) -> tuple[dict[str, Any], jose.Envelope | None]:
+    """A list credential, and the token that it came in, if it did (§3.6: secured as the credential is)."""
+    if not body.startswith(b"eyJ"):  # base64url of '{"'
+        return json_object(body, url, max_bytes=MAX_LIST_DOCUMENT), None
+    try:
+        envelope = jose.parse(body.decode("ascii", "replace").strip())
+    except jose.JoseError as error:
+        raise _Unusable(error.code, f"{url[:200]} answers with a token that cannot be read: {error.detail}") from None
+    return envelope.document, envelope
 
 
 def _seconds(ttl: Any, until: datetime | None, now: datetime) -> float:

@@ -257,15 +257,18 @@ class Verifier:
             detail = f"its status lists did not answer within {STATUS_S:.0f} seconds"
             return not_checked("status", "timeout", detail), ()
 
-    async def _genuine_list(self, document: dict[str, Any], now: datetime) -> str | None:
+    async def _genuine_list(
+        self, document: dict[str, Any], envelope: jose.Envelope | None, now: datetime
+    ) -> str | None:
         """Why a status list credential cannot be relied on; None where it can."""
         raw = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
-        form = domain.check_format(document, len(raw))
+        form = domain.check_format(document, len(raw), enveloped=envelope is not None)
         if form.outcome != "passed":
             return form.detail
         now = max(now, self._clock())  # a list may have been published while it was asked for
-        genuine = await self._examiner.examine(Presented(document, raw, form, self._foreign), now)
-        checks = [*genuine.checks, domain.check_dates(document, now)]
+        presented = Presented(document, raw, form, self._foreign, envelope=envelope)
+        genuine = await self._examiner.examine(presented, now)
+        checks = [*genuine.checks, tokens.check_dates(document, envelope, now)]
         wrong = [one for one in checks if one.outcome in ("failed", "not_checked") and one.step != "schema"]
         return f"{wrong[0].step}: {wrong[0].detail}" if wrong else None
 

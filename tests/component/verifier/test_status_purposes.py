@@ -19,7 +19,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from laurel.credential import status
+from laurel.credential import jose, status
+from laurel.credential.lint import lint
 from laurel.http import GuardedClient
 from laurel_local.conformance.tls import write_certificate
 from laurel_verifier import service
@@ -35,6 +36,7 @@ from tests.component.verifier.issuing import (
     refresh_offered,
 )
 from tests.component.verifier.test_foreign import signed_anyway
+from tests.component.verifier.test_proofs import P256, badge_of, by_did_key
 from tests.component.verifier.test_verdicts import code
 
 INDEX = 4711
@@ -196,6 +198,28 @@ async def test_a_list_is_not_used_beyond_its_end(verifier: Verifier, far: Far, s
         "list_not_genuine",
     )  # its server has no newer
     assert far.asked == ["/list"] * 2
+
+
+@pytest.mark.parametrize("form", ["vc+jwt", "vc-jwt"])
+async def test_a_list_in_a_token(verifier: Verifier, far: Far, form: str) -> None:
+    issuer, signer = by_did_key(P256)
+    url = f"{far.url}/list"
+    bits = bytearray(status.MINIMUM_ENTRIES // 8)
+    status.set_bit(bits, INDEX)
+    document = status.build_status_list(url, issuer, "revocation", status.encode_list(bits), NOW - timedelta(hours=1))
+    linted = lint(document, profile="statuslist")
+    token = (jose.sign_vc_jose if form == "vc+jwt" else jose.sign_vc_jwt)(linted, signer)
+    far.put("/list", token)
+    for index, verdict in ((INDEX, "revoked"), (INDEX + 1, "valid")):
+        badge = {**badge_of(issuer), "credentialStatus": status.status_entry(url, index)}
+        badge.pop("proof", None)
+        found = await verifier.verify({"credential": jose.sign_vc_jose(lint(badge, issuer=issuer), signer).decode()})
+        assert found["verdict"] == verdict, found
+    for spoilt in (token[:-4] + b"AAAA", token[:50], b"eyJ.eyJ.x", token.replace(b".", b"..")):
+        far.put("/other", spoilt)
+        badge["credentialStatus"] = status.status_entry(f"{far.url}/other", INDEX + 1)
+        found = await verifier.verify({"credential": jose.sign_vc_jose(lint(badge, issuer=issuer), signer).decode()})
+        assert found["verdict"] == "could_not_check", found
 
 
 # --- refresh ----------------------------------------------------------------------------------------------------
