@@ -104,3 +104,28 @@ async def test_a_token_by_somebody_else_than_the_issuer(suite: Suite) -> None:
     answer = await suite.verify(enveloped(token(forged)))
     assert (answer.status_code, answer.json()["problemDetails"][0]["title"]) == (400, "not_the_issuers_key")
     assert jose.unwrap(enveloped(token(forged))).document == forged
+
+
+@pytest.mark.parametrize("kind", ["Ed25519", "P-256", "P-384"])
+async def test_what_is_issued_as_a_token_verifies_as_one(suite: Suite, kind: str) -> None:
+    issued = await suite.issue(credential(), format="vc+jwt", keyType=kind)
+    assert issued["type"] == "EnvelopedVerifiableCredential"
+    inside = jose.unwrap(issued)
+    assert (inside.document["issuer"], "proof" in inside.document) == (suite.issuers[kind], False)
+    assert (await suite.verify(issued)).status_code == 200
+    assert (await suite.present(presentation(issued))).status_code == 200
+    head, body, signature = issued["id"].split(".")
+    other = jose.unwrap(await suite.issue(credential(name="Another"), format="vc+jwt", keyType=kind))
+    assert (await suite.verify({**issued, "id": f"{head}.{body}.{signature[:-8]}AAAAAAAA"})).status_code == 400
+    assert other.document["name"] == "Another"
+
+
+async def test_a_bare_token_as_open_badges_has_it(suite: Suite) -> None:
+    answer = await suite.post("credentials/issue", {"credential": credential(), "options": {"format": "vc-jwt"}})
+    text = answer.json()["verifiableCredential"]
+    assert answer.status_code == 201
+    assert jose.parse(text).format in ("vc-jwt", "vc+jwt")
+    assert (await suite.verify(text)).status_code == 200
+    for options in ({"format": "vc-jwt", "keyType": "P-384"}, {"format": "mso_mdoc"}, {"format": 7}):
+        answer = await suite.post("credentials/issue", {"credential": credential(), "options": options})
+        assert answer.status_code == 422

@@ -39,14 +39,14 @@ class Issuer:
         """
         attached = proofs.proofs_of(credential)
         ours = self.ring.of_issuer(issuer_id(credential)) is not None
-        if ours and attached and all(isinstance(one, dict) for one in attached):
+        if ours and attached and wanted.format == "ldp_vc" and all(isinstance(one, dict) for one in attached):
             bare = {name: value for name, value in credential.items() if name != "proof"}
             return await self._sign(bare, "vcdm", wanted.key, wanted.cryptosuite, wanted.previous, attached)
         prepared = prepare(credential, wanted.key.did)
         if "credentialStatus" not in prepared and CREDENTIALS_V2 in vcdm.one_or_more(prepared.get("@context")):
             identifier = prepared.get("id", wanted.credential_id)
             prepared["credentialStatus"] = self.lists.entry(wanted.key.did, identifier)
-        return await self._sign(prepared, "vcdm", wanted.key, wanted.cryptosuite, wanted.previous)
+        return await self._sign(prepared, "vcdm", wanted.key, wanted.cryptosuite, wanted.previous, form=wanted.format)
 
     async def status_list(self, number: int) -> bytes | None:
         """A signed status list; None when there is no such list."""
@@ -65,12 +65,13 @@ class Issuer:
         cryptosuite: str,
         previous: tuple[str, ...] = (),
         attached: Sequence[dict[str, Any]] = (),
+        form: str = "ldp_vc",
     ) -> Signed:
         return await self._sandbox.sign(
             Signing(
                 json.dumps(document, ensure_ascii=False).encode(), profile, key.kind, key.secret,
                 key.verification_method, cryptosuite, self._clock(), previous,
-                json.dumps(attached, ensure_ascii=False).encode(),
+                json.dumps(attached, ensure_ascii=False).encode(), form,
             )
         )  # fmt: skip
 

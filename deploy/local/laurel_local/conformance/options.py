@@ -19,6 +19,7 @@ from laurel_verifier.domain import issuer_id
 CRYPTOSUITES = proofs.CRYPTOSUITES
 _SUITE_NAMES = ("cryptosuite", "suite", "type", "proofType")
 _NOT_SUITES = ("DataIntegrityProof",)
+FORMATS = ("ldp_vc", "vc+jwt", "vc-jwt")  # embedded; VC-JOSE-COSE 1.0, enveloped; Open Badges 3.0 §8.2, a bare token
 _KEY_NAMES = {name: kind for kind in KINDS for name in (kind.lower(), kind.lower().replace("-", ""))}
 
 
@@ -26,13 +27,14 @@ _KEY_NAMES = {name: kind for kind in KINDS for name in (kind.lower(), kind.lower
 class Issuing:
     """How a credential is to be secured. previous: the ids of the proofs that the new one builds on.
 
-    credential_id: what the caller calls a credential without an id.
+    credential_id: what the caller calls a credential without an id. format: of FORMATS.
     """
 
     key: RunKey
     cryptosuite: str
     previous: tuple[str, ...] = ()
     credential_id: str | None = None
+    format: str = "ldp_vc"
 
 
 def issuing(options: dict[str, Any], query: Mapping[str, str], credential: dict[str, Any], ring: Ring) -> Issuing:
@@ -46,6 +48,13 @@ def issuing(options: dict[str, Any], query: Mapping[str, str], credential: dict[
     named = ring.of_issuer(issuer_id(credential)) or ring.of_issuer(options.get("verificationMethod"))
     if kind is None and named is not None and (suite is None or named.kind in kinds_of(suite)):
         kind = named.kind
+    form = text(options, "format") or "ldp_vc"
+    if form not in FORMATS:
+        raise _refused("format", f"one of {', '.join(FORMATS)}")
+    if kind is None and form == "vc-jwt":
+        kind = "P-256"
+    if form == "vc-jwt" and kind != "P-256":
+        raise _refused("keyType", "VC-JWT is signed by ES256 here, with the key of P-256")
     suite = suite or (proofs.RDFC if kind in (None, "Ed25519") else proofs.ECDSA_RDFC)
     kind = kind or kinds_of(suite)[0]
     if kind not in kinds_of(suite):
@@ -60,6 +69,7 @@ def issuing(options: dict[str, Any], query: Mapping[str, str], credential: dict[
         cryptosuite=suite,
         previous=_texts(options, "previousProof"),
         credential_id=text(options, "credentialId"),
+        format=form,
     )
 
 

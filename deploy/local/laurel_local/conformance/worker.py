@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from laurel.credential import contexts, jcs, jsonld, lint, proofs, vcdm
+from laurel.credential import contexts, jcs, jose, jsonld, lint, proofs, vcdm
 from laurel.credential.lint_rules import Finding
 from laurel.credential.multikey import KeyType
 from laurel_local.conformance.ring import RunKey
@@ -39,7 +39,7 @@ EARLIER_DIGESTS = {
 class Signing(msgspec.Struct, frozen=True):
     """A document to lint by `profile` and sign. kind, secret: of a `RunKey`. previous: ids of proofs to build on.
 
-    attached: the proofs that the document has already, as a JSON list.
+    attached: the proofs that the document has already, as a JSON list. form: of `options.FORMATS`.
     """
 
     document: bytes
@@ -51,6 +51,7 @@ class Signing(msgspec.Struct, frozen=True):
     created: datetime
     previous: tuple[str, ...] = ()
     attached: bytes = b"[]"
+    form: str = "ldp_vc"
 
 
 class Signed(msgspec.Struct, frozen=True):
@@ -104,6 +105,10 @@ def _sign(signing: Signing) -> Signed:
         linted = lint.lint(json.loads(signing.document), profile=signing.profile, issuer=issuer)
     except lint.LintError as error:
         return Signed(findings=_short(tuple(one for one in error.findings if one.level == "error")))
+    if signing.form == "vc+jwt":
+        return Signed(document=json.dumps(jose.enveloped(jose.sign_vc_jose(linted, signer))).encode())
+    if signing.form == "vc-jwt":
+        return Signed(document=json.dumps(jose.sign_vc_jwt(linted, signer).decode("ascii")).encode())
     order = proofs.Order(signer, signing.cryptosuite, signing.created, previous=signing.previous)
     try:
         document = proofs.sign_all(linted, [order], json.loads(signing.attached))
