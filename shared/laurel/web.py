@@ -25,6 +25,7 @@ from fastapi.staticfiles import StaticFiles
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from laurel import telemetry
@@ -187,7 +188,22 @@ def _handle_errors(app: FastAPI) -> None:
         }
         detail = details.get(error.status_code, str(error.detail))
         headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = _allowed(request, headers.get("Allow", ""))
         return Problem(error.status_code, words, detail, headers=headers).response(request.url.path)
+
+
+_METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
+
+
+def _allowed(request: Request, first: str) -> str:
+    """The methods of all routes of this path: RFC 9110 §10.2.1. Starlette names those of the `first` alone."""
+    methods = set(first.split(", ")) if first else set()
+    for method in _METHODS:
+        scope = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
+            methods.add(method)
+    return ", ".join(sorted(methods))
 
 
 def _bad_json(error: BadJson) -> Problem:

@@ -16,6 +16,7 @@ from laurel.credential import contexts
 from laurel.credential.rdf import Unsafe
 
 _MOVING = frozenset({"@nest", "@included", "@reverse", "@graph", "@set"})
+_OF_TEXTS = frozenset({"@language", "@direction", "@index"})
 _CREDENTIAL = "VerifiableCredential"
 _CLAUSE = "(VC Data Model 2.0 §1.3: documents are compacted)"
 
@@ -62,17 +63,22 @@ def _property_names(iri: str) -> frozenset[str]:
     return frozenset(name for name in names if not name[:1].isupper()) or names
 
 
-def check_key(key: str, expanded: str | None, active: Mapping[str, Any], siblings: Iterable[str]) -> None:
-    """Refuse a property whose key hides what it is. active: the term definitions in force. Raises `rdf.Unsafe`."""
+def check_key(key: str, expanded: str | None, active: Mapping[str, Any], element: Mapping[str, Any]) -> None:
+    """Refuse a property of `element` whose key hides what it is. active: the term definitions in force.
+
+    Raises `rdf.Unsafe`.
+    """
     if expanded is None:
         return
     definition = active.get(key)
     if expanded.startswith("@"):
         if expanded in _MOVING:
             raise Unsafe(f"{key!r} moves statements to where nobody looks for them {_CLAUSE}", key)
+        if expanded in _OF_TEXTS and ("@value" not in element or element[key] is None):
+            raise Unsafe(f"{key!r} says nothing here, so that JSON-LD drops it and it is not signed; leave it out", key)
         if expanded in ("@id", "@type") and key != expanded[1:]:
             alias = active.get(expanded[1:])
-            aliased = alias is not None and alias["@id"] == expanded and "@value" not in siblings
+            aliased = alias is not None and alias["@id"] == expanded and "@value" not in element
             if aliased or key != expanded:
                 raise Unsafe(f"{key!r} is to be written as {expanded[1:]!r} {_CLAUSE}", key)
     elif definition is not None and definition.get("reverse"):

@@ -111,6 +111,14 @@ def test_what_a_credential_says_of_itself_stands_in_one_place() -> None:
     assert jsonld.expand(moved)
 
 
+@pytest.mark.parametrize("added", [{"@language": None}, {"@language": "en"}, {"@direction": None}, {"@index": None}])
+def test_keywords_that_say_nothing_are_refused(added: dict[str, Any]) -> None:
+    document = badge()
+    document["credentialSubject"]["achievement"] |= added
+    with pytest.raises(jsonld.UnsafeDocument, match="leave it out"):
+        jsonld.expand(document)
+
+
 @pytest.mark.parametrize("added", ["https://w3id.org/security/data-integrity/v1", {"created": "urn:x:y"}])
 def test_a_context_of_the_proof_alone_is_refused(added: Any) -> None:
     document = signed_badge()
