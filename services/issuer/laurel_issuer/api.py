@@ -18,7 +18,6 @@ from laurel_issuer import shapes, store, store_reports, store_status
 from laurel_issuer.api_admin import admin_routes
 from laurel_issuer.api_endorsements import endorsement_routes
 from laurel_issuer.api_profiles import profile_routes
-from laurel_issuer.domain import Action, Change
 from laurel_issuer.edge import (
     After,
     Body,
@@ -35,6 +34,7 @@ from laurel_issuer.edge import (
 from laurel_issuer.endorsing import Endorser
 from laurel_issuer.handlers import GROUP
 from laurel_issuer.public import public_routes
+from laurel_issuer.standing import Action, Change
 
 Reader = Annotated[Principal, Depends(requires("credentials:read"))]
 Writer = Annotated[Principal, Depends(requires("credentials:write"))]

@@ -11,8 +11,8 @@ from fastapi import APIRouter, Request, Response
 from laurel.credential import did
 from laurel.web import Problem, not_found
 from laurel_issuer import shapes, store, store_status
-from laurel_issuer.domain import cache_seconds
 from laurel_issuer.edge import Desk, id_in
+from laurel_issuer.standing import cache_seconds
 
 _ANYBODY = {"Access-Control-Allow-Origin": "*"}  # verifiers run in browsers, too
 _DOCUMENT_S = 60  # a new key must be seen soon

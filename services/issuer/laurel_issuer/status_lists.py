@@ -15,8 +15,8 @@ from laurel import telemetry
 from laurel.credential import status
 from laurel.database import Database
 from laurel_issuer import store_status
-from laurel_issuer.domain import list_bits
 from laurel_issuer.signing import Signers
+from laurel_issuer.standing import list_bits
 from laurel_issuer.store_issuance import require_usable_keys
 from laurel_issuer.watching import watch
 

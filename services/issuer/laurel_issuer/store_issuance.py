@@ -16,15 +16,8 @@ from laurel.database import Transaction
 from laurel.errors import NotNow
 from laurel.events import AssessmentPassed
 from laurel.ids import uuid7
-from laurel_issuer.domain import (
-    Inconsistent,
-    Prerequisites,
-    entry_sizes,
-    kinds_to_make,
-    place_key,
-    places_from,
-    waits_for,
-)
+from laurel_issuer.domain import Inconsistent, Prerequisites, kinds_to_make, waits_for
+from laurel_issuer.standing import entry_sizes, place_key, places_from
 
 Row = asyncpg.Record
 Place = tuple[UUID, int]

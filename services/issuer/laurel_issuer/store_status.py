@@ -17,8 +17,8 @@ from laurel import outbox
 from laurel.credential.securing import of_lists
 from laurel.database import Transaction
 from laurel.events import CredentialMessageChanged, CredentialRefreshOffered, CredentialStatusChanged, Event, Status
-from laurel_issuer.domain import Change, Refusal, Standing, decide, shown_value
 from laurel_issuer.keyring import SealedKey
+from laurel_issuer.standing import Change, Refusal, Standing, decide, shown_value
 
 Row = asyncpg.Record
 
