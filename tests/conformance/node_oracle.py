@@ -1,4 +1,5 @@
-"""Libraries of others as independent oracles, offline: Digital Bazaar's (node/verify.mjs, node/issue.mjs) and jose."""
+"""Libraries of others as independent oracles, offline: Digital Bazaar's (node/verify.mjs, node/issue.mjs), jose, and
+the verifier of the Digital Credentials Consortium (node/verifier_core.mjs)."""
 
 from __future__ import annotations
 
@@ -30,6 +31,25 @@ class Verdict:
     error: str | None
     loaded: tuple[str, ...]
     proofs: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `@digitalcredentials/verifier-core` answers.
+
+    errors: the names of fatal ones, with which there is no log; raised: an error that its library raised and that it
+    has no name for, or None; log: each step with its outcome or the name of its error; issuers: the names by which the
+    registries know the issuer; schemas: whether each schema accepts the credential, or what kept it from being asked;
+    fetched, missed: the URLs that it asked for, and those of them that were not there.
+    """
+
+    errors: tuple[str, ...]
+    raised: str | None
+    log: dict[str, bool | str]
+    issuers: tuple[str, ...]
+    schemas: dict[str, bool] | str | None
+    fetched: tuple[str, ...]
+    missed: tuple[str, ...]
 
 
 def install() -> None:
@@ -93,7 +113,40 @@ def issue(
     }
     known = {url: contexts.load(url) for url in contexts.manifest()}
     request = {"credential": credential, "contexts": known, "key": key, "created": created}
-    return _run("issue.mjs", {**request, "cryptosuite": cryptosuite})
+    secured: dict[str, Any] = _run("issue.mjs", {**request, "cryptosuite": cryptosuite})
+    return secured
+
+
+def verifier_core(asked: Sequence[tuple[dict[str, Any], dict[str, Any], Sequence[dict[str, Any]]]]) -> list[Report]:
+    """What the Consortium's verifier says of each (credential, documents by URL, known registries), all in one run.
+
+    A DID has the same document throughout a run.
+    """
+    requests = [
+        {"credential": credential, "documents": documents, "registries": list(registries)}
+        for credential, documents, registries in asked
+    ]
+    return [_report(**answer) for answer in _run("verifier_core.mjs", requests)]
+
+
+def _report(result: dict[str, Any], fetched: list[str], missed: list[str]) -> Report:
+    steps = {entry["id"]: entry for entry in result.get("log", ())}
+    registered = steps.get("registered_issuer", {}).get("matchingIssuers", ())
+    schemas: Any = None
+    for entry in result.get("additionalInformation", ()):
+        assert entry["id"] == "schema_check"
+        schemas = entry["results"]
+    if isinstance(schemas, list):
+        schemas = {one["schema"]: one["result"]["valid"] for one in schemas}
+    return Report(
+        errors=tuple(error["name"] for error in result.get("errors", ())),
+        raised=result["error"]["message"] if "error" in result else None,
+        log={name: entry["error"]["name"] if "error" in entry else entry["valid"] for name, entry in steps.items()},
+        issuers=tuple(match["issuer"]["federation_entity"]["organization_name"] for match in registered),
+        schemas=schemas,
+        fetched=tuple(fetched),
+        missed=tuple(missed),
+    )
 
 
 def jose(
@@ -110,7 +163,7 @@ def jose(
     return answer["verified"], answer["signed"]
 
 
-def _run(script: str, request: dict[str, Any]) -> dict[str, Any]:
+def _run(script: str, request: Any) -> Any:
     done = subprocess.run(
         ["node", script],
         cwd=FOLDER,
@@ -122,5 +175,4 @@ def _run(script: str, request: dict[str, Any]) -> dict[str, Any]:
     )
     if done.returncode != 0:
         raise AssertionError(f"{script} failed: {done.stderr[-2000:]}")
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+    return json.loads(done.stdout)
