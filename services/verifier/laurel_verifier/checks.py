@@ -173,8 +173,8 @@ _TYPES: Mapping[str, str] = {
         code: _OURS + code
         for code in (
             "unknown_issuer", "revoked", "suspended", "limit_exceeded", "busy", "not_reached", "unknown_context",
-            "unknown_schema", "unknown_proof_type", "unknown_cryptosuite", "unsupported_method", "fetch_refused",
-            "fetch_failed", "not_found", "not_the_indexed_document", "unknown_algorithm", "unknown_envelope",
+            "check_broke_down", "unknown_schema", "unknown_proof_type", "unknown_cryptosuite", "unsupported_method",
+            "fetch_refused", "fetch_failed", "not_found", "not_the_indexed_document", "unknown_algorithm", "unknown_envelope",
         )
     },
 }  # fmt: skip

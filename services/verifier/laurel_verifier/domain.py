@@ -164,7 +164,11 @@ def _format_problems(document: Any) -> Iterator[tuple[str, str, str]]:
         yield "too_many_statuses", "/credentialStatus", detail
     for name in ("validFrom", "validUntil", "issuanceDate", "expirationDate"):
         if name in document and parse_timestamp(document[name]) is None:
-            yield "bad_date", f"/{name}", f"{name} is not a date and time with a time zone"
+            yield (
+                "bad_date",
+                f"/{name}",
+                f"{name} is not a date and time with a time zone, of the years 1 to 9999 in UTC",
+            )
     if contexts[0] == CREDENTIALS_V1 and "issuanceDate" not in document:  # VC Data Model 1.1 §4.6
         detail = "issuanceDate is missing: a credential of data model 1.1 says when it becomes valid"
         yield "no_issuance_date", "/issuanceDate", detail

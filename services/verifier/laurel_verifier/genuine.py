@@ -19,7 +19,7 @@ from laurel_verifier import domain, store
 from laurel_verifier.checks import Against, Check, failed, not_applicable, not_checked, passed, short
 from laurel_verifier.issuer_keys import Keys, find_keys, proof_pointer
 from laurel_verifier.resolution import Issuers, Resolved
-from laurel_verifier.sandbox import Findings, Job, Sandbox, SandboxBusy, SandboxLimit
+from laurel_verifier.sandbox import Findings, Job, NotExamined, Sandbox, SandboxLimit
 from laurel_verifier.tokens import check_signature, find_token_key
 
 _NEEDED = ("format", "context", "issuer", "signature")
@@ -70,8 +70,8 @@ class Examiner:
         except SandboxLimit as error:
             context = failed("context", "limit_exceeded", str(error), pointer="")
             return Genuine((form, context, keys.check, _unreached()), keys.resolved)
-        except SandboxBusy as error:
-            context = not_checked("context", "busy", str(error))
+        except NotExamined as error:
+            context = not_checked("context", error.code, str(error))
             return Genuine((form, context, keys.check, _unreached()), keys.resolved)
         checks = (
             form,

@@ -4,7 +4,8 @@ A document that is a few kilobytes long can keep RDFC-1.0 busy for years (a pois
 native code. So a job goes to a process of its own, and a process that is not done in time is killed and replaced: the
 poison costs its own request and nobody else's. The processes see no settings, no secrets and no database.
 
-A frame on the pipes is its length (4 bytes, big-endian) and msgpack: one `Job` in, one `Findings` out.
+A frame on the pipes is its length (4 bytes, big-endian) and msgpack: one `Job` in, one `Findings` out. In front of an
+answer stands one byte: whether it is one, or the name of an error that nobody foresaw.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import resource
 import signal
 import struct
 import sys
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
@@ -31,6 +33,7 @@ log = structlog.get_logger()
 
 _LENGTH = struct.Struct(">I")
 _MAX_FRAME = 8 << 20
+_ANSWERED, _BROKEN = b"+", b"!"
 _PATIENCE = 3  # how many full limits a document waits for a free process
 
 
@@ -66,12 +69,28 @@ class Findings(msgspec.Struct, frozen=True):
     proofs: tuple[ProofFinding, ...] = ()
 
 
-class SandboxLimit(LaurelError):
+class NotExamined(LaurelError):
+    """There are no findings. code: stable."""
+
+    code: str
+
+
+class SandboxLimit(NotExamined):
     """The document took more time or memory than one document may. Its process is gone."""
 
+    code = "limit_exceeded"
 
-class SandboxBusy(LaurelError):
+
+class SandboxBusy(NotExamined):
     """No process became free in time."""
+
+    code = "busy"
+
+
+class SandboxFault(NotExamined):
+    """The check itself broke down over the document: a mistake of ours, which says nothing about the document."""
+
+    code = "check_broke_down"
 
 
 class Sandbox:
@@ -97,11 +116,11 @@ class Sandbox:
             await self._end(process)
 
     async def examine(self, job: Job) -> Findings:
-        """Run one job. Raises SandboxLimit, SandboxBusy."""
+        """Run one job. Raises NotExamined."""
         return msgspec.msgpack.decode(await self.exchange(msgspec.msgpack.encode(job)), type=Findings)
 
     async def exchange(self, frame: bytes) -> bytes:
-        """One frame to a worker, its answer back. Raises SandboxLimit, SandboxBusy."""
+        """One frame to a worker, its answer back. Raises SandboxLimit, SandboxBusy, SandboxFault."""
         try:
             await asyncio.wait_for(self._free.acquire(), _PATIENCE * self._seconds)
         except TimeoutError:
@@ -120,7 +139,7 @@ class Sandbox:
             except (asyncio.IncompleteReadError, ConnectionError, BrokenPipeError):
                 telemetry.count("laurel_sandbox_killed_total", reason="died")
                 log.warning("a checking process died over a document")
-                raise SandboxLimit("its process died: it takes more memory than one document may") from None
+                raise SandboxLimit("its process died, as under what takes more memory than one document may") from None
             finally:
                 # A process that still works on the last job (a timeout, a caller that gave up) cannot take another.
                 if done:
@@ -137,7 +156,12 @@ class Sandbox:
             process.stdin.write(_LENGTH.pack(len(frame)) + frame)
             await process.stdin.drain()
             (length,) = _LENGTH.unpack(await process.stdout.readexactly(_LENGTH.size))
-            return await process.stdout.readexactly(length)
+            answer = await process.stdout.readexactly(length)
+        if answer[:1] != _ANSWERED:
+            name = answer[1:].decode()
+            log.error("a check broke down over a document", error=name)
+            raise SandboxFault(f"the check broke down ({name}); this is a mistake of Laurel's, not of the document")
+        return answer[1:]
 
     async def _start(self) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
@@ -225,7 +249,13 @@ def _serve(source: BinaryIO, sink: BinaryIO, seconds: float, answer: Callable[[b
         question = source.read(length)
         # Should the parent die over a poison graph, nobody would kill us: the kernel does.
         signal.alarm(int(seconds) + 2)
-        frame = answer(question)
+        try:
+            frame = _ANSWERED + answer(question)
+        except MemoryError:  # its limit: nothing that this process says now can be relied on
+            raise
+        except Exception as error:  # noqa: BLE001 - told to the parent, which says whose mistake it is
+            traceback.print_exc()
+            frame = _BROKEN + type(error).__name__.encode()
         signal.alarm(0)
         sink.write(_LENGTH.pack(len(frame)) + frame)
         sink.flush()

@@ -43,16 +43,21 @@ def timestamp(moment: datetime) -> str:
 
 
 def parse_timestamp(text: object) -> datetime | None:
-    """The aware datetime of an XML Schema dateTimeStamp, or None when `text` is not one (no zone, no such day, …)."""
+    """The aware datetime of an XML Schema dateTimeStamp, or None when `text` is not one (no zone, no such day, …).
+
+    None as well for the few at either end of the calendar that are before the year 1 or after 9999 in UTC.
+    """
     match = _TIMESTAMP(text) if isinstance(text, str) else None
     if match is None:
         return None
     year, month, day, hour, minute, second, fraction, zone = match.groups()
     normal = f"{year}-{month}-{day}T{hour}:{minute}:{second}{(fraction or '')[:7]}"
     try:
-        return datetime.fromisoformat(normal + ("+00:00" if zone == "Z" else zone))
-    except ValueError:
+        moment = datetime.fromisoformat(normal + ("+00:00" if zone == "Z" else zone))
+        moment.astimezone(UTC)  # what cannot be told in UTC can be neither compared with a clock nor written
+    except (ValueError, OverflowError):
         return None
+    return moment
 
 
 def is_web_url(text: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from laurel import telemetry
-from laurel_verifier.sandbox import Job, Sandbox, SandboxLimit
+from laurel_verifier.sandbox import Job, Sandbox, SandboxFault, SandboxLimit
 from tests.component.verifier.conftest import Verifier
 from tests.component.verifier.issuing import NOW, TestIssuer
 from tests.component.verifier.test_endorsements import badge, endorsement
@@ -92,3 +92,15 @@ async def test_memory_is_a_limit_of_its_own() -> None:
                 await sandbox.examine(Job(json.dumps(poison(clique(12))).encode(), (KEY,), False, NOW))
         assert (await sandbox.examine(good)).proofs[0].ok
     assert killed() - before == 2
+
+
+async def test_a_check_that_breaks_down_says_so() -> None:
+    """A mistake of ours is none of the document's, and costs neither time nor memory."""
+    before = killed()
+    async with Sandbox(processes=1, seconds=10.0, memory=1 << 30) as sandbox:
+        for _ in range(2):
+            with pytest.raises(SandboxFault, match=r"JSONDecodeError.*mistake of Laurel's"):
+                await sandbox.examine(Job(b"{", (), False, NOW))
+        good = Job(json.dumps(STRANGER.badge()).encode(), (STRANGER.signer.public_key_multibase,), True, NOW)
+        assert (await sandbox.examine(good)).proofs[0].ok
+    assert killed() == before

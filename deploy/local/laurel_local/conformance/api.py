@@ -27,7 +27,7 @@ from laurel_local.conformance import options
 from laurel_local.conformance.issuing import Issuer
 from laurel_local.conformance.lists import TTL_MS
 from laurel_local.conformance.verifying import CHECKS, Conformance, Outcome
-from laurel_verifier.sandbox import SandboxBusy, SandboxLimit
+from laurel_verifier.sandbox import NotExamined
 
 MAX_BODY = 1 << 20
 _NO_STORE = {"Cache-Control": "no-store"}
@@ -51,8 +51,8 @@ def create_conformance_api(database: Database, issuer: Issuer, conformance: Conf
         wanted = options.issuing(_options(body), request.query_params, credential, issuer.ring)
         try:
             signed = await issuer.issue(credential, wanted)
-        except (SandboxLimit, SandboxBusy) as error:
-            raise Problem(422, "limit_exceeded", str(error)) from None
+        except NotExamined as error:
+            raise Problem(422, error.code, str(error)) from None
         if signed.findings:
             outcome = Outcome()
             outcome.add_findings(signed.findings)

@@ -32,7 +32,7 @@ class Issuer:
         self._since = clock()
 
     async def issue(self, credential: dict[str, Any], wanted: Issuing) -> Signed:
-        """Sign what conforms. Raises SandboxLimit, SandboxBusy.
+        """Sign what conforms. Raises NotExamined.
 
         A credential of ours that has proofs gets one more (a proof set, or a chain with `wanted.previous`), and is
         otherwise left as it is: whatever else changed would make those proofs untrue.

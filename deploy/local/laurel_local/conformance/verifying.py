@@ -23,7 +23,7 @@ from laurel_verifier import tokens
 from laurel_verifier.checks import Step
 from laurel_verifier.domain import MAX_PROOFS, issuer_id
 from laurel_verifier.resolution import Issuers, Unresolvable
-from laurel_verifier.sandbox import Job, SandboxBusy, SandboxLimit
+from laurel_verifier.sandbox import Job, NotExamined
 from laurel_verifier.verification import Verifier
 
 # VC-API `checks` → the verifier's steps. A document is always read whole: its form and its words come before all.
@@ -98,8 +98,8 @@ class Conformance:
         inside: Any = document if envelope is None else envelope.document
         try:
             outcome.add_findings(await self._sandbox.credential_findings(inside))  # 1
-        except (SandboxLimit, SandboxBusy) as error:
-            outcome.add("limit", "limit_exceeded", str(error))
+        except NotExamined as error:
+            outcome.add("limit", error.code, str(error))
         if outcome.verified:
             await self._checked(inside, checks, outcome, envelope)  # 2
         return outcome
@@ -147,8 +147,8 @@ class Conformance:
                 await self._token_of_holder(envelope, challenge, domain, outcome)  # 3
             if outcome.verified and (envelope is None or "proof" in document):
                 await self._holder(document, challenge, domain, outcome)  # 3
-        except (SandboxLimit, SandboxBusy) as error:
-            outcome.add("limit", "limit_exceeded", str(error))
+        except NotExamined as error:
+            outcome.add("limit", error.code, str(error))
         if not outcome.verified:
             return outcome, []
         presented = []

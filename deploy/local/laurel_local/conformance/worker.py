@@ -68,7 +68,7 @@ class Sandbox(sandbox.Sandbox):
         super().__init__(processes=processes, seconds=seconds, memory=memory, module=__name__)
 
     async def credential_findings(self, document: Any) -> tuple[Finding, ...]:
-        """`vcdm.credential_findings`. Raises SandboxLimit, SandboxBusy, as the other two do."""
+        """`vcdm.credential_findings`. Raises NotExamined, as the other two do."""
         return await self._findings(b"C", document)
 
     async def presentation_findings(self, document: Any) -> tuple[Finding, ...]:
