@@ -174,7 +174,8 @@ _TYPES: Mapping[str, str] = {
         for code in (
             "unknown_issuer", "revoked", "suspended", "limit_exceeded", "busy", "not_reached", "unknown_context",
             "check_broke_down", "unknown_schema", "unknown_proof_type", "unknown_cryptosuite", "unsupported_method",
-            "fetch_refused", "fetch_failed", "not_found", "not_the_indexed_document", "unknown_algorithm", "unknown_envelope",
+            "fetch_refused", "fetch_failed", "not_found", "not_the_indexed_document", "unknown_algorithm",
+            "unknown_envelope",
         )
     },
 }  # fmt: skip
