@@ -316,7 +316,11 @@ def verify(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Say whether a credential is valid, step by step. Exit codes: 0 valid, 1 not, 3 could not be checked."""
+    """Say whether a credential is valid, step by step. Exit codes: 0 valid, 1 not, 3 could not be checked.
+
+    With --url it is that Laurel's verdict. Without it no index is known, only what the issuer publishes: "revoked" may
+    then mean suspended, where the badge has no list of its own for suspension.
+    """
     from laurel_local.verify import run as run_verify
 
     logs.configure(level="ERROR")

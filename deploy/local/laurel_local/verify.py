@@ -25,7 +25,7 @@ from laurel.http_addresses import AddressPolicy
 from laurel_local.client import Client, Refused
 from laurel_local.console import Output
 from laurel_local.exits import Exit, Failure
-from laurel_verifier.checks import Against, failed
+from laurel_verifier.checks import Against, failed, legible
 from laurel_verifier.documents import ADDRESS_CODES, Unreadable
 from laurel_verifier.intake import ACCEPT, Intake
 from laurel_verifier.resolution import Issuers, Resolved
@@ -110,7 +110,7 @@ async def _ask(url: str, body: bytes) -> dict[str, Any]:
 
 def _unread(code: str, detail: str) -> dict[str, Any]:
     if code in ADDRESS_CODES:  # the text of a QR code, say, whose address does not answer: no verdict on anything
-        raise Failure(detail, fix="check the address", code=Exit.UNREACHABLE)
+        raise Failure(legible(detail), fix="check the address", code=Exit.UNREACHABLE)
     return {"verdict": "invalid", "checks": [msgspec.to_builtins(failed("format", code, detail))]}
 
 
@@ -146,22 +146,24 @@ async def _here(body: bytes, *, local: bool) -> dict[str, Any]:
 
 
 def _show(found: dict[str, Any], output: Output) -> None:
+    def line(text: str, style: str = "") -> None:
+        # Half of every line is a stranger's: written raw, a forgery could draw a verdict of its own on the terminal.
+        output.out.print(Text(legible(text), style))
+
     colour = {"valid": "green", "could_not_check": "yellow"}.get(found["verdict"], "red")
-    output.out.print(Text(found["verdict"].replace("_", " "), f"bold {colour}"))
+    line(found["verdict"].replace("_", " "), f"bold {colour}")
     for name in ("id", "issuer_name", "issuer"):
         if found.get(name):
-            output.out.print(f"{name.replace('_', ' ')}: {found[name]}")
+            line(f"{name.replace('_', ' ')}: {found[name]}")
     for check in found["checks"]:
-        line = f"  {_MARKS.get(check['outcome'], '?')} {check['step']}: {check['detail']}"
-        output.out.print(Text(line))
+        line(f"  {_MARKS.get(check['outcome'], '?')} {check['step']}: {check['detail']}")
         problem = check.get("problem")
         if problem:
             place = f"at {check['pointer'] or '/'}, " if check.get("pointer") is not None else ""
-            output.out.print(Text(f"      {place}{problem['type']}; {check.get('clause', '')}", "dim"))
+            line(f"      {place}{problem['type']}; {check.get('clause', '')}", "dim")
         for one in check.get("against", ()):
-            output.out.print(Text(f"      against {held_against(msgspec.convert(one, Against))}", "dim"))
+            line(f"      against {held_against(msgspec.convert(one, Against))}", "dim")
     for one in found.get("endorsements", ()):
         about = ", but about something else" if one.get("concerns") is False else ""
         who = one.get("issuer_name") or one.get("issuer") or "nobody"
-        line = f"  endorsement by {who}: {one['verdict'].replace('_', ' ')}{about} ({one['pointer']})"
-        output.out.print(Text(line))
+        line(f"  endorsement by {who}: {one['verdict'].replace('_', ' ')}{about} ({one['pointer']})")

@@ -4,6 +4,10 @@ A document that is a few kilobytes long can keep RDFC-1.0 busy for years (a pois
 native code. So a job goes to a process of its own, and a process that is not done in time is killed and replaced: the
 poison costs its own request and nobody else's. The processes see no settings, no secrets and no database.
 
+There are two lanes. Every document begins in the quick one, where it may take `_QUICK` seconds of computing: nearly
+all are done in a fraction of that. One that is not begins again in the slow lane, with the full limit and with others
+of its kind, at a lower priority. So a crowd of poisons waits for itself, while good documents pass.
+
 A frame on the pipes is its length (4 bytes, big-endian) and msgpack: one `Job` in, one `Findings` out. In front of an
 answer stands one byte: whether it is one, or the name of an error that nobody foresaw.
 """
@@ -34,7 +38,9 @@ log = structlog.get_logger()
 _LENGTH = struct.Struct(">I")
 _MAX_FRAME = 8 << 20
 _ANSWERED, _BROKEN = b"+", b"!"
-_PATIENCE = 3  # how many full limits a document waits for a free process
+_PATIENCE = 3  # how many full limits a document waits for a free process, in both lanes together
+_QUICK = 0.5  # seconds of processor time, whatever else the machine does; a badge takes some hundredths
+_NICE = 10  # what is slow gives way to what is quick
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -93,27 +99,28 @@ class SandboxFault(NotExamined):
     code = "check_broke_down"
 
 
+class TooSlow(LaurelError):
+    """The document took more than its lane allows. Its process is gone."""
+
+
 class Sandbox:
-    """`processes` workers, started when first needed. An async context manager; leaving it kills them.
+    """Two lanes of `processes` workers each, started when first needed. An async context manager; leaving kills them.
 
     seconds: how long one document may take. memory: address space of a worker in bytes. module: whose `main` a worker
     runs; see `main` below.
     """
 
     def __init__(self, *, processes: int, seconds: float, memory: int, module: str = "laurel_verifier.sandbox") -> None:
-        self._module = module
         self._seconds = seconds
-        self._memory = memory
-        self._free = asyncio.Semaphore(processes)
-        self._idle: list[asyncio.subprocess.Process] = []
-        self._all: set[asyncio.subprocess.Process] = set()
+        self._quick = Lane(processes, seconds, memory, module, computing=_QUICK)
+        self._slow = Lane(processes, seconds, memory, module, nice=_NICE)
 
     async def __aenter__(self) -> Sandbox:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for process in list(self._all):
-            await self._end(process)
+        await self._quick.close()
+        await self._slow.close()
 
     async def examine(self, job: Job) -> Findings:
         """Run one job. Raises NotExamined."""
@@ -121,8 +128,47 @@ class Sandbox:
 
     async def exchange(self, frame: bytes) -> bytes:
         """One frame to a worker, its answer back. Raises SandboxLimit, SandboxBusy, SandboxFault."""
+        deadline = asyncio.get_running_loop().time() + _PATIENCE * self._seconds
         try:
-            await asyncio.wait_for(self._free.acquire(), _PATIENCE * self._seconds)
+            return await self._quick.exchange(frame, deadline)
+        except TooSlow:
+            telemetry.count("laurel_sandbox_killed_total", reason="quick")
+        try:
+            return await self._slow.exchange(frame, deadline)
+        except TooSlow:
+            telemetry.count("laurel_sandbox_killed_total", reason="time")
+            log.warning("a document took too long and its process was killed", seconds=self._seconds)
+            raise SandboxLimit(f"it took more than {self._seconds:g} s to canonicalise") from None
+
+
+class Lane:
+    """Some processes; whoever waits for one is served in the order of coming.
+
+    computing: seconds of processor time for one document; 0: as many as `seconds` on the clock allow.
+    """
+
+    def __init__(
+        self, processes: int, seconds: float, memory: int, module: str, *, computing: float = 0.0, nice: int = 0
+    ) -> None:
+        self._module = module
+        self._seconds = seconds
+        self._memory = memory
+        self._computing = computing
+        self._nice = nice
+        self._free = asyncio.Semaphore(processes)
+        self._idle: list[asyncio.subprocess.Process] = []
+        self._all: set[asyncio.subprocess.Process] = set()
+
+    async def close(self) -> None:
+        """Kill the processes."""
+        for process in list(self._all):
+            await self._end(process)
+
+    async def exchange(self, frame: bytes, deadline: float) -> bytes:
+        """As `Sandbox.exchange`, or TooSlow. deadline: how long, by the loop's clock, a free process is waited for."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._free.acquire()
         except TimeoutError:
             raise SandboxBusy("all checking processes are busy; try again in a moment") from None
         try:
@@ -133,10 +179,11 @@ class Sandbox:
                 done = True
                 return answer
             except TimeoutError:
-                telemetry.count("laurel_sandbox_killed_total", reason="time")
-                log.warning("a document took too long and its process was killed", seconds=self._seconds)
-                raise SandboxLimit(f"it took more than {self._seconds:g} s to canonicalise") from None
+                raise TooSlow(f"more than {self._seconds:g} s") from None
             except (asyncio.IncompleteReadError, ConnectionError, BrokenPipeError):
+                await process.wait()
+                if process.returncode == -signal.SIGPROF:
+                    raise TooSlow(f"more than {self._computing:g} s of processor time") from None
                 telemetry.count("laurel_sandbox_killed_total", reason="died")
                 log.warning("a checking process died over a document")
                 raise SandboxLimit("its process died, as under what takes more memory than one document may") from None
@@ -165,11 +212,13 @@ class Sandbox:
 
     async def _start(self) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", self._module, str(self._memory), str(self._seconds),
+            sys.executable, "-m", self._module, str(self._memory), str(self._seconds), str(self._computing),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=_MAX_FRAME,
             env={"PATH": os.environ.get("PATH", ""), "PYTHONPATH": os.environ.get("PYTHONPATH", "")},
         )  # fmt: skip
         self._all.add(process)
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # the latter where we run at a lower one
+            os.setpriority(os.PRIO_PROCESS, process.pid, self._nice)
         assert process.stdout is not None
         try:
             async with asyncio.timeout(30.0):  # importing is not the document's fault: it does not count
@@ -243,12 +292,15 @@ def examined(frame: bytes) -> bytes:
     return msgspec.msgpack.encode(examine(msgspec.msgpack.decode(frame, type=Job)))
 
 
-def _serve(source: BinaryIO, sink: BinaryIO, seconds: float, answer: Callable[[bytes], bytes]) -> None:
+def _serve(
+    source: BinaryIO, sink: BinaryIO, seconds: float, computing: float, answer: Callable[[bytes], bytes]
+) -> None:
     while header := source.read(_LENGTH.size):
         (length,) = _LENGTH.unpack(header)
         question = source.read(length)
         # Should the parent die over a poison graph, nobody would kill us: the kernel does.
         signal.alarm(int(seconds) + 2)
+        signal.setitimer(signal.ITIMER_PROF, computing)  # at its end SIGPROF kills; 0 sets none
         try:
             frame = _ANSWERED + answer(question)
         except MemoryError:  # its limit: nothing that this process says now can be relied on
@@ -256,14 +308,18 @@ def _serve(source: BinaryIO, sink: BinaryIO, seconds: float, answer: Callable[[b
         except Exception as error:  # noqa: BLE001 - told to the parent, which says whose mistake it is
             traceback.print_exc()
             frame = _BROKEN + type(error).__name__.encode()
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
         sink.write(_LENGTH.pack(len(frame)) + frame)
         sink.flush()
 
 
 def main(answer: Callable[[bytes], bytes] = examined) -> None:
-    """The worker process: argv is the address space in bytes and the seconds of one job. answer: frame → frame."""
-    memory, seconds = int(sys.argv[1]), float(sys.argv[2])
+    """The worker process: argv is the address space in bytes, the seconds of one job and those of processor time.
+
+    answer: frame → frame.
+    """
+    memory, seconds, computing = int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at a terminal is the parent's to answer
@@ -273,7 +329,7 @@ def main(answer: Callable[[bytes], bytes] = examined) -> None:
     sink = sys.stdout.buffer
     sink.write(b"\0")
     sink.flush()
-    _serve(sys.stdin.buffer, sink, seconds, answer)
+    _serve(sys.stdin.buffer, sink, seconds, computing, answer)
 
 
 if __name__ == "__main__":

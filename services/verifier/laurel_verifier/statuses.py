@@ -15,7 +15,7 @@ import msgspec
 from laurel.credential.status import MAX_SIZE
 from laurel.credential.text import is_web_url
 from laurel_verifier import domain
-from laurel_verifier.checks import Against, Check, failed, passed
+from laurel_verifier.checks import Against, Check, failed, legible, passed
 
 _VERDICTS = {"revocation": "revoked", "suspension": "suspended"}
 _MAX_SERVICES = 3
@@ -191,6 +191,5 @@ def combine(told: Sequence[Told]) -> tuple[Check, tuple[Notice, ...]]:
 
 
 def _quotable(text: str) -> str:
-    """A stranger's words, for a line of ours: neither endless nor able to move a cursor or turn text around."""
-    shown = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text[:_MAX_TEXT])
-    return shown if len(text) <= _MAX_TEXT else shown + "…"
+    """A stranger's words, for a line of ours: legible, and not endless."""
+    return legible(text[:_MAX_TEXT]) + ("…" if len(text) > _MAX_TEXT else "")

@@ -23,7 +23,7 @@ KEY = TestIssuer(slug="", seed=b"\x0f" * 32).signer.public_key_multibase  # of `
 
 @pytest.fixture
 def changed_settings() -> dict[str, Any]:
-    return {"sandbox_seconds": 4.0, "sandbox_processes": 3}
+    return {"sandbox_seconds": 6.0, "sandbox_processes": 3}
 
 
 def both_ways(edges: Iterable[tuple[int, int]]) -> Edges:
@@ -104,3 +104,21 @@ async def test_a_check_that_breaks_down_says_so() -> None:
         good = Job(json.dumps(STRANGER.badge()).encode(), (STRANGER.signer.public_key_multibase,), True, NOW)
         assert (await sandbox.examine(good)).proofs[0].ok
     assert killed() == before
+
+
+async def test_a_crowd_of_poisons_takes_no_process_from_good_documents() -> None:
+    """More poisons than all the waiting of a good document would be enough for, were there one lane for all."""
+    graphs = [poison(edges) for edges in (bipartite(6), cube(4)) * 4]
+    good = Job(json.dumps(STRANGER.badge()).encode(), (STRANGER.signer.public_key_multibase,), True, NOW)
+    async with Sandbox(processes=2, seconds=15.0, memory=1 << 30) as sandbox:
+        crowd = [
+            asyncio.create_task(sandbox.examine(Job(json.dumps(graph).encode(), (KEY,), False, NOW)))
+            for graph in graphs
+        ]
+        found = await asyncio.gather(*(asyncio.create_task(sandbox.examine(good)) for _ in range(6)))
+        waiting = [task for task in crowd if not task.done()]
+        for task in crowd:
+            task.cancel()
+        await asyncio.gather(*crowd, return_exceptions=True)
+    assert [one.proofs[0].ok for one in found] == [True] * 6
+    assert waiting  # they were served while poisons were still being worked on
