@@ -75,6 +75,12 @@ async def test_the_cryptosuite_outweighs_an_issuer_whose_key_it_does_not_take(su
         ({"mandatoryPointers": ["/issuer"]}, "mandatoryPointers"),
         ({"proofPurpose": "authentication"}, "proofPurpose"), ({"previousProof": 7}, "previousProof"),
         ({"previousProof": [""]}, "previousProof"), ({"credentialId": {}}, "credentialId"),
+        ({"challenge": "c"}, "challenge"), ({"domain": "one.example"}, "domain"), ({"created": 7}, "created"),
+        ({"created": "yesterday"}, "created"), ({"expires": ["2044-01-01T00:00:00Z"]}, "expires"),
+        ({"verificationMethod": {}}, "verificationMethod"),
+        ({"format": "vc+jwt", "previousProof": "urn:x"}, "previousProof"),
+        ({"format": "vc+jwt", "created": "2024-01-01T00:00:00Z"}, "created"),
+        ({"format": "vc-jwt", "expires": "2044-01-01T00:00:00Z"}, "expires"),
     ],
 )  # fmt: skip
 async def test_what_is_not_done_here_is_refused_by_its_name(suite: Suite, options: dict[str, Any], word: str) -> None:
@@ -82,6 +88,30 @@ async def test_what_is_not_done_here_is_refused_by_its_name(suite: Suite, option
     assert answer.status_code == 422, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert f"/options/{word}" in answer.json()["detail"]
+
+
+async def test_when_a_proof_was_made_and_ends(suite: Suite) -> None:
+    made = await suite.issue(credential(), created="2024-01-01T00:00:00Z", expires="2044-01-01T00:00:00Z")
+    assert (made["proof"]["created"], made["proof"]["expires"]) == ("2024-01-01T00:00:00Z", "2044-01-01T00:00:00Z")
+    assert (await suite.verify(made)).status_code == 200
+    over = await suite.issue(credential(), expires="2024-01-01T00:00:00Z")
+    answer = await suite.verify(over)
+    assert (answer.status_code, answer.json()["problemDetails"][0]["title"]) == (400, "proof_expired")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"challenge": "c"}, {"challenge": 7}, {"domain": "one.example"}, {"domain": {}},
+        {"expectedProofPurpose": "authentication"}, {"expectedProofPurpose": 7},
+    ],
+)  # fmt: skip
+async def test_what_is_not_asked_of_credentials(suite: Suite, options: dict[str, Any]) -> None:
+    issued = await suite.issue(credential())
+    answer = await suite.verify(issued, **options)
+    assert answer.status_code == 422
+    assert f"/options/{next(iter(options))}" in answer.json()["detail"]
+    assert (await suite.verify(issued, expectedProofPurpose="assertionMethod")).status_code == 200
 
 
 async def test_options_that_mean_nothing_here_are_let_be(suite: Suite) -> None:
@@ -311,3 +341,68 @@ def test_no_key_is_ever_shown() -> None:
         key = ring.of_kind(kind)
         assert repr(key.secret) not in repr(key)
         assert isinstance(key.signer(), keys.Ed25519Signer | keys.EcdsaSigner)
+
+
+# --- proofs that are attached already ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("proof", "title"),
+    [
+        ({}, "typed-objects"),
+        ({"type": "DataIntegrityProof"}, "unknown_cryptosuite"),
+        ({"created": "2023-07-28T22:25:05Z", "proofPurpose": "assertionMethod", "proofValue": "z1"}, "typed-objects"),
+        ({"type": "Ed25519Signature2020", "proofPurpose": "authentication"}, "wrong_purpose"),
+    ],
+)
+async def test_no_proof_is_added_to_a_malformed_one(suite: Suite, proof: dict[str, Any], title: str) -> None:
+    sent = {**credential(issuer=suite.issuer), "proof": {"id": "urn:uuid:x", **proof} if proof else proof}
+    answer = await suite.post("credentials/issue", {"credential": sent, "options": {"previousProof": "urn:uuid:x"}})
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["problemDetails"][0]["title"] == title
+
+
+async def test_no_proof_is_added_to_an_untrue_one(suite: Suite) -> None:
+    issued = await suite.issue(credential(issuer=suite.issuer))
+    changed = {**issued, "credentialSubject": {"id": "did:example:another"}}
+    for sent in (changed, {**changed, "proof": [issued["proof"], issued["proof"]]}):
+        answer = await suite.post("credentials/issue", {"credential": sent})
+        assert answer.status_code == 400, answer.text
+        (problem, *_) = answer.json()["problemDetails"]
+        assert problem["title"] == "bad_signature"
+        assert problem["pointer"] == "/proof/0"
+        assert "§4.5" in problem["clause"]
+
+
+async def test_a_proof_whose_key_nobody_looks_up_stands_beside_but_not_below(suite: Suite) -> None:
+    elsewhere = {"verificationMethod": "https://vc.example/issuers/1#key", "id": "urn:uuid:elsewhere"}
+    sent = signed(credential(issuer=suite.issuer), HOLDER, **elsewhere)
+    assert len((await suite.issue(sent))["proof"]) == 2
+    answer = await suite.post(
+        "credentials/issue", {"credential": sent, "options": {"previousProof": "urn:uuid:elsewhere"}}
+    )
+    assert (answer.status_code, answer.json()["problemDetails"][0]["title"]) == (400, "no_key")
+
+
+async def test_no_more_proofs_than_are_checked(suite: Suite) -> None:
+    issued = await suite.issue(credential(issuer=suite.issuer), cryptosuite="eddsa-jcs-2022")
+    full = {**issued, "proof": [issued["proof"]] * 7}
+    eight = await suite.issue(full, cryptosuite="eddsa-jcs-2022")
+    assert len(eight["proof"]) == 8
+    assert (await suite.verify(eight)).status_code == 200
+    answer = await suite.post("credentials/issue", {"credential": eight})
+    assert (answer.status_code, answer.json()["problemDetails"][0]["title"]) == (400, "too-many-proofs")
+
+
+async def test_challenge_and_domain_of_presentations_that_nobody_signed(suite: Suite) -> None:
+    bare = {"@context": [V2], "type": "VerifiablePresentation", "verifiableCredential": await suite.issue(credential())}
+    assert (await suite.present(bare)).status_code == 200
+    for options, kinds in (
+        ({"challenge": "c"}, ["INVALID_CHALLENGE_ERROR"]),
+        ({"domain": "one.example"}, ["INVALID_DOMAIN_ERROR"]),
+        ({"challenge": "c", "domain": ["one.example"]}, ["INVALID_CHALLENGE_ERROR", "INVALID_DOMAIN_ERROR"]),
+    ):
+        answer = await suite.present(bare, **options)
+        assert answer.status_code == 400
+        found = [problem["type"].rpartition("#")[2] for problem in answer.json()["problemDetails"]]
+        assert found == kinds

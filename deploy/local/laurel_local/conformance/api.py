@@ -64,6 +64,7 @@ def create_conformance_api(database: Database, issuer: Issuer, conformance: Conf
         """200 when every check that was asked for passes."""
         body = await _body(request)
         asked = _options(body)
+        options.nothing_asked_of_presentations(asked)
         credential = _document(body, "verifiableCredential")
         wanted, returned = options.checks(asked, CHECKS), options.flag(asked, "returnCredential")
         outcome = await conformance.credential(credential, wanted)

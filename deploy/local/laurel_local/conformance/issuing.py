@@ -8,13 +8,16 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from laurel.credential import lint, proofs, vcdm
 from laurel.credential.contexts import CREDENTIALS_V1, CREDENTIALS_V2
+from laurel.credential.lint_rules import Finding
 from laurel_local.conformance.lists import Lists
 from laurel_local.conformance.options import Issuing
 from laurel_local.conformance.ring import Ring, RunKey
 from laurel_local.conformance.worker import Sandbox, Signed, Signing
-from laurel_verifier.domain import issuer_id
+from laurel_verifier.domain import MAX_PROOFS, issuer_id
 
 DATA_INTEGRITY = "https://w3id.org/security/data-integrity/v2"
 _DEFINE_PROOFS = {DATA_INTEGRITY, "https://w3id.org/security/data-integrity/v1", CREDENTIALS_V2}
@@ -34,19 +37,22 @@ class Issuer:
     async def issue(self, credential: dict[str, Any], wanted: Issuing) -> Signed:
         """Sign what conforms. Raises NotExamined.
 
-        A credential of ours that has proofs gets one more (a proof set, or a chain with `wanted.previous`), and is
-        otherwise left as it is: whatever else changed would make those proofs untrue.
+        A credential of ours that has proofs gets one more (a proof set, or a chain with `wanted.previous`) if these are
+        true, and is otherwise left as it is: whatever else changed would make those proofs untrue.
         """
         attached = proofs.proofs_of(credential)
         ours = self.ring.of_issuer(issuer_id(credential)) is not None
         if ours and attached and wanted.format == "ldp_vc" and all(isinstance(one, dict) for one in attached):
+            if len(attached) >= MAX_PROOFS:
+                message = f"it has {len(attached)} proofs already; {MAX_PROOFS} are checked"
+                return Signed(findings=(Finding("too-many-proofs", "error", "/proof", message, "Laurel"),))
             bare = {name: value for name, value in credential.items() if name != "proof"}
-            return await self._sign(bare, "vcdm", wanted.key, wanted.cryptosuite, wanted.previous, attached)
+            return await self._sign(bare, "vcdm", wanted.key, wanted.cryptosuite, wanted, attached)
         prepared = prepare(credential, wanted.key.did)
         if "credentialStatus" not in prepared and CREDENTIALS_V2 in vcdm.one_or_more(prepared.get("@context")):
             identifier = prepared.get("id", wanted.credential_id)
             prepared["credentialStatus"] = self.lists.entry(wanted.key.did, identifier)
-        return await self._sign(prepared, "vcdm", wanted.key, wanted.cryptosuite, wanted.previous, form=wanted.format)
+        return await self._sign(prepared, "vcdm", wanted.key, wanted.cryptosuite, wanted)
 
     async def status_list(self, number: int) -> bytes | None:
         """A signed status list; None when there is no such list."""
@@ -63,17 +69,21 @@ class Issuer:
         profile: lint.Profile,
         key: RunKey,
         cryptosuite: str,
-        previous: tuple[str, ...] = (),
+        wanted: Issuing | None = None,
         attached: Sequence[dict[str, Any]] = (),
-        form: str = "ldp_vc",
     ) -> Signed:
-        return await self._sandbox.sign(
-            Signing(
-                json.dumps(document, ensure_ascii=False).encode(), profile, key.kind, key.secret,
-                key.verification_method, cryptosuite, self._clock(), previous,
-                json.dumps(attached, ensure_ascii=False).encode(), form,
-            )
+        now = self._clock()
+        signing = Signing(
+            json.dumps(document, ensure_ascii=False).encode(), profile, key.kind, key.secret,
+            key.verification_method, cryptosuite, now, created=now,
+            attached=json.dumps(attached, ensure_ascii=False).encode(),
         )  # fmt: skip
+        if wanted is not None:
+            signing = msgspec.structs.replace(
+                signing, created=wanted.created or now, expires=wanted.expires, previous=wanted.previous,
+                form=wanted.format,
+            )  # fmt: skip
+        return await self._sandbox.sign(signing)
 
 
 def prepare(credential: dict[str, Any], did: str) -> dict[str, Any]:

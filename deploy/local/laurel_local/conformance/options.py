@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from laurel.credential import proofs
 from laurel.credential.multikey import KeyType
+from laurel.credential.text import parse_timestamp
 from laurel.web import Problem
 from laurel_local.conformance.ring import KINDS, Ring, RunKey, kinds_of
 from laurel_verifier.domain import issuer_id
@@ -27,7 +29,8 @@ _KEY_NAMES = {name: kind for kind in KINDS for name in (kind.lower(), kind.lower
 class Issuing:
     """How a credential is to be secured. previous: the ids of the proofs that the new one builds on.
 
-    credential_id: what the caller calls a credential without an id. format: of FORMATS.
+    credential_id: what the caller calls a credential without an id. format: of FORMATS. created, expires: of the proof;
+    created now where it is None.
     """
 
     key: RunKey
@@ -35,6 +38,8 @@ class Issuing:
     previous: tuple[str, ...] = ()
     credential_id: str | None = None
     format: str = "ldp_vc"
+    created: datetime | None = None
+    expires: datetime | None = None
 
 
 def issuing(options: dict[str, Any], query: Mapping[str, str], credential: dict[str, Any], ring: Ring) -> Issuing:
@@ -45,7 +50,8 @@ def issuing(options: dict[str, Any], query: Mapping[str, str], credential: dict[
     """
     suite = _cryptosuite(options, query)
     kind = _key_kind(options.get("keyType", query.get("keyType")))
-    named = ring.of_issuer(issuer_id(credential)) or ring.of_issuer(options.get("verificationMethod"))
+    method = text(options, "verificationMethod")
+    named = ring.of_issuer(issuer_id(credential)) or ring.of_issuer(method)
     if kind is None and named is not None and (suite is None or named.kind in kinds_of(suite)):
         kind = named.kind
     form = text(options, "format") or "ldp_vc"
@@ -64,13 +70,39 @@ def issuing(options: dict[str, Any], query: Mapping[str, str], credential: dict[
     purpose = options.get("proofPurpose", "assertionMethod")
     if purpose != "assertionMethod":
         raise _refused("proofPurpose", "credentials are signed for assertionMethod (VC Data Model 2.0 §4.12)")
+    for name in ("challenge", "domain"):
+        if options.get(name) is not None:
+            raise _refused(name, "proofs of credentials answer no challenge and are made for nobody alone")
+    previous, created, expires = _texts(options, "previousProof"), _time(options, "created"), _time(options, "expires")
+    if form != "ldp_vc":
+        for name, value in (("previousProof", previous), ("created", created), ("expires", expires)):
+            if value:
+                raise _refused(name, f"an embedded proof has it, the token of the format {form} does not")
     return Issuing(
         key=ring.of_kind(kind),
         cryptosuite=suite,
-        previous=_texts(options, "previousProof"),
+        previous=previous,
         credential_id=text(options, "credentialId"),
         format=form,
+        created=created,
+        expires=expires,
     )
+
+
+def nothing_asked_of_presentations(options: dict[str, Any]) -> None:
+    """A credential is verified for no challenge, no domain, and the purpose assertionMethod. Raises Problem."""
+    for name in ("challenge", "domain"):
+        if options.get(name) is not None:
+            raise _refused(name, "of presentations; proofs of credentials are verified for nobody in particular")
+    expected_purpose(options, ("assertionMethod",))
+
+
+def expected_purpose(options: dict[str, Any], known: tuple[str, ...]) -> str | None:
+    """`expectedProofPurpose`: one of `known`; None when it is not there. Raises Problem."""
+    found = text(options, "expectedProofPurpose")
+    if found is not None and found not in known:
+        raise _refused("expectedProofPurpose", f"proofs are verified for {' or '.join(known)} here")
+    return found
 
 
 def text(options: dict[str, Any], name: str) -> str | None:
@@ -127,6 +159,14 @@ def _texts(options: dict[str, Any], name: str) -> tuple[str, ...]:
     if not all(isinstance(one, str) and one for one in listed) or len(listed) > 16:
         raise _refused(name, "must be a text, or a list of at most 16 of them")
     return tuple(listed)
+
+
+def _time(options: dict[str, Any], name: str) -> datetime | None:
+    found = options.get(name)
+    moment = None if found is None else parse_timestamp(found)
+    if found is not None and moment is None:
+        raise _refused(name, "must be a date and time with a time zone (XML Schema 1.1 dateTimeStamp)")
+    return moment
 
 
 def _refused(name: str, why: str) -> Problem:

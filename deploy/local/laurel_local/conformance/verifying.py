@@ -163,7 +163,13 @@ class Conformance:
         self, document: dict[str, Any], challenge: str | None, domain: tuple[str, ...] | None, outcome: Outcome
     ) -> None:
         if "proof" not in document:
-            outcome.warnings.append("the presentation is not signed: who presents it, and for which challenge, is open")
+            why = "the presentation is not signed"
+            if challenge is not None:
+                outcome.add("challenge", "wrong_challenge", f"{why}: nobody has answered the challenge", "/proof")
+            if domain is not None:
+                outcome.add("domain", "wrong_domain", f"{why}: nobody has named the domain", "/proof")
+            if outcome.verified:
+                outcome.warnings.append(f"{why}: who presents it, and for which challenge, is open")
             return
         proofs = proofs_of(document)
         if not 0 < len(proofs) <= MAX_PROOFS:
@@ -207,7 +213,7 @@ class Conformance:
             outcome.add(
                 "challenge", "wrong_challenge", "the token's nonce does not answer the challenge that was given"
             )
-        if domain is not None and envelope.claims.audience != set(domain):
+        if domain is not None and not envelope.claims.audience & set(domain):  # RFC 7519 §4.1.3
             outcome.add("domain", "wrong_domain", f"the token was made for {sorted(envelope.claims.audience)}")
 
     async def _key(self, proof: Any, holder: Any, outcome: Outcome) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from laurel.credential import contexts, jcs, jose, jsonld, lint, proofs, vcdm
+from laurel.credential import contexts, did, jcs, jose, jsonld, lint, proof_sets, proofs, vcdm
 from laurel.credential.lint_rules import Finding
 from laurel.credential.multikey import KeyType
 from laurel_local.conformance.ring import RunKey
@@ -39,7 +39,8 @@ EARLIER_DIGESTS = {
 class Signing(msgspec.Struct, frozen=True):
     """A document to lint by `profile` and sign. kind, secret: of a `RunKey`. previous: ids of proofs to build on.
 
-    attached: the proofs that the document has already, as a JSON list. form: of `options.FORMATS`.
+    attached: the proofs that the document has already, as a JSON list. form: of `options.FORMATS`. now: when attached
+    proofs are judged. created, expires: of the new proof.
     """
 
     document: bytes
@@ -48,7 +49,9 @@ class Signing(msgspec.Struct, frozen=True):
     secret: bytes
     verification_method: str
     cryptosuite: str
+    now: datetime
     created: datetime
+    expires: datetime | None = None
     previous: tuple[str, ...] = ()
     attached: bytes = b"[]"
     form: str = "ldp_vc"
@@ -100,23 +103,54 @@ def answer(frame: bytes) -> bytes:
 
 def _sign(signing: Signing) -> Signed:
     signer = RunKey(signing.kind, signing.secret).signer(signing.verification_method)
+    bare, attached = json.loads(signing.document), json.loads(signing.attached)
     try:
         issuer = signing.verification_method.partition("#")[0]
-        linted = lint.lint(json.loads(signing.document), profile=signing.profile, issuer=issuer)
+        linted = lint.lint(bare, profile=signing.profile, issuer=issuer)
     except lint.LintError as error:
         return Signed(findings=_short(tuple(one for one in error.findings if one.level == "error")))
     if signing.form == "vc+jwt":
         return Signed(document=json.dumps(jose.enveloped(jose.sign_vc_jose(linted, signer))).encode())
     if signing.form == "vc-jwt":
         return Signed(document=json.dumps(jose.sign_vc_jwt(linted, signer).decode("ascii")).encode())
-    order = proofs.Order(signer, signing.cryptosuite, signing.created, previous=signing.previous)
+    if attached and (findings := _attached_findings({**bare, "proof": attached}, signing)):
+        return Signed(findings=_short(findings))
+    order = proofs.Order(
+        signer, signing.cryptosuite, signing.created, expires=signing.expires, previous=signing.previous
+    )
     try:
-        document = proofs.sign_all(linted, [order], json.loads(signing.attached))
+        document = proofs.sign_all(linted, [order], attached)
     except (proofs.ProofError, jsonld.UnsafeDocument, jcs.NotCanonicalizable, contexts.UnknownContext) as refused:
         rule = refused.code if isinstance(refused, proofs.ProofError) else "processable"
         finding = Finding(rule, "error", "/proof", str(refused), "VC Data Integrity 1.0 §4.3 (Add Proof Chain)")
         return Signed(findings=_short((finding,)))
     return Signed(document=json.dumps(document, ensure_ascii=False).encode())
+
+
+def _attached_findings(document: dict[str, Any], signing: Signing) -> tuple[Finding, ...]:
+    """Why no proof is added to those that the document has: their form is wrong, or one of them is not true.
+
+    Nobody is asked for keys: one that is no did:key may stand beside the new proof, which cannot build on it.
+    """
+    findings = list(vcdm.credential_findings(document))
+    if findings:
+        return tuple(findings)
+    for place, result in enumerate(proof_sets.verify_proofs(document, _key_in_the_method, now=signing.now)):
+        attached = document["proof"][place]
+        built_on = attached.get("id") in signing.previous
+        if result.outcome == "failed" or (built_on and not result.ok):
+            clause = "VC Data Integrity 1.0 §4.3 (Add Proof Set/Chain)" if built_on else "VC Data Integrity 1.0 §4.5"
+            message = f"this proof is not true, so none is added to it: {result.detail}"
+            findings.append(Finding(str(result.reason), "error", f"/proof/{place}", message, clause))
+    return tuple(findings)
+
+
+def _key_in_the_method(method: str) -> str:
+    """A `proof_sets.ResolveKey` for did:key alone."""
+    controller = method.partition("#")[0]
+    if not controller.startswith("did:key:"):
+        raise proofs.ProofError("no_key", f"{method[:200]} would have to be looked up")
+    return did.find_verification_method(did.resolve_did_key(controller), method)
 
 
 def _short(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
