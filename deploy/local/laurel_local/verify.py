@@ -8,6 +8,7 @@ credential names, through the same guarded client, because nobody else can say w
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sys
 from datetime import UTC, datetime
@@ -34,6 +35,7 @@ from laurel_verifier.status_lists import MAX_LIST_DOCUMENT, StatusLists
 from laurel_verifier.verification import Verifier
 from laurel_verifier.wording import held_against
 
+FETCH_S = 30.0  # for an address as a whole: a server that sends a byte now and then would keep us for ever
 _NOWHERE = "https://no-laurel.invalid"  # RFC 6761 §6.4: can be nobody's address, so no credential claims to be of it
 _LIKE = "write it like https://badges.example.org/c/…, or name a file"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://").match
@@ -77,6 +79,7 @@ async def _fetch(url: str) -> bytes:
     body = bytearray()
     try:
         async with (
+            asyncio.timeout(FETCH_S),
             httpx.AsyncClient(timeout=20.0, trust_env=False, follow_redirects=True) as client,
             client.stream("GET", address, headers={"Accept": ACCEPT}) as answer,
         ):
@@ -86,6 +89,9 @@ async def _fetch(url: str) -> bytes:
                 body += piece
                 if len(body) > MAX_BAKED:
                     break
+    except TimeoutError:
+        message = f"{url} does not answer in full within {FETCH_S:g} seconds"
+        raise Failure(message, fix="save it as a file and name that", code=Exit.UNREACHABLE) from None
     except httpx.InvalidURL as error:  # where it was sent on to
         raise Failure(f"{url} leads to something that is not a URL: {error}", code=Exit.UNREACHABLE) from None
     except httpx.HTTPError as error:

@@ -284,6 +284,33 @@ async def test_the_command_reads_an_address_and_a_qr_codes_text(
     assert caught.value.code == Exit.UNREACHABLE
 
 
+async def test_the_command_gives_an_address_only_so_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that sends a little now and then never lets a read run out."""
+    gone = asyncio.Event()
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+            while not reader.at_eof():
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        except ConnectionError:
+            pass
+        finally:
+            gone.set()
+            writer.close()
+
+    monkeypatch.setattr(command, "FETCH_S", 0.5, raising=False)
+    async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/c"
+        with pytest.raises(Failure, match=r"within 0\.5 seconds") as caught:
+            async with asyncio.timeout(20.0):
+                await command.run(url, url=None, local=False, output=Output(as_json=True))
+        assert caught.value.code == Exit.UNREACHABLE
+        await gone.wait()
+
+
 async def test_a_body_that_is_too_large_is_refused_by_its_length(verifier: Verifier) -> None:
     class Endless(httpx.AsyncByteStream):
         read = 0
