@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,15 +14,18 @@ from pydantic import BaseModel, ConfigDict, Field
 from laurel.credential.contexts import CREDENTIALS_V2, OPEN_BADGES
 from laurel.credential.lint import LintError
 from laurel.credential.lint import lint as credential_lint
-from laurel.credential.lint_achievement import is_term, vocabulary
+from laurel.credential.lint_achievement import decimal, is_term, vocabulary
 from laurel.credential.model import Achievement, Profile, Recipient, build_open_badge
-from laurel.credential.securing import MOST, SECURINGS, problem
+from laurel.credential.multikey import decode_public
+from laurel.credential.securing import MOST, SECURINGS, problem, ways
 from laurel.credential.status import UNDEFINED, status_entry
-from laurel.credential.text import is_web_url
+from laurel.credential.text import is_web_url, shows_nothing
 from laurel_assessment.domain import Finding, Policy, ResultDescription
 from laurel_assessment.images import BadImage, Image, from_data_uri
 
-MAX_DOCUMENT = 128 * 1024  # bytes of JSON; a credential may have twice as many, with everything else in it
+# Bytes of JSON, with the messages of its status. A credential may have twice as many: the other half has room for the
+# largest profile that the issuer takes (64 kB) and for the largest result.
+MAX_DOCUMENT = 128 * 1024
 CONTEXTS = (CREDENTIALS_V2, OPEN_BADGES)
 
 Line = Annotated[str, Field(min_length=1, max_length=255)]
@@ -149,11 +151,14 @@ def lint(given: AchievementInput) -> tuple[list[Finding], Image | None]:
     shown: set[str | None] = set()
     for n, described in enumerate(given.result_descriptions):
         findings += _term(f"/result_descriptions/{n}/resultType", "resultType", described.resultType)
+        if described.resultType == "Status":
+            detail = "results bring points and no status word; name another type, such as Percent or RawScore"
+            findings.append(Finding(f"/result_descriptions/{n}/resultType", "status_not_sent", detail))
         if described.part in shown:
             what = "the score" if described.part is None else f"the part {described.part!r}"
             findings.append(Finding(f"/result_descriptions/{n}/part", "duplicate", f"{what} is described twice"))
         shown.add(described.part)
-        lowest, highest = _number(described.valueMin), _number(described.valueMax)
+        lowest, highest = decimal(described.valueMin), decimal(described.valueMax)
         if lowest is not None and highest is not None and lowest > highest:
             findings.append(Finding(f"/result_descriptions/{n}/valueMin", "bad_range", "valueMin is above valueMax"))
     if len(set(given.status_purposes)) != len(given.status_purposes) or "revocation" not in given.status_purposes:
@@ -210,8 +215,8 @@ def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
 
 
 def _text_findings(place: str, text: str) -> Iterator[Finding]:
-    if not text.strip():
-        yield Finding(place, "blank", "there is nothing but blanks")
+    if shows_nothing(text):
+        yield Finding(place, "blank", "there is nothing to be seen: nothing but blanks and invisible characters")
     elif text != text.strip():
         yield Finding(place, "outer_blanks", "take away the blanks around it")
     if not unicodedata.is_normalized("NFC", text):
@@ -282,28 +287,53 @@ _PLACE = "/credentialSubject/achievement"
 _ENTRY = "/credentialStatus"
 
 
-def trial(document: dict[str, Any], messages: Sequence[str] = (), reference: str | None = None) -> list[Finding]:
-    """What the lint before signing would refuse in every credential of this achievement: said to its author now."""
-    if len(json.dumps(document, ensure_ascii=False).encode()) > MAX_DOCUMENT:
+def trial(
+    document: dict[str, Any],
+    messages: Sequence[str] = (),
+    reference: str | None = None,
+    *,
+    issuer: str | None = None,
+) -> list[Finding]:
+    """What the lint before signing would refuse in every credential of this achievement: said to its author now.
+
+    issuer: the id of who will issue it; None: not known.
+    """
+    entry = status_entry("https://example.org/status", 0, "message", messages, reference) if messages else None
+    if len(json.dumps([document, entry], ensure_ascii=False).encode()) > MAX_DOCUMENT:
         return [Finding("", "too_large", f"all of it together may have {MAX_DOCUMENT} bytes; link to long texts")]
     credential = build_open_badge(
         id="urn:uuid:00000000-0000-8000-8000-000000000000",
-        issuer=Profile(id="did:web:nobody.example", name="Nobody"),
+        issuer=Profile(id=issuer or "did:web:nobody.example", name="Nobody"),
         achievement=Achievement(id=document["id"], name=document["name"], description=document["description"]),
         recipient=Recipient(id="did:example:nobody"),
         valid_from=datetime(2020, 1, 1, tzinfo=UTC),
-        status=status_entry("https://example.org/status", 0, "message", messages, reference) if messages else None,
+        status=entry,
     )
     credential["credentialSubject"]["achievement"] = document
     try:
         credential_lint(credential)
     except LintError as refused:
-        return [
-            Finding(_ours(one.pointer), one.rule.replace("-", "_"), f"{one.message}; {one.fix} ({one.clause})")
-            for one in refused.findings
-            if one.level == "error"
-        ]
+        # The name of the achievement is also the credential's: what is wrong with it is told once.
+        return list(
+            dict.fromkeys(
+                Finding(_ours(one.pointer), one.rule.replace("-", "_"), f"{one.message}; {one.fix} ({one.clause})")
+                for one in refused.findings
+                if one.level == "error"
+            )
+        )
     return []
+
+
+def key_finding(given: AchievementInput, issuer: str) -> Finding | None:
+    """Why an issuer whose id is its only key (did:key) could never sign it as it asks; None: it can. issuer: the id."""
+    if given.securing is None or not issuer.startswith("did:key:"):
+        return None
+    kind = decode_public(issuer.removeprefix("did:key:")).type
+    if all(way.key_type == kind for way in ways(given.securing)):
+        return None
+    fitting = ", ".join(name for name, way in SECURINGS.items() if way.key_type == kind)
+    detail = f"the issuer's id is a key of {kind}; name ways that take it ({fitting}), or an issuer of another identity"
+    return Finding("/securing", "another_key", detail)
 
 
 def _ours(pointer: str) -> str:
@@ -322,22 +352,17 @@ def _description_id(url: str, n: int) -> str:
 
 
 def descriptions_of(definition: Mapping[str, Any], *, url: str) -> tuple[ResultDescription, ...]:
-    """Which value goes where in credentials. definition: AchievementInput as it was stored."""
+    """Which value goes where in credentials. definition: AchievementInput as it was stored.
+
+    One of the type Status, which was taken once, shows nothing: a result has no status word to put there.
+    """
     return tuple(
         ResultDescription(
-            _description_id(url, n), one.get("part"), _number(one.get("valueMin")), _number(one.get("valueMax"))
+            _description_id(url, n), one.get("part"), decimal(one.get("valueMin")), decimal(one.get("valueMax"))
         )
         for n, one in enumerate(definition.get("result_descriptions", []), 1)
+        if one.get("resultType") != "Status"
     )
-
-
-def _number(text: str | None) -> float | None:
-    """The number that a text stands for; None where it stands for something else, such as a letter grade."""
-    try:
-        number = float(text) if text is not None else math.inf
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def policy_of(given: PolicyInput, version: int) -> Policy:

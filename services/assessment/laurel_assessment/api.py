@@ -18,7 +18,15 @@ from laurel.ids import uuid7
 from laurel.security import Principal
 from laurel.web import Problem, create_app, json_response, not_found, requires
 from laurel_assessment import public, results_api, shapes, store
-from laurel_assessment.achievements import AchievementInput, document_of, lint, messages_of, policy_of, trial
+from laurel_assessment.achievements import (
+    AchievementInput,
+    document_of,
+    key_finding,
+    lint,
+    messages_of,
+    policy_of,
+    trial,
+)
 from laurel_assessment.answers import CourseRun, cursor, page, problem_of
 from laurel_assessment.config import Settings
 from laurel_assessment.domain import Finding
@@ -96,7 +104,7 @@ def _achievements(app: FastAPI, parts: Parts) -> None:
     base_url = parts.settings.base_url
 
     async def save(
-        given: AchievementInput, image: Image | None, who: Principal, achievement_id: str | None
+        given: AchievementInput, image: Image | None, issuer: str | None, who: Principal, achievement_id: str | None
     ) -> dict[str, Any]:
         now = parts.clock()
         async with parts.database.transaction([who.tenant_id]) as tx:
@@ -121,7 +129,7 @@ def _achievements(app: FastAPI, parts: Parts) -> None:
                 finding = Finding("/repeatable", "cannot_change", "this cannot change; make a new achievement")
                 raise problem_of([finding])
             document = document_of(given, url=f"{base_url}/achievements/{name}", version=version, image=image)
-            findings = trial(document, messages_of(given), given.status_reference)
+            findings = trial(document, messages_of(given), given.status_reference, issuer=issuer)
             if findings:
                 raise problem_of(findings)
             edition = store.Edition(
@@ -141,21 +149,29 @@ def _achievements(app: FastAPI, parts: Parts) -> None:
             assert found is not None
         return _shown(found, base_url)
 
-    async def checked(given: AchievementInput, who: Principal) -> tuple[AchievementInput, Image | None]:
+    async def checked(given: AchievementInput, who: Principal) -> tuple[AchievementInput, Image | None, str | None]:
+        """What was given, its image, and the id of the issuer where it is known."""
         findings, image = lint(given)
         if findings:
             raise problem_of(findings)
         if given.profile_id is None:
-            return given, image
-        return given.model_copy(update={"profile_id": await own_profile(given.profile_id, who)}), image
+            async with parts.database.transaction([who.tenant_id]) as tx:
+                issuer = await store.issuer(tx, who.tenant_id, None)
+        else:
+            issuer = await own_profile(given.profile_id, who)
+            given = given.model_copy(update={"profile_id": issuer.profile_id})
+        did = None if issuer is None else issuer.did
+        if did is not None and (unsignable := key_finding(given, did)):
+            raise problem_of([unsignable])
+        return given, image, did
 
-    async def own_profile(named: str, who: Principal) -> str:
+    async def own_profile(named: str, who: Principal) -> store.Issuer:
         profile_id = as_uuid(named)
         for pause in _PAUSES if profile_id is not None else ():
             await asyncio.sleep(pause)
             async with parts.database.transaction([who.tenant_id]) as tx:
-                if await store.has_profile(tx, who.tenant_id, str(profile_id)):
-                    return str(profile_id)
+                if (issuer := await store.issuer(tx, who.tenant_id, str(profile_id))) is not None:
+                    return issuer
         detail = "your organisation has no such issuer profile; name one by the profile_id that the issuer answered"
         raise problem_of([Finding("/profile_id", "unknown_profile", detail)])
 

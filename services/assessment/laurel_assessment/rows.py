@@ -18,7 +18,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from laurel.addresses import is_address
-from laurel.credential.text import is_did, is_web_url, parse_timestamp
+from laurel.credential.text import is_did, is_plausible, is_web_url, parse_timestamp
 from laurel_assessment.domain import Attempt, Finding
 
 MAX_ROW = 64 * 1024  # bytes of one record
@@ -27,6 +27,7 @@ MAX_COURSE_RUN = 200  # the same as where credentials are asked for and revoked 
 MAX_ATTEMPT = 32_767
 MAX_PARTS = 100
 MAX_EVIDENCE = 10
+MAX_URL = 2000  # bytes
 MAX_NUMBER = 1e12
 CLOCK_SKEW = timedelta(days=1)  # a platform's clock and time zone may be wrong by this much
 
@@ -319,7 +320,7 @@ def check(row: Row, defaults: Defaults, *, received_at: datetime) -> Attempt | l
     for place, url in enumerate(evidence[:MAX_EVIDENCE]):
         # Lint refuses to sign text that is not in NFC, or that turns its direction around.
         readable = url.isascii() or (unicodedata.is_normalized("NFC", url) and url.isprintable())
-        if len(url) > 2000 or not readable or not is_web_url(url):
+        if len(url.encode("utf-8", "replace")) > MAX_URL or not readable or not is_web_url(url):
             findings.append(Finding(f"/evidence/{place}", "not_a_url", f"{url[:80]!r} is not an absolute http(s) URL"))
     locale = _text(row.locale, "locale", findings, most=35)
     if locale is not None and _LOCALE(locale) is None:
@@ -383,8 +384,9 @@ def _completed_at(row: Row, findings: list[Finding], received_at: datetime) -> d
         findings.append(Finding("/completed_at", "not_a_timestamp", detail))
     elif moment > received_at + CLOCK_SKEW:
         findings.append(Finding("/completed_at", "in_the_future", f"{text[:40]} lies more than a day in the future"))
-    elif moment.year < 1970:
-        findings.append(Finding("/completed_at", "out_of_range", f"{text[:40]} lies before 1970"))
+    elif moment.year < 1970 or not is_plausible(moment):  # no credential is signed with such a date
+        detail = f"{text[:40]} lies before 1970, or is its first second, which stands for no time; leave it out"
+        findings.append(Finding("/completed_at", "out_of_range", detail))
     else:
         return moment
     return None

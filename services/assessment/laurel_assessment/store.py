@@ -163,16 +163,28 @@ async def rules(tx: Transaction, tenant_id: str, achievement_ids: Iterable[str],
 async def keep_profile(tx: Transaction, event: IssuerProfilePublished) -> None:
     """Remember whose profile it is; an older version changes nothing."""
     await tx.execute(
-        "INSERT INTO issuer_profiles (profile_id, tenant_id, version) VALUES ($1, $2, $3) "
-        "ON CONFLICT (profile_id) DO UPDATE SET version = $3 WHERE issuer_profiles.version < $3",
-        event.profile_id, event.tenant_id, event.version,
+        "INSERT INTO issuer_profiles (profile_id, tenant_id, version, did) VALUES ($1, $2, $3, $4) "
+        "ON CONFLICT (profile_id) DO UPDATE SET version = $3, did = $4 WHERE issuer_profiles.version < $3",
+        event.profile_id, event.tenant_id, event.version, event.did,
     )  # fmt: skip
 
 
-async def has_profile(tx: Transaction, tenant_id: str, profile_id: str) -> bool:
-    """Whether this organisation has this issuer profile."""
-    query = "SELECT true FROM issuer_profiles WHERE profile_id = $1 AND tenant_id = $2"
-    return bool(await tx.fetchval(query, profile_id, tenant_id))
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """An issuer profile of this organisation. did: the issuer's id; None: no event has told it here."""
+
+    profile_id: str
+    did: str | None
+
+
+async def issuer(tx: Transaction, tenant_id: str, profile_id: str | None) -> Issuer | None:
+    """This organisation's profile of this id; None asks for its first, which issues what names no profile."""
+    row = await tx.fetchrow(
+        "SELECT profile_id, did FROM issuer_profiles WHERE tenant_id = $1 AND ($2::text IS NULL OR profile_id = $2) "
+        "ORDER BY profile_id LIMIT 1",  # their ids are UUIDs of version 7: the first is the oldest
+        tenant_id, profile_id,
+    )  # fmt: skip
+    return None if row is None else Issuer(row["profile_id"], row["did"])
 
 
 # --- results ------------------------------------------------------------------------------------------------

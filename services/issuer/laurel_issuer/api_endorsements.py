@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 from pydantic import Field, StringConstraints
 
 from laurel.credential import lint
-from laurel.credential.text import is_absolute_identifier, timestamp
+from laurel.credential.text import is_absolute_identifier, is_did, timestamp
 from laurel.errors import NotNow
 from laurel.ids import endorsement_id
 from laurel.security import Principal
@@ -65,6 +65,8 @@ def endorsement_routes(desk: Desk, endorser: Endorser, id_key: bytes) -> APIRout
         """
         if not is_absolute_identifier(body.subject.id):
             raise invalid("/subject/id", "not_an_identifier", "must be an absolute URL, URN or DID")
+        if body.subject.id.startswith("did:") and not is_did(body.subject.id):
+            raise invalid("/subject/id", "not_a_did", "must be a DID (DID Core §3.1); a did:key must hold a key")
         if body.valid_until is not None and body.valid_until <= desk.clock():
             raise invalid("/valid_until", "in_the_past", "must lie in the future")
         async with desk.database.transaction([caller.tenant_id]) as tx:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import re
+import json
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import Field, StringConstraints
 
+from laurel.addresses import is_address
 from laurel.credential import lint, securing
 from laurel.credential.did import DidError, did_web
 from laurel.credential.images import BadImage, from_data_uri
@@ -21,11 +23,12 @@ from laurel_issuer import keyring, shapes, store, store_status
 from laurel_issuer.domain import CredentialType, Identity, IssuerProfile, probe_credential
 from laurel_issuer.edge import After, Body, Desk, Line, Slug, id_after, id_in, invalid, page
 
-_EMAIL = re.compile(r"[^@\s<>\x00-\x1f]+@[^@\s<>\x00-\x1f]+\.[^@\s<>\x00-\x1f]+").fullmatch
 Caller = Annotated[Principal, Depends(authenticate)]
 ProfilesWriter = Annotated[Principal, Depends(requires("profiles:write"))]
 Limit = Annotated[int, Query(ge=1, le=500)]
 Url = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+# Bytes of JSON. With the largest achievement that is published (128 kB) and the largest result it fits a credential.
+MAX_PROFILE = 64 * 1024
 _WAYS = ", ".join(securing.SECURINGS)
 
 
@@ -192,11 +195,15 @@ async def _checked(body: ProfileBody, did: str, desk: Desk) -> IssuerProfile:
     """The profile, if a credential that carries it would pass lint. Raises Problem 422."""
     if not is_web_url(body.url):
         raise invalid("/url", "not_a_web_address", "must be an absolute http(s) address")
-    if body.email and not _EMAIL(body.email):
+    if body.email and not is_address(body.email):
         raise invalid("/email", "not_an_address", "must be an e-mail address like office@example.org")
     if body.image and not (is_web_url(body.image) or body.image.startswith("data:image/")):
         raise invalid("/image", "not_an_image", "must be an http(s) address or a data URI of a PNG or SVG picture")
     profile = IssuerProfile(did, body.name, body.url, body.email or None, body.description or None, body.image or None)
+    if len(json.dumps(asdict(profile), ensure_ascii=False).encode()) > MAX_PROFILE:
+        place = "/image" if profile.image else "/description"
+        detail = f"all of the profile together may have {MAX_PROFILE} bytes, for it stands in every credential; shorten"
+        raise invalid(place, "too_large", detail)
     if profile.image and profile.image.startswith("data:"):
         try:
             await asyncio.to_thread(from_data_uri, profile.image)

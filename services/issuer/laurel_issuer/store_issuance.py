@@ -85,14 +85,25 @@ class Reservation:
     to_make: dict[str, set[KeyType]] = field(default_factory=dict)
 
 
-# The profile that issues version `a` of an achievement: the one it names, or the tenant's first where it names none.
-# Where it names one that is not there, the newest version that names a good one corrects it.
-PROFILE_OF_A = """
-    SELECT p.profile_id, p.version, p.identity, p.securing FROM achievements n
-    JOIN issuer_profiles p ON p.tenant_id = n.tenant_id AND (n.profile_id IS NULL OR p.profile_id = n.profile_id)
+_KINDS = ", ".join(f"('{one.name}', '{one.key_type}')" for one in securing.SECURINGS.values())
+# The profile that issues version `a` of an achievement: the one it names, or the tenant's first where it names none;
+# and `ways`, how the credential is secured. Where it names a profile that is not there, or asks for a key that an
+# issuer whose id is its key can never have, the newest version that can be issued corrects it.
+PROFILE_OF_A = f"""
+    SELECT p.profile_id, p.version, p.identity, p.securing, coalesce(n.securing, p.securing) AS ways
+    FROM achievements n
+    JOIN LATERAL (
+        SELECT * FROM issuer_profiles
+        WHERE tenant_id = n.tenant_id AND (n.profile_id IS NULL OR profile_id = n.profile_id)
+        ORDER BY created_at, profile_id LIMIT 1
+    ) p ON true
     WHERE n.achievement_id = a.achievement_id AND n.tenant_id = a.tenant_id AND n.version >= a.version
-    ORDER BY n.version = a.version DESC, n.version DESC, p.created_at, p.profile_id LIMIT 1
-"""
+    ORDER BY p.identity <> 'did:key' OR NOT EXISTS (
+        SELECT FROM (VALUES {_KINDS}) AS t (name, kind)
+        WHERE t.name = ANY (coalesce(n.securing, p.securing))
+            AND NOT EXISTS (SELECT FROM signing_keys k WHERE k.profile_id = p.profile_id AND k.key_type = t.kind)
+    ) DESC, n.version = a.version DESC, n.version DESC LIMIT 1
+"""  # noqa: S608 - names of ours
 
 
 # --- step 1: reserve ----------------------------------------------------------------------------------------
@@ -181,7 +192,7 @@ async def _prerequisites(
     rows = await tx.fetch(
         f"""
         SELECT w.tenant_id, w.achievement_id AS wanted_id, w.version AS wanted_version, a.achievement_id,
-               a.status_purposes, a.status_messages, a.securing, p.profile_id, p.version AS profile_version,
+               a.status_purposes, a.status_messages, p.ways, p.profile_id, p.version AS profile_version,
                p.identity, p.securing AS profile_securing, k.active, k.made
         FROM unnest($1::text[], $2::text[], $3::int[]) AS w (tenant_id, achievement_id, version)
         LEFT JOIN achievements a
@@ -199,7 +210,7 @@ async def _prerequisites(
         (row["tenant_id"], row["wanted_id"], row["wanted_version"]): Prerequisites(
             achievement_id=row["achievement_id"], profile_id=row["profile_id"],
             profile_version=row["profile_version"],
-            securing=tuple(row["securing"] or row["profile_securing"] or securing.DEFAULT),
+            securing=tuple(row["ways"] or securing.DEFAULT),
             profile_securing=tuple(row["profile_securing"] or securing.DEFAULT),
             keys=dict(one.split(" ", 1) for one in row["active"] or ()), kinds_made=frozenset(row["made"] or ()),
             new_kinds=row["identity"] != "did:key",

@@ -77,7 +77,7 @@ async def ready_parked(tx: Transaction, limit: int) -> dict[UUID, Message]:
             SELECT bool_and(k.active OR (NOT k.made AND p.identity <> 'did:key')) AS usable
             FROM unnest($2::text[], $3::text[], $4::text[]) AS t (name, key_type, list_type)
             CROSS JOIN LATERAL (
-                VALUES (t.key_type, t.name = ANY (coalesce(a.securing, p.securing))),
+                VALUES (t.key_type, t.name = ANY (p.ways)),
                        (t.list_type, t.name = p.securing[1])
             ) AS n (kind, needed)
             CROSS JOIN LATERAL (

@@ -14,7 +14,8 @@ from laurel.credential.text import is_web_url
 
 _LANGUAGE = re.compile(r"[a-z]{2,4}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?").fullmatch  # the schema's pattern
 _EXTENSION = re.compile(r"ext:[A-Za-z0-9._-]+").fullmatch
-_DECIMAL = re.compile(r"[+-]?(?:[0-9]{1,30}(?:\.[0-9]{1,30})?|\.[0-9]{1,30})(?:[eE][+-]?[0-9]{1,2})?").fullmatch
+# Whatever a double is, written out: up to 324 places to its last digit's place, and 17 digits.
+_DECIMAL = re.compile(r"[+-]?(?:[0-9]{1,30}(?:\.[0-9]{1,400})?|\.[0-9]{1,400})(?:[eE][+-]?[0-9]{1,2})?").fullmatch
 _DATA_IMAGE = re.compile(r"data:image/(?:png|svg\+xml)(?:;charset=utf-8)?;base64,[A-Za-z0-9+/]+={0,2}").fullmatch
 
 # Property → the class of the schema that lists its values; those not closed may also be "ext:…".
@@ -149,7 +150,7 @@ def described_results(subject: Subject) -> Iterator[Found]:
                 if name in seen:
                     yield (*inner, "id"), f"{name!r} is the id of another result description or level, too"
                 seen.add(name)
-            lowest, highest = _number(description.get("valueMin")), _number(description.get("valueMax"))
+            lowest, highest = decimal(description.get("valueMin")), decimal(description.get("valueMax"))
             if lowest is not None and highest is not None and lowest > highest:
                 yield (*place, "valueMin"), "valueMin is above valueMax"
 
@@ -207,10 +208,10 @@ def wrong_value(description: dict[str, Any], value: Any) -> str | None:
         listed = allowed if isinstance(allowed, list) else [allowed]
         if value not in listed:
             return f"{value!r} is not among the allowed values"
-    lowest, highest = _number(description.get("valueMin")), _number(description.get("valueMax"))
+    lowest, highest = decimal(description.get("valueMin")), decimal(description.get("valueMax"))
     if lowest is None and highest is None:
         return None
-    number = _number(value)
+    number = decimal(value)
     if number is None:
         return None if allowed is not None else f"{value!r} is no decimal number, and the description has a range"
     if lowest is not None and number < lowest:
@@ -220,8 +221,8 @@ def wrong_value(description: dict[str, Any], value: Any) -> str | None:
     return None
 
 
-def _number(value: Any) -> float | None:
-    """The decimal number that a text stands for; None where it is something else, such as a letter grade."""
+def decimal(value: Any) -> float | None:
+    """The decimal number that a value stands for, in ASCII digits; None: something else, such as a letter grade."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     return float(value) if _DECIMAL(str(value)) else None

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from laurel.addresses import is_address
 from laurel.credential import contexts, schema
 from laurel.credential.lint_rules import Found, Path, Subject, is_identifier, objects_at, steps, types_of
 from laurel.credential.multibase import MultibaseError, base64url_decode
@@ -16,7 +17,6 @@ SCHEMA_TYPE = "1EdTechJsonSchemaValidator2019"
 ACHIEVEMENT_TYPES = frozenset({"OpenBadgeCredential", "AchievementCredential"})
 SHA256_IDENTITY = re.compile(r"sha256\$[0-9a-fA-F]{64}").fullmatch
 _MD5_IDENTITY = re.compile(r"md5\$[0-9a-fA-F]{32}").fullmatch
-_EMAIL = re.compile(r"[^@\s<>\x00-\x1f]+@[^@\s<>\x00-\x1f]+\.[^@\s<>\x00-\x1f.]+").fullmatch
 _PHONE = re.compile(r"(?:tel:)?\+?[0-9(][0-9 ()./-]{3,30}(?:(?:;ext=|\s?(?:x|ext\.?)\s?)[0-9]{1,8})?").fullmatch
 _COUNTRY = re.compile(r"[A-Z]{2}").fullmatch
 _EVIDENCE_DATA = re.compile(r"data:(image/(png|svg\+xml|jpeg|webp)|application/pdf|text/plain)[;,]").match
@@ -74,7 +74,7 @@ def contacts(subject: Subject) -> Iterator[Found]:
     """Addresses of profiles that lead somewhere: web, mail, telephone, post, map."""
     forms = (
         ("url", is_web_url, "an absolute http(s) URL"),
-        ("email", _EMAIL, "an e-mail address"),
+        ("email", is_address, "an e-mail address"),
         ("phone", _PHONE, "a telephone number"),
         ("addressCountryCode", _COUNTRY, "a country code of two capital letters"),
     )

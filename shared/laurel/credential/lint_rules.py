@@ -14,7 +14,15 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
 from laurel.credential import contexts, jsonld
-from laurel.credential.text import is_absolute_identifier, is_did, is_web_url, parse_timestamp, pointer
+from laurel.credential.text import (
+    is_absolute_identifier,
+    is_did,
+    is_plausible,
+    is_web_url,
+    parse_timestamp,
+    pointer,
+    shows_nothing,
+)
 
 Path = tuple[str | int, ...]
 Level = Literal["error", "warning"]
@@ -26,8 +34,6 @@ MAX_VALUES = 5_000
 
 TIME_KEYS = frozenset({"validFrom", "validUntil", "awardedDate", "activityStartDate", "activityEndDate"})
 _PERIODS = (("validFrom", "validUntil"), ("activityStartDate", "activityEndDate"))
-FIRST_YEAR, LAST_YEAR = 1900, 2199
-EPOCH = "1970-01-01T00:00:00Z"  # what a program writes that had no time
 _A_DAY = timedelta(days=1)
 # A key may be retired between the moment that dates a credential and the signature, on another process's clock.
 KEY_GRACE = timedelta(minutes=5)
@@ -213,8 +219,8 @@ def no_proof(subject: Subject) -> Iterator[Found]:
 
 def no_empty_values(subject: Subject) -> Iterator[Found]:
     for path, _name, value in subject.values:
-        if value is None or (not value and value in ("", [], {})) or (isinstance(value, str) and value.isspace()):
-            yield path, "the value is empty"
+        if value is None or (not value and value in ("", [], {})) or (isinstance(value, str) and shows_nothing(value)):
+            yield path, "the value is empty, or nothing of it can be seen"
 
 
 # --- contexts and expansion ------------------------------------------------------------------------------------------
@@ -387,11 +393,11 @@ def periods(subject: Subject) -> Iterator[Found]:
 
 
 def plausible_years(subject: Subject) -> Iterator[Found]:
-    """The years 0001 and 9999 and the first second of 1970 are what programs write that had no time."""
+    """What stands for no time at all."""
     for name in TIME_KEYS:
         for path, value in subject.named(name):
             moment = parse_timestamp(value)
-            if moment is not None and (value == EPOCH or not FIRST_YEAR <= moment.year <= LAST_YEAR):
+            if moment is not None and not is_plausible(moment):
                 yield path, f"{value!r} is hardly meant"
 
 

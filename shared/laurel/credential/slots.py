@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 from laurel.credential.lint_achievement import result_descriptions, wrong_value
 from laurel.credential.lint_open_badge import SHA256_IDENTITY
-from laurel.credential.lint_rules import EPOCH
 from laurel.credential.lint_text import FREE_TEXT, is_clean
 from laurel.credential.template import (
     NotCompilable,
@@ -27,11 +26,9 @@ from laurel.credential.template import (
     value_at,
     web_slot,
 )
-from laurel.credential.text import is_did
+from laurel.credential.text import is_did, is_plausible, shows_nothing
 
-_TIME = re.compile(
-    rf"(?!{EPOCH})(?:19|20|21)[0-9]{{2}}-[0-9]{{2}}-[0-9]{{2}}T[0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}Z"
-).fullmatch  # FIRST_YEAR to LAST_YEAR
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z").fullmatch
 _INDEX = re.compile(r"0|[1-9][0-9]{0,15}").fullmatch
 _ORDINARY = re.compile(r"[!#-;=?-Z^-z|~]+").fullmatch  # ASCII: no space, nothing to escape
 
@@ -136,14 +133,13 @@ def ordered(document: dict[str, Any], paths: tuple[Path, ...]) -> tuple[list[Ord
 
 @functools.lru_cache(maxsize=4096)
 def is_utc_second(text: str) -> bool:
-    """Whether `text` is a day and a time of it in UTC, as `text.timestamp` writes them; such texts sort by time."""
+    """Whether `text` is a plausible time in UTC, as `text.timestamp` writes it; such texts sort by time."""
     if _TIME(text) is None:
         return False
     try:
-        datetime.fromisoformat(text)
+        return is_plausible(datetime.fromisoformat(text))
     except ValueError:
         return False
-    return True
 
 
 def _is_plain_learner(text: str) -> bool:
@@ -156,7 +152,7 @@ def _text_rule(name: str) -> Callable[[str], bool]:
     def accepts(text: str) -> bool:
         if name not in FREE_TEXT and name != "value" and _ORDINARY(text) is not None:
             return True
-        return is_plain_text(text) and bool(text.strip()) and is_clean(name, text)
+        return is_plain_text(text) and not shows_nothing(text) and is_clean(name, text)
 
     return accepts
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
@@ -12,6 +13,8 @@ from laurel.credential import multibase
 _TIMESTAMP = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d{1,12})?(Z|[+-](?:0\d|1[0-3]):[0-5]\d|[+-]14:00)", re.ASCII
 ).fullmatch
+FIRST_YEAR, LAST_YEAR = 1900, 2199
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:", re.ASCII).match
 _URN = re.compile(r"urn:[A-Za-z0-9][A-Za-z0-9-]{0,31}:[!-~]+", re.ASCII | re.IGNORECASE).fullmatch  # RFC 8141 §2
 _DID = re.compile(
@@ -58,6 +61,34 @@ def parse_timestamp(text: object) -> datetime | None:
     except (ValueError, OverflowError):
         return None
     return moment
+
+
+# Letters, symbols and marks that by their very nature show nothing (Unicode 15.1, Default_Ignorable_Code_Point and the
+# blank braille pattern); the other invisible ones are of the categories Cc, Cf and Z.
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0").union(
+    map(chr, range(0x180B, 0x1810)), map(chr, range(0xFE00, 0xFE10)), map(chr, range(0xE0100, 0xE01F0))
+)
+
+
+def shows_nothing(text: str) -> bool:
+    """Whether a reader would see nothing of `text`: it is empty, or all blanks and invisible characters."""
+    if text.isascii():
+        return not text or text.isspace()
+    return all(
+        one.isspace() or one in _BLANK or unicodedata.category(one) in ("Cc", "Cf", "Zs", "Zl", "Zp") for one in text
+    )
+
+
+def is_plausible(moment: datetime) -> bool:
+    """Whether an aware moment, in whole seconds of UTC, can be meant.
+
+    The years 0001 and 9999 and the first second of 1970 are what programs write that had no time.
+    """
+    try:
+        utc = moment.astimezone(UTC).replace(microsecond=0)
+    except OverflowError:
+        return False
+    return FIRST_YEAR <= utc.year <= LAST_YEAR and utc != _EPOCH
 
 
 def is_web_url(text: str) -> bool:

@@ -121,11 +121,11 @@ class World:
             await store_api_key(tx, created)
         return Caller(self.http, tenant, {"authorization": f"Bearer {key.text}"})
 
-    async def profile(self, tenant_id: str) -> str:
+    async def profile(self, tenant_id: str, did: str = "did:web:badges.example") -> str:
         """A profile of this organisation, as its event leaves it here."""
         profile_id = uuid7()
         async with self.service.worker_database.transaction() as tx:
-            await store.keep_profile(tx, profile_published(tenant_id, profile_id))
+            await store.keep_profile(tx, profile_published(tenant_id, profile_id, did=did))
         return profile_id
 
     async def settle(self) -> int:
@@ -200,10 +200,12 @@ def achievement(**fields: Any) -> dict[str, Any]:
     }
 
 
-def profile_published(tenant_id: str, profile_id: str, version: int = 1) -> IssuerProfilePublished:
+def profile_published(
+    tenant_id: str, profile_id: str, version: int = 1, did: str = "did:web:badges.example"
+) -> IssuerProfilePublished:
     """What the issuer says of a profile."""
     return IssuerProfilePublished(
-        tenant_id=tenant_id, profile_id=profile_id, slug="school", version=version, did="did:web:badges.example",
+        tenant_id=tenant_id, profile_id=profile_id, slug="school", version=version, did=did,
         profile={"id": f"{BASE}/issuers/school"}, did_document={}, published_at=NOW,
     )  # fmt: skip
 

@@ -14,6 +14,8 @@ import pytest
 
 from laurel.bus import Message
 from laurel.credential.contexts import CREDENTIALS_V2, OPEN_BADGES
+from laurel.credential.did import did_key
+from laurel.credential.keys import Ed25519Signer
 from laurel.envelope import Delivered
 from laurel.events import AchievementPublished, AchievementRetired
 from laurel.ids import uuid7
@@ -291,6 +293,26 @@ async def test_only_a_profile_of_ones_own_can_be_named(world: World, ours: Calle
                 ("/profile_id", "unknown_profile")
             ]
     assert [event.profile_id for event in await world.events(AchievementPublished)] == [own]
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["named", "the first"])
+async def test_a_did_key_signs_only_what_takes_its_key(world: World, ours: Caller, named: bool) -> None:
+    profile = await world.profile(ours.tenant_id, did_key(Ed25519Signer(b"k" * 32, "x:y#z").public_key_multibase))
+    fields: dict[str, Any] = {"profile_id": profile} if named else {}
+    made = await ours.post(PATH, achievement(**fields, securing=["eddsa-jcs-2022", "eddsa-rdfc-2022"]))
+    assert made.status_code == 201
+    path = f"{PATH}/{made.json()['achievement_id']}"
+    for ways in (["ecdsa-rdfc-2019"], ["vc-jwt"], ["vc+jwt:ES384"], ["eddsa-rdfc-2022", "ecdsa-jcs-2019"]):
+        unsignable = achievement(**fields, securing=ways)
+        for response in (await ours.post(PATH, unsignable), await ours.put(path, unsignable)):
+            assert response.status_code == 422, ways
+            (error,) = response.json()["errors"]
+            assert (error["field"], error["code"]) == ("/securing", "another_key")
+            assert "a key of Ed25519; name ways that take it (eddsa-rdfc-2022, " in error["detail"]
+    assert (await ours.put(path, achievement(**fields))).status_code == 200  # as the issuer does by itself
+    elsewhere = await world.profile(ours.tenant_id)
+    moved = await ours.put(path, achievement(profile_id=elsewhere, securing=["vc-jwt"]))
+    assert moved.status_code == 200
 
 
 async def test_a_profile_made_a_moment_ago_is_waited_for(world: World, ours: Caller) -> None:

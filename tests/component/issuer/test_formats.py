@@ -246,6 +246,34 @@ async def test_a_did_key_cannot_be_rotated_or_taken_out(issuer: Issuer) -> None:
     assert counts["waiting_for"] == {"no_active_key": 1}
 
 
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["another way", "another issuer"])
+async def test_a_newer_version_corrects_what_a_did_key_cannot_sign(issuer: Issuer, elsewhere: bool) -> None:
+    tenant = await issuer.tenant()
+    profile = await make_profile(issuer, tenant, identity="did:key")
+    other = await issuer.profile(tenant, "chemistry")
+    wrong = await issuer.achievement(tenant, profile["profile_id"], securing=("vc-jwt",))
+    waiting = passed_of(wrong, 1)
+    await issuer.process([waiting])
+    await issuer.achievement(
+        tenant, profile["profile_id"], achievement_id=wrong.achievement_id, version=2, securing=("ecdsa-rdfc-2019",)
+    )
+    await issuer.work("parked")
+    assert await issuer.sql("SELECT * FROM credentials") == []  # that version cannot be signed either
+    right = (other["profile_id"], None) if elsewhere else (profile["profile_id"], ("eddsa-jcs-2022",))
+    await issuer.achievement(tenant, right[0], achievement_id=wrong.achievement_id, version=3, securing=right[1])
+    await issuer.work("parked")
+    assert await issuer.sql("SELECT * FROM parked") == []
+    document = await check(issuer, await body_of(issuer, waiting.credential_id))
+    assert document["issuer"]["id"] == (other if elsewhere else profile)["did"]
+    proof = json.loads(await body_of(issuer, waiting.credential_id))["proof"]
+    assert proof["cryptosuite"] == ("eddsa-rdfc-2022" if elsewhere else "eddsa-jcs-2022")
+    (row,) = await issuer.sql("SELECT achievement_version FROM credentials")
+    assert row["achievement_version"] == 1  # what was passed stays what it was
+    late = passed_of(wrong, 2)
+    await issuer.process([late])
+    await check(issuer, await body_of(issuer, late.credential_id))
+
+
 @pytest.mark.parametrize(
     ("fields", "field"),
     [
@@ -256,6 +284,9 @@ async def test_a_did_key_cannot_be_rotated_or_taken_out(issuer: Issuer) -> None:
         ({"identity": "did:key", "securing": ["eddsa-rdfc-2022", "ecdsa-rdfc-2019"]}, "/securing"),
         ({"identity": "did:ethr"}, "/identity"),
         ({"credential_type": "Diploma"}, "/credential_type"),
+        ({"email": "a@b..c"}, "/email"),
+        ({"name": "\u200b"}, "/name"),
+        ({"image": "https://e.org/" + "\u4e2d" * 40_000}, "/image"),
     ],
 )
 async def test_what_a_profile_cannot_be_is_refused_by_its_field(

@@ -199,3 +199,25 @@ def test_a_good_url_is_taken(url: str) -> None:
     assert isinstance(
         check(Row(learner="L", email="l@example.org", evidence=[url]), DEFAULTS, received_at=NOW), Attempt
     )
+
+
+@pytest.mark.parametrize(
+    "text", ["1970-01-01T00:00:00Z", "1970-01-01T00:00:00.4Z", "1970-01-01T01:00:00+01:00", "1970-01-01T00:30:00+01:00"]
+)
+def test_a_time_that_no_credential_may_bear_is_refused_at_intake(text: str) -> None:
+    row = Row(learner="L-1", email="l@example.org", completed_at=text)
+    findings = check(row, DEFAULTS, received_at=NOW)
+    assert isinstance(findings, list)
+    assert [(one.field, one.code) for one in findings] == [("/completed_at", "out_of_range")]
+
+
+def test_the_second_after_it_is_a_time() -> None:
+    row = Row(learner="L-1", email="l@example.org", completed_at="1970-01-01T00:00:01Z")
+    assert isinstance(check(row, DEFAULTS, received_at=NOW), Attempt)
+
+
+def test_evidence_is_counted_in_bytes() -> None:
+    row = Row(learner="L-1", email="l@example.org", evidence=["https://e.org/" + "\u00e9" * 1500])
+    findings = check(row, DEFAULTS, received_at=NOW)
+    assert isinstance(findings, list)
+    assert [one.field for one in findings] == ["/evidence/0"]
