@@ -128,6 +128,7 @@ async def test_an_endorsement_is_revoked_like_a_badge_and_counted_apart(issuer: 
     ("fields", "field"),
     [
         ({"subject": {"id": "not an id", "type": "Profile"}}, "/subject/id"),
+        ({"subject": {"id": "did:key:zBad", "type": "Profile"}}, "/subject/id"),
         ({"subject": {"id": "https://a.example/1", "type": "Person"}}, "/subject/type"),
         ({"endorsement_comment": "   "}, "/endorsement_comment"),
         ({"endorsement_comment": "<b>good</b>"}, "/endorsement_comment"),

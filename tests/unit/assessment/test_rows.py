@@ -201,9 +201,7 @@ def test_a_good_url_is_taken(url: str) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "text", ["1970-01-01T00:00:00Z", "1970-01-01T00:00:00.4Z", "1970-01-01T01:00:00+01:00", "1970-01-01T00:30:00+01:00"]
-)
+@pytest.mark.parametrize("text", ["1970-01-01T00:00:00Z", "1970-01-01T00:00:00.4Z", "1970-01-01T01:00:00+01:00"])
 def test_a_time_that_no_credential_may_bear_is_refused_at_intake(text: str) -> None:
     row = Row(learner="L-1", email="l@example.org", completed_at=text)
     findings = check(row, DEFAULTS, received_at=NOW)
