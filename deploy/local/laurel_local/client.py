@@ -10,6 +10,7 @@ import httpx
 
 from laurel_local.exits import Exit, Failure
 from laurel_local.state import State
+from laurel_local.trust import authorities, distrust
 
 _PATIENCE_S = 30.0
 _LIKE = "write it like https://badges.example.org"
@@ -44,7 +45,9 @@ class Client:
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         timeout = httpx.Timeout(_PATIENCE_S, write=300.0, read=300.0)
         try:
-            self._http = httpx.AsyncClient(base_url=self.url, headers=headers, timeout=timeout, trust_env=False)
+            self._http = httpx.AsyncClient(
+                base_url=self.url, headers=headers, timeout=timeout, trust_env=False, verify=authorities()
+            )
         except (httpx.InvalidURL, UnicodeError) as error:
             raise Failure(f"{url!r} is not a URL: {error}", fix=_LIKE, code=Exit.USAGE) from None
 
@@ -73,7 +76,7 @@ class Client:
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise Failure(f"{self.url}: {error}", fix=_LIKE, code=Exit.USAGE) from None
         except httpx.TransportError as error:
-            raise Failure(
+            raise distrust(self.url, error) or Failure(
                 f"{self.url} does not answer: {type(error).__name__} {error}".rstrip(),
                 fix="start it (`laurel up`), or name another with --url",
                 code=Exit.UNREACHABLE,

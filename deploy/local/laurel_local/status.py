@@ -24,6 +24,7 @@ from laurel_local.console import Output
 from laurel_local.exits import Exit, Failure
 from laurel_local.reconcile import RETRY_EMAIL
 from laurel_local.state import State
+from laurel_local.trust import authorities, distrust
 
 # Every consumer group and what it reads; a test holds this table against the services' own parts lists.
 GROUPS: dict[str, tuple[Topic, ...]] = {
@@ -68,11 +69,13 @@ async def run(state: State, url: str | None, output: Output) -> Exit:
 
 async def _readiness(url: str) -> tuple[dict[str, str], bool]:
     try:
-        async with httpx.AsyncClient(timeout=_SECONDS, trust_env=False) as client:
+        async with httpx.AsyncClient(timeout=_SECONDS, trust_env=False, verify=authorities()) as client:
             answer = await client.get(f"{url}/readyz")
             found = answer.json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        return {"gateway": f"does not answer: {type(error).__name__}"}, False
+        untrusted = distrust(url, error)
+        said = f"does not answer: {type(error).__name__}" if untrusted is None else f"{untrusted}; {untrusted.fix}"
+        return {"gateway": said}, False
     services = found.get("services") if isinstance(found, dict) else None
     if isinstance(services, dict):
         return {str(name): str(word) for name, word in services.items()}, True

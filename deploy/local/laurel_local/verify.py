@@ -26,6 +26,7 @@ from laurel.http_addresses import AddressPolicy
 from laurel_local.client import Client, Refused
 from laurel_local.console import Output
 from laurel_local.exits import Exit, Failure
+from laurel_local.trust import authorities, distrust
 from laurel_verifier.checks import Against, failed, legible
 from laurel_verifier.documents import ADDRESS_CODES, Unreadable
 from laurel_verifier.intake import ACCEPT, Intake
@@ -80,7 +81,7 @@ async def _fetch(url: str) -> bytes:
     try:
         async with (
             asyncio.timeout(FETCH_S),
-            httpx.AsyncClient(timeout=20.0, trust_env=False, follow_redirects=True) as client,
+            httpx.AsyncClient(timeout=20.0, trust_env=False, verify=authorities(), follow_redirects=True) as client,
             client.stream("GET", address, headers={"Accept": ACCEPT}) as answer,
         ):
             if answer.status_code != 200:
@@ -95,7 +96,10 @@ async def _fetch(url: str) -> bytes:
     except httpx.InvalidURL as error:  # where it was sent on to
         raise Failure(f"{url} leads to something that is not a URL: {error}", code=Exit.UNREACHABLE) from None
     except httpx.HTTPError as error:
-        raise Failure(f"{url} cannot be fetched: {error}", fix="check the address", code=Exit.UNREACHABLE) from None
+        fix = "check the address"
+        raise distrust(url, error) or Failure(
+            f"{url} cannot be fetched: {error}", fix=fix, code=Exit.UNREACHABLE
+        ) from None
     return bytes(body)
 
 

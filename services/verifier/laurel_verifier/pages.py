@@ -28,7 +28,7 @@ from laurel_verifier.forms import Handed, handed_in, line, parse_form
 from laurel_verifier.intake import Intake
 from laurel_verifier.negotiation import negotiate
 from laurel_verifier.presentation import badge, raster
-from laurel_verifier.representations import HTML, JSON_TYPES, representation
+from laurel_verifier.representations import HTML, MEDIA_TYPES, representation
 from laurel_verifier.verification import Verifier
 from laurel_verifier.wording import SERVICES, STEPS, day, held_against, words
 
@@ -89,17 +89,21 @@ class Pages:
     # --- a credential -------------------------------------------------------------------------------------
 
     async def credential(self, request: Request, credential_id: str) -> Response:
-        """The page, or the exact bytes that were issued, by Accept; `?download=1` hands them over as a file."""
+        """The page, or the exact bytes that were issued, by Accept; `?download=1` hands them over as a file.
+
+        Whoever takes no page gets the credential in any case: a token where JSON was asked for, under the token's own
+        media type (RFC 9110 §15.5.7 leaves a server free to send what it has).
+        """
         download = request.query_params.get("download", "") not in ("", "0")
         accept = request.headers.get("accept")
         try:
             row = await find_credential(self._database, credential_id)
         except Problem:
-            if not download and (negotiate(accept, (HTML, *JSON_TYPES)) or HTML) == HTML:
+            if not download and negotiate(accept, (HTML, *MEDIA_TYPES)) == HTML:
                 return self._not_found()
             raise
         held = representation(row.document)
-        chosen = negotiate(accept, (HTML, *held.offers)) or HTML
+        chosen = negotiate(accept, (HTML, *held.offers)) or held.offers[0]
         if not download and chosen == HTML:
             return await self._credential_page(row, None)
         headers = {"Cache-Control": "public, max-age=300", "Vary": "Accept", **HARMLESS}

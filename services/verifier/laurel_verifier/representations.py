@@ -13,6 +13,8 @@ TOKEN_TYPES: dict[str, tuple[str, ...]] = {
     "vc+jwt": ("application/vc+jwt", "application/jwt", "text/plain"),
     "vc-jwt": ("text/plain", "application/jwt"),
 }
+# All that a credential may come as.
+MEDIA_TYPES = (*JSON_TYPES, *dict.fromkeys(name for names in TOKEN_TYPES.values() for name in names))
 
 
 @dataclass(frozen=True, slots=True)

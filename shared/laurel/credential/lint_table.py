@@ -238,7 +238,8 @@ RULES: tuple[Rule, ...] = (
          "Every term and type is defined by a context, every IRI is absolute, nothing is dropped: all of it is signed.",
          "use the terms of the contexts, or leave it out", document.safe_expansion),
     Rule("open-badge-schema", "error", _BADGES, "Open Badges 3.0, JSON Schema (ob_v3p0_achievementcredential_schema.json)",
-         "The document follows the JSON schema that 1EdTech publishes.",
+         "The document follows the JSON schema that 1EdTech publishes, "
+         "apart from a credentialStatus of several entries (it knows one).",
          "write it as the schema asks", badge.json_schema, unmasked=True),
 )  # fmt: skip
 

@@ -26,6 +26,7 @@ from tests.component.verifier.conftest import Verifier
 from tests.component.verifier.issuing import BASE_URL, TestIssuer, credential_id, issued, to_bytes
 from tests.component.verifier.test_foreign import Foreign, serving
 from tests.component.verifier.test_pages import HTML, check_page
+from tests.component.verifier.test_proofs import P256, named
 
 URL = "/verifier/v1/credentials/verify"
 PAGE = f"/c/{credential_id(1)}"
@@ -162,12 +163,33 @@ async def test_a_credential_in_a_token(verifier: Verifier, issuer: TestIssuer) -
         answer = await get(verifier, PAGE, Accept=accept)
         assert answer.content == token
         assert answer.headers["content-type"].partition(";")[0] == accept
+    for accept in ("application/json", "application/vc", "application/vc+ld+json, application/ld+json", "image/png"):
+        answer = await get(verifier, PAGE, Accept=accept)  # it is no JSON, and comes as what it is
+        assert (answer.status_code, answer.content) == (200, token), accept
+        assert (answer.headers["content-type"], answer.headers["vary"]) == ("application/vc+jwt", "Accept")
+    for accept in ("*/*", "text/html", "text/*;q=0.5, image/png"):
+        answer = await get(verifier, PAGE, Accept=accept)
+        assert answer.headers["content-type"] == "text/html; charset=utf-8", accept
     page = await get(verifier, PAGE, **HTML)
     check_page(page)
     assert "Credential alone (JWT)" in page.text
     for body in ({"url": f"{BASE_URL}{PAGE}"}, {"credential": token.decode()}, {"credential": f"{BASE_URL}{PAGE}"}):
         found = await verifier.verify(body)
         assert (found["verdict"], found["credential_id"]) == ("valid", credential_id(1))
+
+
+async def test_a_token_as_open_badges_has_it_comes_as_text_to_whoever_wants_no_page(
+    verifier: Verifier, issuer: TestIssuer
+) -> None:
+    unsigned = {name: value for name, value in issuer.badge().items() if name != "proof"}
+    token = jose.sign_vc_jwt(lint(unsigned, issuer=issuer.did), named(P256, f"{issuer.did}#key-1"))
+    await verifier.feed(issuer.published(), issued(unsigned, document=msgspec.Raw(b'"' + token + b'"')))
+    for accept in ("application/json", "application/vc+jwt", "application/vc+ld+json", "text/plain"):
+        answer = await get(verifier, PAGE, Accept=accept)
+        assert (answer.status_code, answer.content) == (200, token), accept
+        assert answer.headers["content-type"] == "text/plain; charset=utf-8", accept
+    answer = await get(verifier, PAGE, Accept="application/jwt")
+    assert (answer.content, answer.headers["content-type"]) == (token, "application/jwt")
 
 
 async def test_who_has_it_is_told_so(verifier: Verifier, one: dict[str, Any]) -> None:

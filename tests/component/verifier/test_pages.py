@@ -173,8 +173,9 @@ async def test_content_negotiation(verifier: Verifier, one: dict[str, Any]) -> N
         ("text/html;q=0.5, application/json", "application/json"),
         ("text/html, application/json", "text/html; charset=utf-8"),
         ("*/*", "text/html; charset=utf-8"),
-        ("image/png", "text/html; charset=utf-8"),
-        (";;q=,,", "text/html; charset=utf-8"),
+        ("application/vc+jwt", "application/vc+ld+json"),  # what it is not: it comes as what it is
+        ("image/png", "application/vc+ld+json"),
+        (";;q=,,", "application/vc+ld+json"),
     ):
         answer = await verifier.client.get(PAGE, headers={"Accept": accept})
         assert answer.status_code == 200
@@ -200,8 +201,9 @@ async def test_an_unknown_credential_is_a_404(verifier: Verifier) -> None:
         assert answer.status_code == 404, identifier
     page = check_page(await verifier.client.get("/c/nothing", headers=HTML))
     assert "There is no such credential" in said(page)
-    answer = await verifier.client.get("/c/nothing", headers={"Accept": "application/json"})
-    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+    for accept in ("application/json", "application/vc+jwt", "application/jwt", "image/png"):
+        answer = await verifier.client.get("/c/nothing", headers={"Accept": accept})
+        assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
     answer = await verifier.client.get("/c/nothing?download=1", headers=HTML)
     assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
 

@@ -138,6 +138,11 @@ async def test_messages_beside_a_revocation_do_not_hide_it(verifier: Verifier, f
     assert detail(found).startswith("revoked by its issuer")
     assert "under review" in detail(found)
     assert [notice["message"] for notice in found["notices"]] == ["under review"]
+    (schema,) = (check for check in found["checks"] if check["step"] == "schema")
+    assert schema["outcome"] == "passed"  # of the rest: the schema itself would refuse the list
+    assert schema["detail"].endswith(
+        "apart from credentialStatus: the schema wants one object, and here is a list of 2"
+    )
 
 
 async def test_a_revocation_of_several_bits_is_one_whatever_its_value(
