@@ -21,7 +21,10 @@ class Settings(SharedSettings):
         default=False, description="Look up did:web issuers of localhost by plain http: for development only."
     )
     sandbox_processes: int = Field(
-        default=2, ge=1, le=64, description="Processes that canonicalise the documents of strangers."
+        default=2,
+        ge=1,
+        le=64,
+        description="Processes that canonicalise the documents of strangers; as many again for those that take long.",
     )
     sandbox_seconds: float = Field(
         default=5.0, gt=0, le=60, description="Seconds that one document may take there before its process is killed."
