@@ -56,6 +56,10 @@ class Memory(Generic[K, V]):
         self._kept.move_to_end(key)
         return found[1]
 
+    def forget(self, key: K) -> None:
+        """Drop the value, if there is one."""
+        self._kept.pop(key, None)
+
     def put(self, key: K, value: V, seconds: float) -> None:
         """Keep `value`; the one that was used least recently makes room."""
         self._kept[key] = (self._clock() + seconds, value)

@@ -57,6 +57,10 @@ class StatusLists:
         self._kept: Memory[str, _List] = Memory(16)
         self._revocation_lists = RevocationLists(client)
 
+    def forget(self, url: str) -> None:
+        """Ask for the list again the next time: whoever keeps it has said that it changed."""
+        self._kept.forget(url)
+
     async def check(self, entry: dict[str, Any], document: Mapping[str, Any], now: datetime, genuine: Genuine) -> Told:
         """Step "status" for one entry of the credential `document`."""
         types = {one for one in domain.listed(entry.get("type")) if isinstance(one, str)}

@@ -127,6 +127,12 @@ class Verifier:
         presented = Presented(document, raw, form, sandbox, row, envelope)
         return await self._verify(presented, expected_recipient, ask_status=status, endorsed=endorsed)
 
+    async def unsigned(self, document: dict[str, Any], *, status: bool = True) -> tuple[Check, ...]:
+        """Status and dates of a credential without a proof, whose issuer's signature around it was confirmed."""
+        now = self._clock()
+        dates = domain.check_dates(document, now)
+        return ((await self._status(document, None, True, now))[0], dates) if status else (dates,)
+
     async def verify_token(
         self,
         token: str | dict[str, Any],

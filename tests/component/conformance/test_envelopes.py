@@ -67,6 +67,8 @@ async def test_a_presentation_in_a_token(suite: Suite) -> None:
     held = enveloped(token(DOCUMENT))
     text = token(presentation(held, nonce="n", aud=["https://verifier.example"]), "vp+jwt")
     domain = "https://verifier.example"
+    both = token(presentation(held, aud=[domain, "https://another.example"]), "vp+jwt")
+    assert (await suite.present(both, domain=domain)).status_code == 200  # RFC 7519 §4.1.3: one of them is enough
     for sent in (text, enveloped(text, "Presentation", "vp+jwt")):
         assert (await suite.present(sent)).status_code == 200
         assert (await suite.present(sent, challenge="n", domain=domain)).status_code == 200

@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from laurel.credential import keys, multikey, status
+from laurel.credential.contexts import OPEN_BADGES_SCHEMA
+from laurel.http import Fetched, GuardedClient
 from laurel_local.conformance.ring import KINDS, new_ring
 from laurel_verifier.sandbox import Sandbox
 from tests.component.conformance.conftest import (
+    EXAMPLES,
     HOLDER,
     HOLDER_DID,
     V1_1,
@@ -406,3 +409,64 @@ async def test_challenge_and_domain_of_presentations_that_nobody_signed(suite: S
         assert answer.status_code == 400
         found = [problem["type"].rpartition("#")[2] for problem in answer.json()["problemDetails"]]
         assert found == kinds
+
+
+async def test_an_issuer_that_answers_is_asked_for_its_keys(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mild with issuers that nobody can ask, strict with one whose document lists other keys."""
+    issuer = "https://issuer.example/issuers/1"
+    listed = {
+        "@context": ["https://www.w3.org/ns/cid/v1"],
+        "id": issuer,
+        "verificationMethod": [],
+        "assertionMethod": [suite.issuer + "#other"],
+    }
+    vector = signed(credential(issuer=issuer), HOLDER)
+    assert (await suite.verify(vector)).status_code == 200
+    fetch = GuardedClient.get
+    asked = []
+
+    async def get(self: GuardedClient, url: str, **options: Any) -> Fetched:
+        if url != "https://issuer.example/issuers/2":
+            return await fetch(self, url, **options)
+        asked.append(url)
+        return Fetched(200, "application/cid", json.dumps({**listed, "id": url}).encode(), url)
+
+    monkeypatch.setattr(GuardedClient, "get", get)
+    answer = await suite.verify(signed(credential(issuer="https://issuer.example/issuers/2"), HOLDER))
+    assert (answer.status_code, answer.json()["problemDetails"][0]["title"]) == (400, "not_the_issuers_key")
+    assert asked
+
+
+@pytest.mark.parametrize(
+    ("member", "checks", "title"),
+    [
+        ({"validUntil": "2024-01-01T00:00:00Z"}, ["validity"], "expired"),
+        ({"validFrom": "2044-01-01T00:00:00Z"}, ["validity"], "not_yet_valid"),
+        ({"credentialStatus": {"type": "BitstringStatusListEntry"}}, ["status"], "bad_status_entry"),
+        (
+            {"credentialSchema": {"id": OPEN_BADGES_SCHEMA, "type": "1EdTechJsonSchemaValidator2019"}},
+            ["credentialSchema"],
+            "schema_violated",
+        ),
+    ],
+)
+async def test_what_a_holder_says_of_himself_is_checked_but_for_its_proof(
+    suite: Suite, member: dict[str, Any], checks: list[str], title: str
+) -> None:
+    own = credential(issuer=HOLDER_DID)
+    bare = {"@context": [V2, EXAMPLES], "type": "VerifiablePresentation", "holder": HOLDER_DID}
+    assert (await suite.present(signed_by_holder({**bare, "verifiableCredential": [own]}))).status_code == 200
+    made = signed_by_holder({**bare, "verifiableCredential": [{**own, **member}]})
+    for options in ({}, {"checks": checks}):
+        answer = await suite.present(made, **options)
+        assert answer.status_code == 400, answer.text
+        assert answer.json()["problemDetails"][0]["title"] == title
+    assert (await suite.present(made, checks=["proof"])).status_code == 200
+
+
+async def test_a_revocation_is_seen_at_once_by_all_that_bear_the_id(suite: Suite) -> None:
+    both = [await suite.issue(credential()) for _ in range(2)]
+    for revoked, expected in ((False, 200), (True, 400), (False, 200)):
+        answer = await suite.post("credentials/status", {"credentialId": both[0]["id"], "status": revoked})
+        assert answer.status_code == 200
+        assert [(await suite.verify(one)).status_code for one in both] == [expected] * 2

@@ -28,13 +28,15 @@ from laurel_local.conformance.issuing import Issuer
 from laurel_local.conformance.lists import TTL_MS
 from laurel_local.conformance.verifying import CHECKS, Conformance, Outcome
 from laurel_verifier.sandbox import NotExamined
+from laurel_verifier.status_lists import StatusLists
 
 MAX_BODY = 1 << 20
 _NO_STORE = {"Cache-Control": "no-store"}
 
 
-def create_conformance_api(database: Database, issuer: Issuer, conformance: Conformance) -> FastAPI:
-    """The application. database: for the edge's readiness alone; nothing is stored."""
+def create_conformance_api(database: Database, issuer: Issuer, conformance: Conformance, lists: StatusLists) -> FastAPI:
+    """The application. database: for the edge's readiness alone; nothing is stored. lists: what the verifier keeps of
+    ours, too."""
     app = create_app(
         "conformance",
         title="Laurel conformance routes",
@@ -100,8 +102,11 @@ def create_conformance_api(database: Database, issuer: Issuer, conformance: Conf
         """Set the revocation bit of a credential that was issued here with an id, or take it back (status: false)."""
         body = await _body(request)
         identifier, revoked = options.text(body, "credentialId"), options.flag({"status": True, **body}, "status")
-        if identifier is None or not issuer.lists.revoke(identifier, revoked):
+        changed = set() if identifier is None else issuer.lists.revoke(identifier, revoked)
+        if not changed:
             raise not_found("credential")
+        for url in changed:
+            lists.forget(url)
         return json_response({"credentialId": identifier, "revoked": revoked}, headers=_NO_STORE)
 
     @app.get("/conformance/status")

@@ -28,7 +28,7 @@ class Lists:
         self._place_key = place_key
         self._lists: list[_List] = []
         self._open: dict[str, int] = {}  # issuer → the number of the list that it fills
-        self._of_credential: dict[str, tuple[int, int]] = {}
+        self._of_credential: dict[str, list[tuple[int, int]]] = {}
 
     def entry(self, issuer: str, credential_id: object) -> dict[str, Any]:
         """A `BitstringStatusListEntry` (1 bit, "revocation") of its own, in a list of that issuer's."""
@@ -39,16 +39,18 @@ class Lists:
         index = status.permute(self._lists[number].allocated, self._place_key, status.MINIMUM_ENTRIES)
         self._lists[number].allocated += 1
         if isinstance(credential_id, str):
-            self._of_credential[credential_id] = (number, index)
+            self._of_credential.setdefault(credential_id, []).append((number, index))
         return status.status_entry(f"{self._base}/{number}", index, reference=self._base)
 
-    def revoke(self, credential_id: str, revoked: bool = True) -> bool:
-        """Set the credential's bit, or take it back. Whether there was such a credential."""
-        place = self._of_credential.get(credential_id)
-        if place is None:
-            return False
-        status.set_value(self._lists[place[0]].bits, place[1], int(revoked))
-        return True
+    def revoke(self, credential_id: str, revoked: bool = True) -> set[str]:
+        """Set the bits of all that was issued with this id, or take them back. The URLs of the lists that they are in.
+
+        Empty: nothing was issued with it.
+        """
+        places = self._of_credential.get(credential_id, [])
+        for number, index in places:
+            status.set_value(self._lists[number].bits, index, int(revoked))
+        return {f"{self._base}/{number}" for number, _ in places}
 
     def document(self, number: int, valid_from: datetime) -> dict[str, Any] | None:
         """The unsigned list credential as it is now; None when there is no such list."""

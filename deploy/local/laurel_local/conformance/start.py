@@ -74,10 +74,11 @@ async def open_conformance(
         issuer = Issuer(new_ring(), f"{base}/status", sandbox, clock)
         client.own = (f"{base}/status", issuer)
         issuers = Issuers(database, client, base_url=base_url, allow_http=False)
+        lists = StatusLists(client)
         verifier = Verifier(
             database=database,
             issuers=issuers,
-            lists=StatusLists(client),
+            lists=lists,
             own=sandbox,
             foreign=sandbox,
             base_url=base_url,
@@ -85,7 +86,7 @@ async def open_conformance(
         )
         conformance = Conformance(verifier, issuers, sandbox, clock)
         yield Routes(
-            create_conformance_api(database, issuer, conformance),
+            create_conformance_api(database, issuer, conformance, lists),
             {
                 "issuer": issuer.ring.of_kind("Ed25519").did,
                 "issuers": issuer.ring.issuers,
