@@ -311,7 +311,7 @@ _BAD_JSON = frozenset({"not_json", "not_utf8", "too_deep", "not_finite", "duplic
 
 async def _examine(intake: Intake, content_type: str, body: bytes) -> Examined:
     kind = content_type.partition(";")[0].strip().lower()
-    if kind in ("", "application/json") or kind.endswith("+json"):
+    if kind in ("", "application/json", "application/vc") or kind.endswith("+json"):
         return await _examine_json(intake, guard_json(body, max_bytes=MAX_JSON))
     if kind in _FORM_TYPES:
         handed = handed_in(content_type, body)
@@ -320,7 +320,7 @@ async def _examine(intake: Intake, content_type: str, body: bytes) -> Examined:
         return await intake.examine(handed.body, handed.recipient or None)
     if kind in _RAW_TYPES:
         return await intake.examine(body)
-    allowed = ", ".join(("application/json", *_RAW_TYPES, *_FORM_TYPES))
+    allowed = ", ".join(("application/json", "application/vc", *_RAW_TYPES, *_FORM_TYPES))
     raise Problem(415, "unsupported_media_type", f"send one of {allowed}")
 
 

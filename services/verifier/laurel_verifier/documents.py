@@ -163,6 +163,9 @@ def _text(body: bytes) -> Address | Document | Unsupported:
     if _SD_JWT(text):
         detail = "this is an SD-JWT, which is not verified here: ask for an Open Badge 3.0"
         return Unsupported("unsupported_format", detail)
+    if text.startswith("eyJ"):  # base64url of '{"'
+        detail = "this looks like a JSON Web Token that is damaged or not signed: it has three parts of base64url"
+        raise Unreadable("malformed_jwt", f"{detail} with a point between them, and no padding or line breaks")
     scheme = _SCHEME(text[:60])
     if scheme is None or any(letter.isspace() for letter in text[:MAX_ADDRESS]):
         return _json(body)  # the guard says what is wrong with it

@@ -113,7 +113,8 @@ def check_format(document: Any, size: int, *, enveloped: bool = False) -> Check:
 
     enveloped: a token secures it from outside, so that it needs no proof inside.
     """
-    problem = next((one for one in _format_problems(document) if not (enveloped and one[0] == "no_proof")), None)
+    bare = enveloped and isinstance(document, dict) and "proof" not in document
+    problem = next((one for one in _format_problems(document) if not (bare and one[0] == "no_proof")), None)
     if problem is not None:
         code, pointer, detail = problem
         if code == "unsupported_format":  # it may be as good as can be: we just cannot read it
@@ -246,9 +247,10 @@ def indexed_status(status: str, changed_at: datetime | None, now: datetime) -> C
 
 
 def worst_status(checks: Iterable[Check]) -> Check:
-    """Of several entries: revoked before suspended before what could not be checked before what is fine."""
+    """Of several entries: revoked, suspended, wrong in another way, could not be checked, fine: the first of these."""
     rank = {"revoked": 0, "suspended": 1}
-    return min(checks, key=lambda one: rank.get(one.code or "", 2 if one.outcome != "passed" else 3))
+    others = {"failed": 2, "not_checked": 3}
+    return min(checks, key=lambda one: rank.get(one.code or "", others.get(one.outcome, 4)))
 
 
 # --- the holder ---------------------------------------------------------------------------------------------------

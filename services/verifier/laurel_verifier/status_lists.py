@@ -13,7 +13,7 @@ from typing import Any
 from laurel.credential import jose, status
 from laurel.credential.text import parse_timestamp, timestamp
 from laurel.http import GuardedClient
-from laurel_verifier import domain, revocation_lists
+from laurel_verifier import domain, revocation_lists, tokens
 from laurel_verifier.checks import Against, failed, not_checked
 from laurel_verifier.resolution import Memory, Unresolvable, fetch_body, json_object
 from laurel_verifier.revocation_lists import RevocationLists
@@ -114,6 +114,8 @@ class StatusLists:
         if reason is not None:
             raise _Unusable("list_not_genuine", reason)
         subjects = domain.objects(document["credentialSubject"])
+        if len(subjects) != 1:
+            raise _Unusable("not_a_list", f"{url[:200]} holds {len(subjects)} lists, and nothing says which one counts")
         purposes = tuple(one for one in domain.listed(subjects[0].get("statusPurpose")) if isinstance(one, str))
         encoded = subjects[0].get("encodedList")
         bitstring = "BitstringStatusListCredential" in domain.listed(document.get("type"))
@@ -133,12 +135,20 @@ class StatusLists:
 
 def _opened(body: bytes, url: str) -> tuple[dict[str, Any], jose.Envelope | None]:
     """A list credential, and the token that it came in, if it did (§3.6: secured as the credential is)."""
-    if not body.startswith(b"eyJ"):  # base64url of '{"'
-        return json_object(body, url, max_bytes=MAX_LIST_DOCUMENT), None
+    token: str | dict[str, Any]
+    if body.startswith(b"eyJ"):  # base64url of '{"'
+        token = body.decode("ascii", "replace").strip()
+    else:
+        token = json_object(body, url, max_bytes=MAX_LIST_DOCUMENT)
+        if not tokens.is_enveloped(token):
+            return token, None
     try:
-        envelope = jose.parse(body.decode("ascii", "replace").strip())
+        envelope = jose.parse(token) if isinstance(token, str) else jose.unwrap(token)
     except jose.JoseError as error:
         raise _Unusable(error.code, f"{url[:200]} answers with a token that cannot be read: {error.detail}") from None
+    wrong = tokens.misplaced(token, envelope)
+    if wrong is not None:
+        raise _Unusable(wrong.code or "wrong_typ", f"{url[:200]} answers with a misplaced token: {wrong.detail}")
     return envelope.document, envelope
 
 

@@ -117,7 +117,7 @@ def _index(value: Any) -> int | None:
     if isinstance(value, int):
         return value if value >= 0 else None
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 15:
-        return int(value)
+        return int(value) if value == str(int(value)) else None  # §2.1: there is one way to write a number
     return None
 
 
@@ -177,7 +177,7 @@ def indexed_notices(document: Mapping[str, Any], *, refresh: bool, message: int,
 
 
 def combine(told: Sequence[Told]) -> tuple[Check, tuple[Notice, ...]]:
-    """One check of several entries: revoked before suspended before what could not be checked before what is fine.
+    """One check of several entries: the worst of them (`domain.worst_status`).
 
     Whatever the worst one is, what the others say is told behind it. There is at least one.
     """

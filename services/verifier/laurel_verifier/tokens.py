@@ -11,9 +11,9 @@ import asyncio
 from datetime import datetime
 from typing import Any
 
-from laurel.credential import did, jose, jose_keys
+from laurel.credential import contexts, did, jose, jose_keys
 from laurel.credential.proofs import NOT_CHECKED
-from laurel.credential.text import is_absolute_identifier, is_web_url, timestamp
+from laurel.credential.text import is_absolute_identifier, is_web_url, pointer, timestamp
 from laurel_verifier import domain, key_urls, store
 from laurel_verifier.checks import Against, Check, Step, failed, not_checked, passed, short
 from laurel_verifier.issuer_keys import KEY_UNREADABLE, KEYS_S, Keys, ahead_of_events, unlisted, unresolved
@@ -37,6 +37,22 @@ def is_enveloped(document: Any) -> bool:
     """Whether a parsed JSON document is one that holds a token instead of a credential (VC Data Model 2.0 §4.13)."""
     types = domain.listed(document.get("type")) if isinstance(document, dict) else []
     return any(one in ("EnvelopedVerifiableCredential", "EnvelopedVerifiablePresentation") for one in types)
+
+
+def misplaced(token: str | dict[str, Any], envelope: jose.Envelope) -> Check | None:
+    """What is wrong with a token around a credential that can be read. None: nothing."""
+    if isinstance(token, dict):
+        if contexts.CREDENTIALS_V2 not in domain.listed(token.get("@context")):
+            detail = f"an enveloped credential has a @context, with {contexts.CREDENTIALS_V2} in it (§4.13.1)"
+            return failed("format", "malformed_envelope", detail, pointer="/@context")
+        stray = sorted(token.keys() - {"@context", "id", "type"})
+        if stray:
+            detail = f"{stray[0][:60]!r} stands beside the token, where nobody has signed it"
+            return failed("format", "malformed_envelope", detail, pointer=pointer((stray[0],)))
+    if envelope.format == "vp+jwt" and "VerifiablePresentation" not in domain.listed(envelope.document.get("type")):
+        detail = "typ of the header is vp+jwt, a presentation, and no presentation is in it (VC-JOSE-COSE 1.0 §3.1.2)"
+        return failed("format", "wrong_typ", detail)
+    return None
 
 
 def unread(error: jose.JoseError) -> Check:

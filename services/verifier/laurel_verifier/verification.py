@@ -150,6 +150,9 @@ class Verifier:
                 envelope = await asyncio.to_thread(jose.unwrap, token)
         except jose.JoseError as error:
             return self._conclude([tokens.unread(error)]), None
+        wrong = tokens.misplaced(token, envelope)
+        if wrong is not None:
+            return self._conclude([wrong]), None
         found = await self.verify(
             envelope.document, expected_recipient, envelope=envelope, status=status, endorsed=endorsed
         )

@@ -258,6 +258,8 @@ def _public_key(method: dict[str, Any], vm_id: str) -> str:
     kind, value, jwk = method.get("type"), method.get("publicKeyMultibase"), method.get("publicKeyJwk")
     if value is not None and jwk is not None:  # Controlled Identifiers 1.0 §2.2: one key, written once
         raise DidError("malformed_document", f"{vm_id!r} has both publicKeyMultibase and publicKeyJwk")
+    if isinstance(jwk, dict) and multikey.SECRET_MEMBERS & jwk.keys():
+        raise DidError("secret_key_published", f"{vm_id!r} holds its secret key: anybody can sign with it")
     try:
         if isinstance(value, str) and (kind == "Multikey" or (isinstance(kind, str) and kind in _TYPED_KEYS)):
             key = multikey.decode_public(value)

@@ -269,6 +269,10 @@ def _format(header: dict[str, Any], payload: dict[str, Any], media_type: str | N
     if typ is None and media_type is not None:
         typ = media_type
     name = "jwt" if typ is None else typ.lower().removeprefix("application/")
+    held = header.get("cty")
+    held = held.lower().removeprefix("application/") if isinstance(held, str) else None
+    if held == ("vc" if name == "vp+jwt" else "vp"):  # RFC 8725 §3.11: one kind of token is never taken for another
+        raise JoseError("wrong_typ", f"typ of the header is {name}, and its cty {held}: one of them is wrong")
     if name == "jwt" and media_type is None:
         return "vc-jwt" if jose_claims.is_open_badge(payload) else "vc+jwt"
     if name in ("vc+jwt", "vp+jwt") and media_type in (None, f"application/{name}"):

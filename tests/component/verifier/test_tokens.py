@@ -255,6 +255,78 @@ async def test_a_presentation_is_told_apart(verifier: Verifier) -> None:
     assert (found["verdict"], code(found, "format")) == ("could_not_check", "unsupported_format")
 
 
+async def test_a_credential_in_the_token_of_a_presentation(verifier: Verifier) -> None:
+    issuer, signer = by_did_key(ED25519)
+    document = linted(issuer).document()
+    for header in ({"typ": "vp+jwt"}, {"typ": "vp+jwt", "cty": "vc"}, {"cty": "vp"}, {"typ": "JWT", "cty": "vp"}):
+        found = await verify(verifier, forged(document, {"kid": signer.verification_method, **header}, signer))
+        assert (found["verdict"], code(found, "format")) == ("invalid", "wrong_typ"), header
+
+
+async def test_what_stands_around_an_enveloped_credential(verifier: Verifier) -> None:
+    issuer, signer = by_did_key(ED25519)
+    envelope = jose.enveloped(jose.sign_vc_jose(linted(issuer), signer))
+    for changes, place in (
+        ({"@context": None}, "/@context"),
+        ({"@context": ["https://else.example/"]}, "/@context"),
+        ({"issuer": "did:web:university.example"}, "/issuer"),
+        ({"credentialSubject": {"id": "did:example:eve"}}, "/credentialSubject"),
+    ):
+        found = await verifier.verify({**envelope, **changes})
+        assert (found["verdict"], code(found, "format")) == ("invalid", "malformed_envelope"), changes
+        assert found["checks"][0]["pointer"] == place
+
+
+async def test_an_empty_proof_in_a_token(verifier: Verifier) -> None:
+    issuer, signer = by_did_key(ED25519)
+    document = {**linted(issuer).document(), "proof": []}
+    found = await verify(verifier, forged(document, {"kid": signer.verification_method}, signer))
+    assert (found["verdict"], code(found, "format")) == ("invalid", "no_proof")
+
+
+async def test_a_broken_token_is_called_one(verifier: Verifier) -> None:
+    token = forged({}, {}, ED25519)
+    head, body, _ = token.split(".")
+    for sent in (f"{head}.{body}.", f"{token}==", f"{token}.AAAA", f"{head}\n.{body}\n.AAAA"):
+        answer = await verifier.client.post("/verifier/v1/credentials/verify", json={"credential": sent})
+        assert (answer.status_code, answer.json()["type"].rpartition(":")[2]) == (422, "malformed_jwt"), answer.text
+
+
+async def test_a_secret_key_in_the_issuers_document(verifier: Verifier, foreign: Foreign) -> None:
+    issuer = did.did_web(foreign.url, "uni")
+    foreign.put("/issuers/uni/did.json", listing(issuer, method(f"{issuer}#k", issuer, P256, d="AAAA")))
+    found = await verify(verifier, jose.sign_vc_jose(linted(issuer), named(P256, f"{issuer}#k")))
+    assert (found["verdict"], code(found, "issuer")) == ("invalid", "secret_key_published")
+
+
+async def test_application_vc_is_a_media_type_of_credentials(verifier: Verifier) -> None:
+    issuer, signer = by_did_key(ED25519)
+    envelope = jose.enveloped(jose.sign_vc_jose(linted(issuer), signer))
+    for media_type in ("application/vc", "application/vc+ld+json"):
+        answer = await verifier.client.post(
+            "/verifier/v1/credentials/verify", content=json.dumps(envelope), headers={"Content-Type": media_type}
+        )
+        assert (answer.status_code, answer.json().get("verdict")) == (200, "valid"), media_type
+
+
+@pytest.mark.parametrize("shape", ["token", "enveloped"])
+async def test_a_status_list_in_a_token(verifier: Verifier, foreign: Foreign, shape: str) -> None:
+    stranger = TestIssuer(slug="", seed=b"\x0c" * 32, base_url="https://else.example")
+    url = f"{foreign.url}/list"
+    header = {"kid": stranger.signer.verification_method}
+    listed = {key: value for key, value in stranger.status_list(url, {INDEX}).items() if key != "proof"}
+    subject = listed["credentialSubject"]
+    for document, typ, verdict in (
+        ({**listed, "credentialSubject": [subject, subject]}, "vc+jwt", "could_not_check"),
+        (listed, "vp+jwt", "could_not_check"),
+        (listed, "vc+jwt", "revoked"),
+    ):
+        token = forged(document, {**header, "typ": typ}, stranger.signer)
+        foreign.put("/list", token.encode() if shape == "token" else jose.enveloped(token.encode()))
+        found = await verifier.verify(stranger.badge(status=status.status_entry(url, INDEX)))
+        assert found["verdict"] == verdict, (typ, found)
+
+
 # --- our own ----------------------------------------------------------------------------------------------------------
 
 

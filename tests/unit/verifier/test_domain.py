@@ -161,6 +161,10 @@ def test_the_worst_status_counts() -> None:
     assert domain.worst_status([fine, suspended, away, revoked]) is revoked
     assert domain.worst_status([fine, away, suspended]) is suspended
     assert domain.worst_status([fine, away]) is away
+    odd = failed("status", "bad_status_entry", "")
+    for order in ([fine, away, odd], [odd, away, fine]):
+        assert domain.worst_status(order) is odd
+    assert domain.worst_status([odd, suspended]) is suspended
     assert domain.indexed_status("active", None, NOW).outcome == "passed"
     assert domain.indexed_status("suspended", NOW - timedelta(days=1), NOW).code == "suspended"
 

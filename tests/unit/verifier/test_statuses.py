@@ -36,7 +36,8 @@ TWO = [{"status": "0x0", "message": "a"}, {"status": "0x1", "message": "b"}]
     [
         ({"statusSize": True}, False), ({"statusSize": 1.5}, False), ({"statusSize": 10**400}, True),
         ({"statusPurpose": 5}, False), ({"statusListIndex": "-1"}, False), ({"statusListIndex": "1" * 16}, False),
-        ({"statusListIndex": True}, False), ({"statusListIndex": "٣"}, False), ({"statusListCredential": "x"}, False),
+        ({"statusListIndex": True}, False),
+        ({"statusListIndex": "05"}, False), ({"statusListIndex": "٣"}, False), ({"statusListCredential": "x"}, False),
         ({"statusMessage": {}}, False), ({"statusMessage": TWO[:1]}, False), ({"statusMessage": [*TWO, TWO[0]]}, False),
         ({"statusMessage": [TWO[0], TWO[0]]}, False), ({"statusMessage": [TWO[0], {**TWO[1], "status": "0x2"}]}, False),
         ({"statusMessage": [TWO[0], {**TWO[1], "status": "1"}]}, False), ({"statusMessage": ["a", "b"]}, False),
@@ -85,13 +86,14 @@ def test_the_worst_entry_counts_and_the_others_are_told() -> None:
     notice = Notice(purpose="message", value=1, message="under review")
     told = [
         Told(passed("status", "fine"), notice), Told(not_checked("status", "fetch_failed", "away")),
+        Told(failed("status", "bad_status_entry", "odd")),
         Told(failed("status", "suspended", "held")), Told(failed("status", "revoked", "gone")),
     ]  # fmt: skip
     for order in itertools.permutations(told):
         check, notices = combine(order)
         assert (check.outcome, check.code, notices) == ("failed", "revoked", (notice,))
         assert check.detail.startswith("gone; ")
-        assert sorted(check.detail.split("; ")) == ["away", "fine", "gone", "held"]
+        assert sorted(check.detail.split("; ")) == ["away", "fine", "gone", "held", "odd"]
         assert check.problem is not None
         assert check.problem.detail == "gone"
 
