@@ -60,3 +60,7 @@ def test_it_says_who_issues_and_serves_until_it_is_stopped(tmp_path: Path) -> No
     done = laurel("up", "--port", "0", "--state", str(state), "--json")
     assert done.returncode == 2
     assert "was used with --conformance" in json.loads(done.stdout)["error"]["detail"]
+    (state / "state.json").unlink()  # what is in its database, nobody can say any more
+    done = laurel("up", "--conformance", "--tls", "--port", "0", "--state", str(state), "--json")
+    assert done.returncode == 2
+    assert "was used without --conformance" in json.loads(done.stdout)["error"]["detail"]

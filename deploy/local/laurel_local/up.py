@@ -109,13 +109,22 @@ def _free(host: str, port: int) -> bool:
 
 
 def _refuse_other_kind(state: State, *, conformance: bool) -> None:
-    """A folder for conformance stays one: a key that signs anything for anybody does not meet real badges."""
+    """A folder for conformance stays one: a key that signs anything for anybody does not meet real badges.
+
+    A folder whose state.json is gone may hold real badges, so it is none for conformance either.
+    """
     before = state.read("state.json")
-    if before and bool(before.get("conformance")) is not conformance:
-        with_or_without = "without" if conformance else "with"
+    was_conformance = before.get("conformance") is True
+    if conformance and not was_conformance and (before or (state.folder / "postgres").exists()):
         raise Failure(
-            f"{state.folder} was used {with_or_without} --conformance",
+            f"{state.folder} was used without --conformance",
             fix="use another --state DIR for conformance runs",
+            code=Exit.USAGE,
+        )
+    if was_conformance and not conformance:
+        raise Failure(
+            f"{state.folder} was used with --conformance",
+            fix="use another --state DIR: this one is for conformance runs alone",
             code=Exit.USAGE,
         )
 
