@@ -101,7 +101,8 @@ def create_conformance_api(database: Database, issuer: Issuer, conformance: Conf
     async def set_status(request: Request) -> Response:
         """Set the revocation bit of a credential that was issued here with an id, or take it back (status: false)."""
         body = await _body(request)
-        identifier, revoked = options.text(body, "credentialId"), options.flag({"status": True, **body}, "status")
+        identifier = options.text(body, "credentialId", at="")
+        revoked = options.flag({"status": True, **body}, "status", at="")
         changed = set() if identifier is None else issuer.lists.revoke(identifier, revoked)
         if not changed:
             raise not_found("credential")
@@ -143,7 +144,9 @@ def _object(body: dict[str, Any], name: str) -> dict[str, Any]:
 def _document(body: dict[str, Any], name: str) -> dict[str, Any] | str:
     """A JSON object, or a compact JWS."""
     found = body.get(name)
-    return found if isinstance(found, str) else _object(body, name)
+    if not isinstance(found, str | dict):
+        raise Problem(422, "invalid_input", f"/{name}: must be a JSON object, or a compact JWS as a string")
+    return found
 
 
 def _options(body: dict[str, Any]) -> dict[str, Any]:

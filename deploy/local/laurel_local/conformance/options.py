@@ -105,11 +105,11 @@ def expected_purpose(options: dict[str, Any], known: tuple[str, ...]) -> str | N
     return found
 
 
-def text(options: dict[str, Any], name: str) -> str | None:
-    """A text that is not empty; None when it is not there. Raises Problem."""
+def text(options: dict[str, Any], name: str, at: str = "/options") -> str | None:
+    """A text that is not empty; None when it is not there. at: where `options` stands. Raises Problem."""
     found = options.get(name)
     if found is not None and (not isinstance(found, str) or not found):
-        raise _refused(name, "must be a text that is not empty")
+        raise _refused(name, "must be a text that is not empty", at)
     return found
 
 
@@ -118,11 +118,11 @@ def domains(options: dict[str, Any]) -> tuple[str, ...] | None:
     return _texts(options, "domain") or None
 
 
-def flag(options: dict[str, Any], name: str) -> bool:
-    """A boolean; False when it is not there. Raises Problem."""
+def flag(options: dict[str, Any], name: str, at: str = "/options") -> bool:
+    """A boolean; False when it is not there. at: where `options` stands. Raises Problem."""
     found = options.get(name)
     if not isinstance(found, bool | None):
-        raise _refused(name, "must be true or false")
+        raise _refused(name, "must be true or false", at)
     return bool(found)
 
 
@@ -169,5 +169,5 @@ def _time(options: dict[str, Any], name: str) -> datetime | None:
     return moment
 
 
-def _refused(name: str, why: str) -> Problem:
-    return Problem(422, "invalid_input", f"/options/{name}: {why}")
+def _refused(name: str, why: str, at: str = "/options") -> Problem:
+    return Problem(422, "invalid_input", f"{at}/{name}: {why}")
