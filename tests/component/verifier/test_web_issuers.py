@@ -94,7 +94,7 @@ _PAST, _FUTURE = "2026-11-01T00:00:00Z", "2027-11-01T00:00:00Z"
         ({"verificationMethod": "nonsense", "assertionMethod": 7}, "invalid", "key_not_found"),
         ({"method": {"controller": "HOST/issuers/2"}}, "invalid", "wrong_controller"),
         ({"method": {"controller": None}}, "invalid", "wrong_controller"),
-        ({"method": {"publicKeyJwk": {"kty": "oct", "k": "AAAA"}}}, "could_not_check", "unsupported_key"),
+        ({"method": {"publicKeyJwk": {"kty": "oct", "k": "AAAA"}}}, "invalid", "secret_key_published"),
         ({"method": {"type": "Whatever"}}, "could_not_check", "unsupported_key"),
         ({"method": {"expires": _PAST}}, "invalid", "key_expired"),
         ({"method": {"expires": _FUTURE}}, "valid", None),

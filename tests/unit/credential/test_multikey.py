@@ -221,7 +221,7 @@ def test_a_verification_method_as_json_web_key() -> None:
 @pytest.mark.parametrize(
     ("method", "code"),
     [
-        ({"type": "JsonWebKey", "publicKeyJwk": {**JWK, "d": "AA"}}, "unsupported_key"),
+        ({"type": "JsonWebKey", "publicKeyJwk": {**JWK, "d": "AA"}}, "secret_key_published"),
         ({"type": "JsonWebKey", "publicKeyMultibase": SIGNER.public_key_multibase}, "unsupported_key"),
         ({"type": "Multikey", "publicKeyJwk": JWK}, "unsupported_key"),
         (
