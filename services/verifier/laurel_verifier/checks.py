@@ -167,7 +167,7 @@ _TYPES: Mapping[str, str] = {
     "malformed_document": _SECURITY + "INVALID_CONTROLLED_IDENTIFIER_DOCUMENT",
     "bad_answer": _SECURITY + "INVALID_CONTROLLED_IDENTIFIER_DOCUMENT",
     **dict.fromkeys(
-        ("key_not_found", "wrong_controller", "unsupported_key", "key_revoked", "key_expired"),
+        ("key_not_found", "wrong_controller", "unsupported_key", "key_revoked", "key_expired", "secret_key_published"),
         _SECURITY + "INVALID_VERIFICATION_METHOD",
     ),
     "not_for_assertion": _SECURITY + "INVALID_RELATIONSHIP_FOR_VERIFICATION_METHOD",
