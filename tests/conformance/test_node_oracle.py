@@ -77,7 +77,7 @@ def test_two_status_entries_are_both_looked_at(node_verify: Verify) -> None:
     for suspended in (False, True):
         bits = bytearray(status.MINIMUM_ENTRIES // 8)
         if suspended:
-            status.set_bit(bits, 5)
+            status.set_value(bits, 5, 1)
         other = status.build_status_list(second, DID, "suspension", status.encode_list(bits), NOW)
         verdict = node_verify(document, did_document(), signed_list(), signed(other, "statuslist"), now=AT)
         assert verdict.verified is not suspended, verdict.error

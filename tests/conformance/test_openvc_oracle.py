@@ -157,7 +157,7 @@ def test_a_suspended_badge_is_refused() -> None:
     for suspended in (False, True):
         bits = bytearray(status.MINIMUM_ENTRIES // 8)
         if suspended:
-            status.set_bit(bits, INDEX)
+            status.set_value(bits, INDEX, 1)
         listed = signed(status.build_status_list(url, DID, "suspension", status.encode_list(bits), NOW), "statuslist")
         if not suspended:
             verify(document, listed)
@@ -267,7 +267,7 @@ def test_its_status_lists_are_read(suite: str, signer: keys.Signer) -> None:
     found = issued(unsigned, suite, signer)
     assert proofs.verify_proof(found, found["proof"], signer.public_key_multibase).ok
     data = status.decode_list(found["credentialSubject"]["encodedList"])
-    assert [index for index in range(status.entries(data)) if status.bit(data, index)] == [INDEX]
+    assert [index for index in range(status.entries(data)) if status.value(data, index)] == [INDEX]
     assert status.decode_list(status_list(INDEX)["credentialSubject"]["encodedList"]) == data
 
 

@@ -69,7 +69,7 @@ def _web() -> dict[str, Any]:
 def suspensions(*indexes: int) -> dict[str, Any]:
     bits = bytearray(status.MINIMUM_ENTRIES // 8)
     for index in indexes:
-        status.set_bit(bits, index)
+        status.set_value(bits, index, 1)
     document = status.build_status_list(SUSPENSIONS_URL, DID, "suspension", status.encode_list(bits), CREATED)
     return signed(document, "statuslist")
 

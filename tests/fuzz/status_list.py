@@ -32,6 +32,6 @@ def read(data: bytes) -> None:
     assert len(bits) <= MOST
     for index in (0, 7, len(bits) * 8 - 1, len(bits) * 8, -1, 1 << 40):
         try:
-            status.bit(bits, index)
+            status.value(bits, index)
         except status.StatusError as error:
             assert error.code == "range"

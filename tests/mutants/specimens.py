@@ -65,7 +65,7 @@ def signed_list(
     """A status list with these bits set, signed by the issuer whom the signer belongs to."""
     data = bytearray(status.MINIMUM_ENTRIES // 8)
     for index in bits:
-        status.set_bit(data, index)
+        status.set_value(data, index, 1)
     issuer = signer.verification_method.partition("#")[0]
     document = status.build_status_list(url, issuer, purpose, status.encode_list(data), CREATED, 300_000)
     return proofs.sign(lint.lint(document, profile="statuslist", issuer=issuer), signer, CREATED)

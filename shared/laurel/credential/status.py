@@ -144,16 +144,6 @@ def _check_size(size: int) -> None:
         raise StatusError("bad_entry", f"a statusSize of {size} bits; 1 to {MAX_SIZE} are read and written here")
 
 
-def bit(data: bytes | bytearray, index: int) -> bool:
-    """The bit at `index` of a list of single bits. Raises StatusError("range")."""
-    return bool(value(data, index))
-
-
-def set_bit(data: bytearray, index: int) -> None:
-    """Set the bit at `index` of a list of single bits. Raises StatusError("range")."""
-    set_value(data, index, 1)
-
-
 @functools.lru_cache(maxsize=65_536)
 def _round(key: bytes, number: int, value: int) -> int:
     digest = hashlib.blake2b(

@@ -118,7 +118,7 @@ async def test_an_endorsement_is_revoked_like_a_badge_and_counted_apart(issuer: 
     entry = made["document"]["credentialStatus"]
     published = await issuer.get(None, entry["statusListCredential"].removeprefix(BASE_URL))
     bits = status.decode_list(published["credentialSubject"]["encodedList"])
-    assert status.bit(bits, int(entry["statusListIndex"]))
+    assert status.value(bits, int(entry["statusListIndex"]))
     assert (await issuer.get(tenant, f"{PATH}/{made['credential_id']}"))["status"] == "revoked"
     changed = [one.credential_id for one in await issuer.outbox(CredentialStatusChanged)]  # type: ignore[attr-defined]
     assert made["credential_id"] in changed

@@ -210,7 +210,7 @@ async def test_a_list_in_a_token(verifier: Verifier, far: Far, form: str) -> Non
     issuer, signer = by_did_key(P256)
     url = f"{far.url}/list"
     bits = bytearray(status.MINIMUM_ENTRIES // 8)
-    status.set_bit(bits, INDEX)
+    status.set_value(bits, INDEX, 1)
     document = status.build_status_list(url, issuer, "revocation", status.encode_list(bits), NOW - timedelta(hours=1))
     linted = lint(document, profile="statuslist")
     token = (jose.sign_vc_jose if form == "vc+jwt" else jose.sign_vc_jwt)(linted, signer)

@@ -113,7 +113,7 @@ def status_list(*revoked: int, valid_from: datetime = NOW) -> dict[str, Any]:
     """An unsigned status list with these bits set."""
     bits = bytearray(status.MINIMUM_ENTRIES // 8)
     for index in revoked:
-        status.set_bit(bits, index)
+        status.set_value(bits, index, 1)
     return status.build_status_list(LIST_URL, DID, "revocation", status.encode_list(bits), valid_from, 300_000)
 
 

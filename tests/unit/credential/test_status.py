@@ -21,17 +21,17 @@ SIZE = status.MINIMUM_ENTRIES // 8
 def test_bits_survive_encoding(indexes: set[int]) -> None:
     bits = bytearray(SIZE)
     for index in indexes:
-        status.set_bit(bits, index)
+        status.set_value(bits, index, 1)
     encoded = status.encode_list(bits)
     assert encoded == status.encode_list(bytes(bits))
     decoded = status.decode_list(encoded, max_bytes=SIZE)
-    assert {index for index in range(status.MINIMUM_ENTRIES) if status.bit(decoded, index)} == indexes
+    assert {index for index in range(status.MINIMUM_ENTRIES) if status.value(decoded, index)} == indexes
 
 
 def test_index_0_is_the_leftmost_bit() -> None:
     bits = bytearray(SIZE)
-    status.set_bit(bits, 0)
-    status.set_bit(bits, 15)
+    status.set_value(bits, 0, 1)
+    status.set_value(bits, 15, 1)
     assert bits[:2] == b"\x80\x01"
 
 
@@ -137,8 +137,8 @@ def test_values_are_what_a_string_of_bits_says(size: int, written: list[tuple[in
 
 def test_single_bits_are_values_of_one_bit() -> None:
     data = bytearray(SIZE)
-    status.set_bit(data, 9)
-    assert (status.value(data, 9), status.bit(data, 9), status.bit(data, 8)) == (1, True, False)
+    status.set_value(data, 9, 1)
+    assert (status.value(data, 9), status.value(data, 8)) == (1, 0)
     status.set_value(data, 9, 0)
     assert data == bytes(SIZE)
 
@@ -166,7 +166,7 @@ def test_a_list_too_short_for_its_size_tells_nothing(size: int) -> None:
 
 @pytest.mark.parametrize("index", [-1, SIZE * 8, 10**12])
 def test_indexes_outside_are_range_errors(index: int) -> None:
-    for call in (lambda: status.bit(bytes(SIZE), index), lambda: status.set_bit(bytearray(SIZE), index)):
+    for call in (lambda: status.value(bytes(SIZE), index), lambda: status.set_value(bytearray(SIZE), index, 1)):
         with pytest.raises(status.StatusError, match="range"):
             call()
 
