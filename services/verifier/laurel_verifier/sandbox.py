@@ -25,13 +25,16 @@ import sys
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 import structlog
 
 from laurel import telemetry
 from laurel.errors import LaurelError
+
+if TYPE_CHECKING:
+    from laurel.credential.jsonld import Statements
 
 log = structlog.get_logger()
 
@@ -243,21 +246,22 @@ class Lane:
 
 def examine(job: Job) -> Findings:
     """One document's words, schema and proofs. Slow or deadly for hostile documents: for `Sandbox` and for tests."""
-    from laurel.credential import contexts, jsonld
+    from laurel.credential import contexts, jsonld, proofs
 
     document: dict[str, Any] = json.loads(job.document)
+    statements = jsonld.Statements(proofs.unsecured(document))
     code = detail = ""
     try:
-        jsonld.to_nquads({name: value for name, value in document.items() if name != "proof"})
+        _ = statements.nquads
     except contexts.UnknownContext as error:
         code, detail = "unknown_context", str(error)
     except jsonld.UnsafeDocument as error:
         code, detail = "unsafe_document", str(error)
     schema = _schema_findings(document) if job.schema else ()
-    return Findings(code, detail[:600], schema, _proof_findings(document, job))
+    return Findings(code, detail[:600], schema, _proof_findings(document, job, statements))
 
 
-def _proof_findings(document: dict[str, Any], job: Job) -> tuple[ProofFinding, ...]:
+def _proof_findings(document: dict[str, Any], job: Job, statements: Statements) -> tuple[ProofFinding, ...]:
     from laurel.credential import proof_sets, proofs
 
     keys = {
@@ -272,7 +276,13 @@ def _proof_findings(document: dict[str, Any], job: Job) -> tuple[ProofFinding, .
         return keys[method]
 
     results = proof_sets.verify_proofs(
-        document, resolve, purpose=job.purpose, now=job.now, challenge=job.challenge, domain=job.domain
+        document,
+        resolve,
+        purpose=job.purpose,
+        now=job.now,
+        challenge=job.challenge,
+        domain=job.domain,
+        statements=statements,
     )
     return tuple(ProofFinding(one.ok, one.reason or "", one.detail[:600]) for one in results)
 

@@ -23,7 +23,7 @@ from laurel.credential.rdf import RELATIVE, QuadWriter, Unsafe, UnsafeDocument, 
 from laurel.credential.text import pointer
 from laurel.errors import LaurelError
 
-__all__ = ["UnsafeDocument", "canonical_nquads", "canonicalize", "expand", "to_nquads"]
+__all__ = ["Statements", "UnsafeDocument", "canonical_nquads", "canonicalize", "expand", "to_nquads"]
 
 _BASE = RELATIVE + "//document/"
 _MAX_PROCESSED = 1024
@@ -250,27 +250,53 @@ def _place_of(culprit: object, document: dict[str, Any]) -> list[str | int]:
     return []
 
 
+class Statements:
+    """What a document says, as RDF. It is read once, and put into canonical form once, however many proofs ask."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self._document = document
+        self._canonical: dict[bool, bytes] = {}
+
+    @property
+    def nquads(self) -> str:
+        """The RDF dataset as N-Quads: one statement a line, not canonical. Raises as `expand`."""
+        if isinstance(self._read, LaurelError):
+            raise self._read
+        return self._read
+
+    @functools.cached_property
+    def _read(self) -> str | LaurelError:
+        writer = QuadWriter()
+        try:
+            for node in expand(self._document):
+                writer.node(node, "")
+        except Unsafe as unsafe:  # the writer sees expanded nodes, which no longer know where they stood
+            unsafe.path = _place_of(unsafe.below, self._document)
+            return unsafe.public()
+        except RecursionError:
+            return UnsafeDocument("", "nested too deeply")
+        except (UnsafeDocument, contexts.UnknownContext) as error:
+            return error
+        return "".join(writer.lines)
+
+    def canonical(self, *, sha384: bool = False) -> bytes:
+        """The RDFC-1.0 canonical N-Quads. Raises as `expand` and `canonicalize`."""
+        if sha384 not in self._canonical:
+            try:
+                self._canonical[sha384] = canonicalize(self.nquads, sha384=sha384)
+            except UnsafeDocument as unsafe:
+                for iri in bad_iris(self.nquads):
+                    if place := _place_of(iri, self._document):
+                        raise UnsafeDocument(pointer(tuple(place)), f"{iri!r} is not an IRI: {unsafe.reason}") from None
+                raise
+        return self._canonical[sha384]
+
+
 def to_nquads(document: dict[str, Any]) -> str:
-    """The document's RDF dataset as N-Quads: one statement a line, not canonical. Raises as `expand`."""
-    writer = QuadWriter()
-    try:
-        for node in expand(document):
-            writer.node(node, "")
-    except Unsafe as unsafe:  # the writer sees expanded nodes, which no longer know where they stood
-        unsafe.path = _place_of(unsafe.below, document)
-        raise unsafe.public() from None
-    except RecursionError:
-        raise UnsafeDocument("", "nested too deeply") from None
-    return "".join(writer.lines)
+    """`Statements.nquads` of a document that is asked once."""
+    return Statements(document).nquads
 
 
-def canonical_nquads(document: dict[str, Any], *, max_blank_nodes: int = 10_000, sha384: bool = False) -> bytes:
-    """The RDFC-1.0 canonical N-Quads of a JSON-LD document. Raises as `expand` and `canonicalize`."""
-    nquads = to_nquads(document)
-    try:
-        return canonicalize(nquads, max_blank_nodes=max_blank_nodes, sha384=sha384)
-    except UnsafeDocument as unsafe:
-        for iri in bad_iris(nquads):
-            if place := _place_of(iri, document):
-                raise UnsafeDocument(pointer(tuple(place)), f"{iri!r} is not an IRI: {unsafe.reason}") from None
-        raise
+def canonical_nquads(document: dict[str, Any], *, sha384: bool = False) -> bytes:
+    """`Statements.canonical` of a document that is asked once."""
+    return Statements(document).canonical(sha384=sha384)

@@ -11,8 +11,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from laurel.credential import did
-from laurel.credential.proofs import ProofError, ProofResult, parse_proof, proofs_of, verify_proof
+from laurel.credential import did, jsonld
+from laurel.credential.proofs import ProofError, ProofResult, parse_proof, proofs_of, unsecured, verify_proof
 
 ResolveKey = Callable[[str], str]
 """verificationMethod → the public Multikey of that method, which may be used for the purpose asked for.
@@ -29,12 +29,14 @@ def verify_proofs(
     now: datetime | None = None,
     challenge: str | None = None,
     domain: str | Collection[str] | None = None,
+    statements: jsonld.Statements | None = None,
 ) -> tuple[ProofResult, ...]:
     """One result for each proof, in the document's order; none where there is no proof. Options as `verify_proof`.
 
     The document is secured only if there are results and all of them are `ok`. Never raises on hostile input.
     """
     attached = proofs_of(document)
+    statements = statements or jsonld.Statements(unsecured(document))
     results = []
     for proof in attached:
         try:
@@ -42,7 +44,11 @@ def verify_proofs(
         except (ProofError, did.DidError) as error:
             results.append(ProofResult(False, error.code, error.detail))
             continue
-        results.append(verify_proof(document, proof, key, purpose=purpose, now=now, challenge=challenge, domain=domain))
+        result = verify_proof(
+            document, proof, key,
+            purpose=purpose, now=now, challenge=challenge, domain=domain, statements=statements,
+        )  # fmt: skip
+        results.append(result)
     return _with_chains(attached, results)
 
 

@@ -34,7 +34,7 @@ from laurel.errors import LaurelError
 __all__ = [
     "CRYPTOSUITES", "ECDSA_JCS", "ECDSA_RDFC", "ED25519_2020", "JCS", "NOT_CHECKED", "RDFC", "Order", "Proof",
     "ProofError", "ProofResult", "canonical", "hash_data", "parse_proof", "proof_options", "proofs_of",
-    "require_controller", "sign", "sign_all", "verify_proof",
+    "require_controller", "sign", "sign_all", "unsecured", "verify_proof",
 ]  # fmt: skip
 
 CRYPTOSUITES = (RDFC, JCS, ECDSA_RDFC, ECDSA_JCS)
@@ -188,6 +188,11 @@ def proofs_of(document: dict[str, Any]) -> list[Any]:
     return proof if isinstance(proof, list) else [proof]
 
 
+def unsecured(document: dict[str, Any]) -> dict[str, Any]:
+    """The document without its proofs."""
+    return {name: value for name, value in document.items() if name != "proof"}
+
+
 @dataclass(frozen=True)
 class Order:
     """One proof to make. id: a URN or URL, which a later proof of the same document may name in its `previous`."""
@@ -288,13 +293,15 @@ def verify_proof(
     now: datetime | None = None,
     challenge: str | None = None,
     domain: str | Collection[str] | None = None,
+    statements: jsonld.Statements | None = None,
 ) -> ProofResult:
     """Whether `proof` (one of the document's) is the key's over this document. Never raises on hostile input.
 
     The caller has looked up the key under proof.verificationMethod (`did.find_verification_method`) and asks elsewhere
     about issuer, dates and status. With `now`, a proof past its `expires` is refused; with `challenge` and `domain`, a
     proof that was made for something else (Data Integrity 1.0 §4.4). Whether the proofs that this one builds on are
-    true is `proof_sets.verify_proofs`' to say. Documents of others belong in a process with a time limit: see
+    true is `proof_sets.verify_proofs`' to say. `statements`: those of the document without its proofs, where the caller
+    has them. Documents of others belong in a process with a time limit: see
     jsonld.canonicalize.
     """
     parsed: Proof | None = None
@@ -306,7 +313,7 @@ def verify_proof(
         _check_options(parsed, now, challenge, domain)
         key = multikey.decode_public(public_key_multibase)
         _check_key_type(parsed.cryptosuite, key)
-        data = _signed_bytes(document, proof, parsed, key.type)
+        data = _signed_bytes(document, proof, parsed, key.type, statements)
         if not keys.verify_signature(key, parsed.signature, data):
             raise ProofError("bad_signature", "the signature does not match the document and the key")
     except ProofError as error:
@@ -332,10 +339,16 @@ def _check_options(
         raise ProofError("wrong_domain", f"the proof was made for {sorted(parsed.domain)}, not for {sorted(wanted)}")
 
 
-def _signed_bytes(document: dict[str, Any], proof: dict[str, Any], parsed: Proof, key_type: multikey.KeyType) -> bytes:
-    unsecured = {key: value for key, value in document.items() if key != "proof"}
+def _signed_bytes(
+    document: dict[str, Any],
+    proof: dict[str, Any],
+    parsed: Proof,
+    key_type: multikey.KeyType,
+    statements: jsonld.Statements | None,
+) -> bytes:
+    signed = unsecured(document)
     if parsed.previous:  # a proof chain signs the proofs it builds on (Data Integrity 1.0 §4.3 step 3)
-        unsecured["proof"] = _previous_proofs(proofs_of(document), parsed.previous)
+        signed["proof"] = _previous_proofs(proofs_of(document), parsed.previous)
     configuration = {key: value for key, value in proof.items() if key != "proofValue"}
     if SUITES[parsed.cryptosuite].canonicalization == "RDFC-1.0":
         known = _listed(document.get("@context"))
@@ -350,9 +363,13 @@ def _signed_bytes(document: dict[str, Any], proof: dict[str, Any], parsed: Proof
         signed_contexts, present = _listed(proof["@context"]), _listed(document.get("@context"))
         if present[: len(signed_contexts)] != signed_contexts:
             raise ProofError("context_mismatch", "the document's @context does not start with the proof's @context")
-        unsecured["@context"] = proof["@context"]
+        signed["@context"] = proof["@context"]
     suite = parsed.cryptosuite
-    return hash_data(canonical(configuration, suite, key_type), canonical(unsecured, suite, key_type), key_type)
+    if statements is not None and not parsed.previous and SUITES[suite].canonicalization == "RDFC-1.0":
+        transformed = statements.canonical(sha384=key_type == "P-384")
+    else:
+        transformed = canonical(signed, suite, key_type)
+    return hash_data(canonical(configuration, suite, key_type), transformed, key_type)
 
 
 def _listed(value: Any) -> list[Any]:

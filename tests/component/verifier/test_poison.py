@@ -62,7 +62,7 @@ def refused_by_limit(found: dict[str, Any]) -> dict[str, Any]:
 
 async def test_every_poison_costs_itself_alone(verifier: Verifier, one: dict[str, Any]) -> None:
     """Cliques take memory faster than time, the others time."""
-    poisons = [poison(edges) for edges in (bipartite(6), cube(4), clique(12))]
+    poisons = [poison(edges) for edges in (bipartite(6), cube(5), clique(12))]
     good = [one, STRANGER.badge(), one, badge(endorsement()), one]
     before = killed()
     answers = await asyncio.gather(*(verifier.verify(document) for document in [*poisons, *good]))
@@ -73,7 +73,7 @@ async def test_every_poison_costs_itself_alone(verifier: Verifier, one: dict[str
 
 
 async def test_eight_proofs_are_one_limit(verifier: Verifier) -> None:
-    document = poison(cube(4))
+    document = poison(cube(5))
     proof = document["proof"]
     document["proof"] = [{**proof, "id": f"urn:uuid:00000000-0000-4000-8000-00000000000{n}"} for n in range(8)]
     before = killed()
@@ -108,7 +108,7 @@ async def test_a_check_that_breaks_down_says_so() -> None:
 
 async def test_a_crowd_of_poisons_takes_no_process_from_good_documents() -> None:
     """More poisons than all the waiting of a good document would be enough for, were there one lane for all."""
-    graphs = [poison(edges) for edges in (bipartite(6), cube(4)) * 4]
+    graphs = [poison(edges) for edges in (bipartite(6), cube(5)) * 4]
     good = Job(json.dumps(STRANGER.badge()).encode(), (STRANGER.signer.public_key_multibase,), True, NOW)
     async with Sandbox(processes=2, seconds=15.0, memory=1 << 30) as sandbox:
         crowd = [
