@@ -215,6 +215,19 @@ class Cluster:
             await asyncio.sleep(0.2)
 
 
+def settings(postgres_dsn: str, bus_url: str) -> dict[str, str]:
+    """The environment of a cluster's processes, with fresh secrets and no mail server."""
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("LAUREL_", "OTEL_"))},
+        "LAUREL_BUS_URL": bus_url,
+        "LAUREL_DATABASE_URL": postgres_dsn,
+        "LAUREL_PUBLIC_URL": "https://badges.example.org",
+        "LAUREL_OPERATOR_TOKEN": OPERATOR,
+        "LAUREL_ALLOW_NETWORKS": "127.0.0.0/8",
+        **{f"LAUREL_{name}": base64.b64encode(os.urandom(32)).decode() for name in ("ID_KEY", "CONTACT_KEY", "KEK")},
+    }
+
+
 @asynccontextmanager
 async def cluster(*, postgres_dsn: str, bus_url: str, logs: Path) -> AsyncIterator[Cluster]:
     """Migrate, create the topics, start all four services, and wait until they answer."""
@@ -226,20 +239,8 @@ async def cluster(*, postgres_dsn: str, bus_url: str, logs: Path) -> AsyncIterat
     mailbox = Mailbox()
     with mailbox.listening() as smtp_url:
         async with Sink() as sink:
-            environment = {
-                **{name: value for name, value in os.environ.items() if not name.startswith(("LAUREL_", "OTEL_"))},
-                "LAUREL_BUS_URL": bus_url,
-                "LAUREL_DATABASE_URL": postgres_dsn,
-                "LAUREL_PUBLIC_URL": "https://badges.example.org",
-                "LAUREL_OPERATOR_TOKEN": OPERATOR,
-                "LAUREL_SMTP_URL": smtp_url,
-                "LAUREL_MAIL_FROM": "badges@example.org",
-                "LAUREL_ALLOW_NETWORKS": "127.0.0.0/8",
-                **{
-                    f"LAUREL_{name}": base64.b64encode(os.urandom(32)).decode()
-                    for name in ("ID_KEY", "CONTACT_KEY", "KEK")
-                },
-            }
+            environment = settings(postgres_dsn, bus_url)
+            environment |= {"LAUREL_SMTP_URL": smtp_url, "LAUREL_MAIL_FROM": "badges@example.org"}
             made = Cluster(postgres_dsn, environment, ports, logs, sink, mailbox)
             try:
                 for service in SERVICES:

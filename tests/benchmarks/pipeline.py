@@ -1,0 +1,406 @@
+"""The whole path, every service a process of its own: passes in over HTTP → issued, indexed, delivered to a partner.
+
+    python -m tests.benchmarks.pipeline --bus kafka|postgres [--n 20000] [--json]
+
+1. A cluster on a fresh, durable PostgreSQL (fsync on, as `laurel up` starts it) and, on Kafka, a fresh broker.
+2. The burst: n passes as NDJSON, in two imports at once; meanwhile single passes of another organisation, one after the
+   other, each timed until its credential can be read.
+3. The accounts: what the databases hold and what the partner received, compared id by id.
+4. A steady load of a fifth of the burst's throughput: how long from the answer that accepts a pass until its credential
+   is in the verifier's index.
+
+Processor time is that of each process tree over the burst, from /proc; memory is sampled every half second. Recipients
+are DIDs, so that no e-mail is written: a mail server is not what is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+
+from laurel.bus import connect
+from laurel.migrate import SERVICES, migrate_all
+from laurel.process import ensure_topics
+from laurel_local.embedded import Postgres
+from tests.benchmarks import processes
+from tests.conftest import free_ports, missing_for_kafka, private_kafka
+from tests.e2e.cluster import OPERATOR, Cluster, settings
+
+IMPORTS = 2
+SAMPLE_S = 0.5
+STEADY_S = 20.0
+STEADY_EVERY_S = 0.25
+_ROWS_A_PIECE = 500
+
+
+@dataclass
+class Partner:
+    """The sink's process, as `Cluster` knows a partner."""
+
+    url: str
+    secret: str = ""
+
+    async def get(self, path: str) -> bytes:
+        async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
+            return (await client.get(self.url.removesuffix("/hook") + path)).content
+
+    async def stats(self) -> dict[str, int]:
+        found: dict[str, int] = json.loads(await self.get("/stats"))
+        return found
+
+    async def ids(self) -> set[str]:
+        raw = await self.get("/ids")
+        return {str(uuid.UUID(bytes=raw[place : place + 16])) for place in range(0, len(raw), 16)}
+
+
+@dataclass
+class Rig:
+    """A running cluster, its partner, and the roots of the process trees that are watched, by name."""
+
+    cluster: Cluster
+    partner: Partner
+    watched: dict[str, int]
+    postgres: str
+
+
+@asynccontextmanager
+async def rig(bus: str, folder: Path) -> AsyncIterator[Rig]:
+    """Step 1. bus: "kafka" or "postgres"."""
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(Postgres(folder))
+        pid = int((folder / "postgres" / "postmaster.pid").read_text().split()[0])
+        watched = {"postgres": pid}
+        bus_url = server.dsn()
+        if bus == "kafka":
+            broker = stack.enter_context(private_kafka())
+            bus_url = broker.url
+            watched["kafka"] = int((broker.folder / "kafka.pid").read_text())
+        await migrate_all(server.dsn())
+        topics = connect(bus_url)
+        await ensure_topics(topics)
+        await topics.close()
+        sink_port, *ports = free_ports(1 + len(SERVICES))
+        arguments = [sys.executable, "-m", "tests.benchmarks.sink", str(sink_port)]
+        sink = subprocess.Popen(arguments)  # noqa: ASYNC220 - once, before anything is measured
+        stack.callback(sink.kill)
+        watched["sink"] = sink.pid
+        partner = Partner(f"http://127.0.0.1:{sink_port}/hook")
+        cluster = Cluster(
+            server.dsn(),
+            settings(server.dsn(), bus_url),
+            dict(zip(SERVICES, ports, strict=True)),
+            folder,
+            partner,
+            None,
+        )
+        for service in SERVICES:
+            cluster.spawn(service)
+            watched[service] = cluster.processes[service].pid
+        try:
+            await cluster.ready()
+            await cluster.organise()
+            async with httpx.AsyncClient(trust_env=False) as client:
+                await client.put(partner.url.removesuffix("/hook") + "/secret", content=partner.secret)
+            yield Rig(cluster, partner, watched, server.dsn())
+        finally:
+            cluster.stop()
+
+
+# --- what goes in ---------------------------------------------------------------------------------------------------
+
+
+async def _ndjson(first: int, count: int, prefix: str) -> AsyncIterator[bytes]:
+    """Passes as a platform sends them, in pieces."""
+    for start in range(first, first + count, _ROWS_A_PIECE):
+        rows = [
+            f'{{"learner":"{prefix}{n}","did":"did:example:{prefix}{n}","name":"Learner {n}","score":{60 + n % 41}}}\n'
+            for n in range(start, min(start + _ROWS_A_PIECE, first + count))
+        ]
+        yield "".join(rows).encode()
+        await asyncio.sleep(0)
+
+
+async def _import(cluster: Cluster, first: int, count: int, prefix: str) -> str:
+    """Upload; the import's id."""
+    url = f"http://127.0.0.1:{cluster.ports['assessment']}/assessment/v1/results/imports"
+    async with httpx.AsyncClient(timeout=600, trust_env=False) as client:
+        answer = await client.post(
+            url,
+            params={"achievement": cluster.achievement_id, "course_run": f"{prefix}-run"},
+            headers={"Authorization": f"Bearer {cluster.api_key}", "Content-Type": "application/x-ndjson"},
+            content=_ndjson(first, count, prefix),
+        )
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["import_id"])
+
+
+# --- what is watched ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Watch:
+    """Counts over time and memory at its most. Python processes: the services and their signing processes."""
+
+    rig: Rig
+    started: float = field(default_factory=time.monotonic)
+    timeline: list[dict[str, float]] = field(default_factory=list)
+    rss: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    async def sample(self, admin: asyncpg.Connection) -> None:
+        rows = await admin.fetch(
+            "SELECT schemaname || '.' || relname AS name, n_tup_ins FROM pg_stat_user_tables "
+            "WHERE (schemaname, relname) IN (('assessment', 'results'), ('issuer', 'credentials'), "
+            "('verifier', 'credentials'))"
+        )
+        inserted = {row["name"]: int(row["n_tup_ins"]) for row in rows}
+        self.counts = {
+            "results": inserted.get("assessment.results", 0),
+            "issued": inserted.get("issuer.credentials", 0),
+            "indexed": inserted.get("verifier.credentials", 0),
+            "delivered": (await self.rig.partner.stats())["distinct"],
+        }
+        self.timeline.append({"s": round(time.monotonic() - self.started, 2), **self.counts})
+        for service in SERVICES:
+            for pid in processes.tree(self.rig.watched[service]):
+                kind = "signer" if "multiprocessing" in processes.command(pid) else service
+                self.rss[kind] = max(self.rss.get(kind, 0.0), processes.rss_mb(pid))
+
+    def cpu(self) -> dict[str, float]:
+        return {name: processes.cpu_seconds(processes.tree(pid)) for name, pid in self.rig.watched.items()}
+
+
+async def _until_done(watch: Watch, admin: asyncpg.Connection, count: int) -> None:
+    moved_at, before = time.monotonic(), watch.counts
+    while True:
+        await watch.sample(admin)
+        if watch.counts["delivered"] >= count and await _indexed(admin, count):
+            return
+        if watch.counts != before:
+            moved_at, before = time.monotonic(), watch.counts
+        if time.monotonic() - moved_at > 60:
+            raise TimeoutError(f"nothing has moved for a minute: {watch.counts} of {count}")
+        await asyncio.sleep(SAMPLE_S)
+
+
+async def _indexed(admin: asyncpg.Connection, count: int) -> bool:
+    return int(await admin.fetchval("SELECT count(*) FROM verifier.credentials")) >= count
+
+
+async def _live_passes(cluster: Cluster, stop: asyncio.Event) -> list[float]:
+    """Single passes of another organisation during the burst: milliseconds until the credential can be read."""
+    other = Cluster(
+        cluster.admin_dsn, cluster.environment, cluster.ports, cluster.logs, Partner(cluster.sink.url), None
+    )
+    await _organise_small(other)
+    found: list[float] = []
+    assessment = f"http://127.0.0.1:{cluster.ports['assessment']}/assessment/v1/results"
+    async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            began = time.monotonic()
+            answer = await client.post(
+                assessment,
+                headers={"Authorization": f"Bearer {other.api_key}"},
+                json={"achievement": other.achievement_id, "learner": f"live{number}",
+                      "did": f"did:example:live{number}", "score": 90},
+            )  # fmt: skip
+            assert answer.status_code == 201, answer.text
+            page = f"http://127.0.0.1:{cluster.ports['verifier']}/c/{answer.json()['credential_id']}"
+            while (await client.get(page, headers={"Accept": "application/json"})).status_code != 200:
+                await asyncio.sleep(0.02)
+            found.append((time.monotonic() - began) * 1000)
+            await asyncio.sleep(0.25)
+    return found
+
+
+async def _organise_small(other: Cluster) -> None:
+    """An organisation without an endpoint."""
+    made = await other.call(
+        "POST", "/issuer/v1/organisations", 201, key=OPERATOR, json={"slug": "small", "name": "Small school"}
+    )
+    other.api_key = made["api_key"]["text"]
+    profile = await other.call(
+        "POST", "/issuer/v1/profiles", 201, json={"slug": "small", "name": "Small", "url": "https://small.example.org"}
+    )
+    await other.call("POST", f"/issuer/v1/profiles/{profile['profile_id']}/keys", 201)
+    achievement = await other.call(
+        "POST", "/assessment/v1/achievements", 201,
+        json={
+            "profile_id": profile["profile_id"], "name": "Swimming", "description": "Swims.",
+            "criteria": {"narrative": "Swim."}, "policy": {"minimum_score": 60},
+        },
+    )  # fmt: skip
+    other.achievement_id = achievement["achievement_id"]
+
+
+# --- the measurements -----------------------------------------------------------------------------------------------
+
+
+async def burst(rig: Rig, count: int) -> dict[str, Any]:
+    """Steps 2 and 3."""
+    admin = await asyncpg.connect(rig.postgres)
+    try:
+        await rig.cluster.until("the first pass goes through", lambda: _warm(rig, admin), 60)
+        before = await admin.fetchval("SELECT count(*) FROM verifier.credentials")
+        stop = asyncio.Event()
+        live = asyncio.create_task(_live_passes(rig.cluster, stop))
+        await asyncio.sleep(1)
+        watch = Watch(rig)
+        await watch.sample(admin)
+        cpu_before, started = watch.cpu(), time.monotonic()
+        share = count // IMPORTS
+        uploads = [
+            asyncio.create_task(
+                _import(rig.cluster, k * share, share if k else count - share * (IMPORTS - 1), f"b{k}-")
+            )
+            for k in range(IMPORTS)
+        ]
+        await _until_done(watch, admin, count + 1)
+        seconds = time.monotonic() - started
+        cpu = {name: after - cpu_before[name] for name, after in watch.cpu().items()}
+        await asyncio.gather(*uploads)
+        stop.set()
+        live_ms = await live
+        total = before + count + len(live_ms)
+        accounts = await _accounts(rig, admin)
+        return {
+            "n": count,
+            **accounts,
+            "seconds": round(seconds, 2),
+            "per_s": round(count / seconds, 1),
+            "live_p50_ms": _percentile(live_ms, 50),
+            "live_p99_ms": _percentile(live_ms, 99),
+            "live_passes": len(live_ms),
+            "expected": total,
+            "rss_max_mb": round(max(watch.rss.values()), 1),
+            "rss_mb": {name: round(value, 1) for name, value in sorted(watch.rss.items())},
+            "cpu_us_per_credential": {name: round(value / count * 1e6, 1) for name, value in cpu.items()},
+            "cpu_us_per_credential_total": round(sum(cpu.values()) / count * 1e6, 1),
+            "cpu_share": round(sum(cpu.values()) / seconds, 2),
+            "timeline": watch.timeline,
+        }
+    finally:
+        await admin.close()
+
+
+async def _warm(rig: Rig, admin: asyncpg.Connection) -> bool:
+    """Processes are up, templates compiled, connections open."""
+    if not await admin.fetchval("SELECT count(*) FROM assessment.results"):
+        await _import(rig.cluster, 0, 1, "warm-")
+    return (await rig.partner.stats())["distinct"] >= 1
+
+
+async def _accounts(rig: Rig, admin: asyncpg.Connection) -> dict[str, Any]:
+    """Owed, issued, indexed and delivered, id by id; the live passes have no partner."""
+    owed = {str(one[0]) for one in await admin.fetch(
+        "SELECT credential_id FROM assessment.results WHERE outcome = 'passed'")}  # fmt: skip
+    issued = {str(one[0]) for one in await admin.fetch("SELECT credential_id FROM issuer.credentials")}
+    indexed = {str(one[0]) for one in await admin.fetch("SELECT credential_id FROM verifier.credentials")}
+    with_partner = {str(one[0]) for one in await admin.fetch(
+        "SELECT r.credential_id FROM assessment.results r WHERE tenant_id = $1", rig.cluster.tenant_id)}  # fmt: skip
+    delivered, stats = await rig.partner.ids(), await rig.partner.stats()
+    left = sum([
+        await admin.fetchval(f"SELECT count(*) FROM {service}.outbox") for service in SERVICES
+    ])  # fmt: skip
+    return {
+        "results": int(await admin.fetchval("SELECT count(*) FROM assessment.results")),
+        "issued": len(issued),
+        "indexed": len(indexed),
+        "delivered": len(delivered),
+        "unaccounted": len(owed ^ issued) + len(issued ^ indexed) + len(with_partner ^ delivered) + left,
+        "delivered_twice": stats["twice"],
+        "bad_signatures": stats["bad"],
+    }
+
+
+async def steady(rig: Rig, per_s: float) -> dict[str, Any]:
+    """Step 4. From the 202 that accepted a pass to its row in the verifier's index, in milliseconds."""
+    each = max(1, round(per_s * STEADY_EVERY_S))
+    accepted: dict[str, float] = {}
+
+    async def one(number: int) -> None:
+        accepted[await _import(rig.cluster, 0, each, f"s{number}-")] = time.time()
+
+    began = time.monotonic()
+    running = []
+    for number in range(round(STEADY_S / STEADY_EVERY_S)):
+        running.append(asyncio.create_task(one(number)))
+        await asyncio.sleep(max(0.0, began + (number + 1) * STEADY_EVERY_S - time.monotonic()))
+    await asyncio.gather(*running)
+    admin = await asyncpg.connect(rig.postgres)
+    try:
+        total = len(running) * each
+        deadline = time.monotonic() + 60
+        query = """
+            SELECT r.import_id::text, v.indexed_at FROM assessment.results r
+            JOIN verifier.credentials v ON v.credential_id = r.credential_id::text
+            WHERE r.import_id = ANY ($1::uuid[])"""
+        while len(rows := await admin.fetch(query, list(accepted))) < total:
+            assert time.monotonic() < deadline, f"{len(rows)} of {total} are indexed"
+            await asyncio.sleep(0.2)
+    finally:
+        await admin.close()
+    waits = [(_epoch(row["indexed_at"]) - accepted[row["import_id"]]) * 1000 for row in rows]
+    return {
+        "load_per_s": each / STEADY_EVERY_S,
+        "p50_ms": _percentile(waits, 50),
+        "p99_ms": _percentile(waits, 99),
+        "max_ms": round(max(waits), 1),
+    }
+
+
+def _epoch(moment: datetime) -> float:
+    return moment.timestamp()
+
+
+def _percentile(values: list[float], percent: int) -> float | None:
+    if not values:
+        return None
+    if len(values) == 1:
+        return round(values[0], 1)
+    return round(statistics.quantiles(values, n=100, method="inclusive")[percent - 1], 1)
+
+
+async def run(bus: str, count: int) -> dict[str, Any]:
+    """All figures of one bus."""
+    if bus == "kafka" and (missing := missing_for_kafka()):
+        return {"left_out": missing}
+    with tempfile.TemporaryDirectory(prefix="laurel-bench-", ignore_cleanup_errors=True) as folder:
+        async with rig(bus, Path(folder)) as made:
+            figures = await burst(made, count)
+            figures |= await steady(made, max(20.0, figures["per_s"] / 5))
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bus", choices=("kafka", "postgres"), default="kafka")
+    parser.add_argument("--n", type=int, default=20_000)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    figures = asyncio.run(run(arguments.bus, arguments.n))
+    if not arguments.json:
+        figures.pop("timeline", None)
+    print(json.dumps(figures, indent=None if arguments.json else 2))
+
+
+if __name__ == "__main__":
+    main()
