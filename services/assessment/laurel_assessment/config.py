@@ -19,3 +19,9 @@ class Settings(laurel.settings.Settings):
     import_workers: int = Field(
         default=2, ge=1, le=16, description="Chunks of imports that one worker process handles at once."
     )
+    import_ahead_s: float = Field(
+        default=2.0,
+        gt=0,
+        description="How far imports may run ahead of the issuer, in seconds of its work: so long a single pass may "
+        "have to wait behind a bulk upload.",
+    )

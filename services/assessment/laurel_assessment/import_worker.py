@@ -18,6 +18,7 @@ from laurel_assessment import import_store, store
 from laurel_assessment.domain import Finding
 from laurel_assessment.import_store import Form, Work
 from laurel_assessment.intake import SLICE, Arrival, Keys, take_in
+from laurel_assessment.pacing import Pace
 from laurel_assessment.records import PROBLEMS, Record
 from laurel_assessment.row_json import read_json, texts_of_json
 from laurel_assessment.rows import Defaults, Glimpse, check, glimpse, read_csv, texts_of_csv
@@ -38,6 +39,7 @@ def _begin_again(error: BaseException) -> bool:
 class ImportWorker:
     """Settles spooled imports, several at once. `database` is the worker's. Any number of processes may run one.
 
+    pace: how far imports may run ahead of the issuer; None: as far as they like.
     silent_s: an upload of which nothing was heard for so long has lost its process.
     """
 
@@ -46,6 +48,7 @@ class ImportWorker:
         database: Database,
         *,
         keys: Keys,
+        pace: Pace | None = None,
         at_once: int = 2,
         poll_s: float = 0.25,
         silent_s: float = 300.0,
@@ -53,6 +56,7 @@ class ImportWorker:
     ) -> None:
         self._database = database
         self._keys = keys
+        self._pace = pace
         self._at_once = at_once
         self._poll_s = poll_s
         self._silent_s = silent_s
@@ -95,7 +99,9 @@ class ImportWorker:
             await sleep(stop, SWEEP_S)
 
     async def step(self) -> bool:
-        """Settle one chunk. False when none is owed."""
+        """Settle one chunk. False when none is owed, or when what was settled before has not been worked off."""
+        if self._pace is not None and not await self._pace.open():
+            return False
         work: Work | None = None
         try:
             async with self._database.transaction() as tx:
@@ -123,6 +129,8 @@ class ImportWorker:
                 import_id=work.import_id,
             )  # fmt: skip
         outcomes = Counter(one.outcome for one in recorded)
+        if self._pace is not None:
+            self._pace.settled(outcomes["passed"])
         if await import_store.chunk_settled(tx, work, outcomes, now=now):  # 5
             log.info("import done", import_id=work.import_id)
             self._troubled.discard(work.import_id)

@@ -16,6 +16,7 @@ from laurel_assessment.handlers import consumers
 from laurel_assessment.import_worker import ImportWorker
 from laurel_assessment.imports import abandoned_after
 from laurel_assessment.intake import Keys
+from laurel_assessment.pacing import Pace
 
 NAME = "assessment"
 
@@ -32,6 +33,7 @@ async def open_service(
     ):
         importing = ImportWorker(
             worker_database, keys=keys, at_once=settings.import_workers, clock=clock,
+            pace=Pace(bus, worker_database, ahead_s=settings.import_ahead_s),
             silent_s=abandoned_after(settings.import_idle_s),
         )  # fmt: skip
         yield Service(

@@ -32,6 +32,7 @@ from laurel.envelope import Delivered
 from laurel.errors import NotNow, Reject
 from laurel.events import AchievementPublished, AchievementRetired, AssessmentPassed, CredentialIssued
 from laurel.service import Saving
+from laurel.topics import ISSUANCE_GROUP
 from laurel_issuer import store, store_issuance, store_parked
 from laurel_issuer.domain import Inconsistent, IssuerProfile, StatusPlace, valid_until
 from laurel_issuer.keyring import KeyMaker, SealedKey
@@ -39,7 +40,7 @@ from laurel_issuer.signing import Group, Item, Made, Signers
 from laurel_issuer.status_lists import Publisher
 from laurel_issuer.store_issuance import Intent, Row, Terms
 
-GROUP = "issuer.issuance"
+GROUP = ISSUANCE_GROUP
 
 Rows = Sequence[Row]
 
