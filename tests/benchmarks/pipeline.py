@@ -331,7 +331,7 @@ async def _accounts(rig: Rig, admin: asyncpg.Connection) -> dict[str, Any]:
     }
 
 
-async def steady(rig: Rig, per_s: float) -> dict[str, Any]:
+async def steady(rig: Rig, per_s: float, seconds: float) -> dict[str, Any]:
     """Step 4. From the 202 that accepted a pass to its row in the verifier's index, in milliseconds."""
     each = max(1, round(per_s * STEADY_EVERY_S))
     accepted: dict[str, float] = {}
@@ -341,7 +341,7 @@ async def steady(rig: Rig, per_s: float) -> dict[str, Any]:
 
     began = time.monotonic()
     running = []
-    for number in range(round(STEADY_S / STEADY_EVERY_S)):
+    for number in range(round(seconds / STEADY_EVERY_S)):
         running.append(asyncio.create_task(one(number)))
         await asyncio.sleep(max(0.0, began + (number + 1) * STEADY_EVERY_S - time.monotonic()))
     await asyncio.gather(*running)
@@ -379,14 +379,14 @@ def _percentile(values: list[float], percent: int) -> float | None:
     return round(statistics.quantiles(values, n=100, method="inclusive")[percent - 1], 1)
 
 
-async def run(bus: str, count: int) -> dict[str, Any]:
+async def run(bus: str, count: int, *, steady_s: float = STEADY_S) -> dict[str, Any]:
     """All figures of one bus."""
     if bus == "kafka" and (missing := missing_for_kafka()):
         return {"left_out": missing}
     with tempfile.TemporaryDirectory(prefix="laurel-bench-", ignore_cleanup_errors=True) as folder:
         async with rig(bus, Path(folder)) as made:
             figures = await burst(made, count)
-            figures |= await steady(made, max(20.0, figures["per_s"] / 5))
+            figures |= await steady(made, max(20.0, figures["per_s"] / 5), steady_s)
     return figures
 
 
