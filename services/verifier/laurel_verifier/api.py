@@ -249,6 +249,7 @@ def create_api(database: Database, intake: Intake) -> FastAPI:
         cross_origin=CROSS_ORIGIN,
         max_body=MAX_BODY,
         max_json=MAX_JSON,
+        streamed=["/verify"],  # the page's form, which answers people also where it refuses: `pages`
     )
 
     @app.post(
