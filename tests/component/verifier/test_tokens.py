@@ -379,3 +379,14 @@ async def test_a_token_of_somebody_elses_event_is_refused(verifier: Verifier, is
     broken = msgspec.structs.replace(issued(badge, 2), document=msgspec.Raw(b'"a.b.c"'))
     await verifier.feed(wrong, broken)
     assert await verifier.dead_letters() == ["id_mismatch", "bad_document"]
+
+
+async def test_a_badge_that_names_no_schema_is_held_against_none(verifier: Verifier) -> None:
+    issuer, signer = by_did_key(ED25519)
+    document, header = linted(issuer).document(), {"kid": signer.verification_method}
+    del document["credentialSubject"]["achievement"]["criteria"]
+    found = await verify(verifier, forged(document, header, signer))
+    assert (found["verdict"], code(found, "schema")) == ("invalid", "schema_violated"), found
+    del document["credentialSchema"]  # Open Badges 3.0 §9.1 step 1
+    found = await verify(verifier, forged(document, header, signer))
+    assert (found["verdict"], outcomes(found)["schema"]) == ("valid", "not_applicable"), found
