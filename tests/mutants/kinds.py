@@ -5,7 +5,9 @@ Each takes the dice and a specimen and gives a mutant, or None where there is no
 
 from __future__ import annotations
 
+from tests.mutants import picture_kinds, token_kinds
 from tests.mutants.proof_kinds import proof_options, proof_sets, proof_swapped, proof_value, usurped
+from tests.mutants.specimens import Specimen
 from tests.mutants.value_kinds import (
     Kind,
     added,
@@ -33,3 +35,19 @@ KINDS: dict[str, Kind] = {
     "proof value": proof_value,
     "proof sets": proof_sets, "usurped": usurped,
 }  # fmt: skip
+TOKENS: dict[str, Kind] = {
+    "token: bits": token_kinds.bit_of_the_token, "token: characters": token_kinds.letters,
+    "token: header": token_kinds.header, "token: payload": token_kinds.payload, "token: claims": token_kinds.claims,
+    "token: signature": token_kinds.signature, "token: swapped": token_kinds.swapped,
+    "token: usurped": token_kinds.usurped_token, "token: envelope": token_kinds.envelope,
+}  # fmt: skip
+PICTURES: dict[str, Kind] = {
+    "picture: bits": picture_kinds.bits, "picture: credential": picture_kinds.inside,
+    "picture: pieces": picture_kinds.pieces, "picture: written": picture_kinds.written,
+    "picture: second credential": picture_kinds.second,
+}  # fmt: skip
+
+
+def kinds_for(specimen: Specimen) -> dict[str, Kind]:
+    """The kinds of change that can be made to what this specimen comes in; the first always finds something."""
+    return PICTURES if specimen.picture else TOKENS if specimen.token else KINDS

@@ -223,9 +223,12 @@ def _signature(value: Any, *, twins: bool) -> Any:
         raw = multibase.decode(value)
     except multibase.MultibaseError:
         return exact(value)
-    order = _ORDERS.get(len(raw)) if twins else None
-    if order is None:
-        return raw
+    return lesser_twin(raw) if twins else raw
+
+
+def lesser_twin(raw: bytes) -> bytes:
+    """Of the ECDSA signatures (r, s) and (r, n - s) the one with the smaller s; anything else as it is (P4)."""
+    order = _ORDERS.get(len(raw), 0)
     half = len(raw) // 2
     s = int.from_bytes(raw[half:], "big")
-    return raw[:half] + min(s, (order - s) % order).to_bytes(half, "big") if 0 < s < order else raw
+    return raw[:half] + min(s, order - s).to_bytes(half, "big") if 0 < s < order else raw

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import base64
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, Literal
 
-from laurel.credential import did, keys, lint, model, proofs, status
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from laurel.credential import baking, did, jose, keys, lint, model, multikey, proofs, status
 from tests.mutants.world import NOW
 from tests.unit.credential.samples import (
     BASE,
     DID,
     INDEX,
     LIST_URL,
+    PNG,
     PROFILE,
     SIGNER,
     badge,
@@ -27,10 +32,35 @@ CREATED = NOW - timedelta(days=30)
 P256 = keys.EcdsaSigner("P-256", bytes(range(1, 33)), f"{DID}#key-2")
 P384 = keys.EcdsaSigner("P-384", bytes(range(1, 49)), f"{DID}#key-3")
 SECOND = keys.Ed25519Signer(bytes(range(2, 34)), f"{DID}#key-4")
+# Two primes: a key of RSA is nothing that a counted range of bytes could be, and mutants must be the same each time.
+_P = int(
+    "f208bda879df18cb28fece91b1f5b52f5630be1a6f99479e3d7d3910df0fd49e2471d8048e8da423955923f74e89b0143bae"
+    "78f5b87142736f3fdf4ff87fd031973f4e1d82052bfbad793bedb62b2969f360cb0636a4aa0c01faa3fdcf716c79a4fce2de"
+    "8ef96880719019d545d2d2667e7e750db4388cea5265fb76822b856d",
+    16,
+)
+_Q = int(
+    "c5c0f59cb9e45f50e33b8b669953152107f38b29d01afba4aaed8ed89796b31544936fe5f2253dd3ca116c6e1532057c8179"
+    "8912b87c648363e7d307a050395f94523396ce119dbf0517d28f8fb9b4d6c2e3340b324ee46677249621b294d7bc9b4e31ce"
+    "b7dc1434609ca2a30626ce8de06d2b9b682342a7bd5adebafe9fe96f",
+    16,
+)
+_E = 65_537
+
+
+def _rsa_key() -> rsa.RSAPrivateKey:
+    d = rsa.rsa_recover_private_exponent(_E, _P, _Q)
+    further = (rsa.rsa_crt_dmp1(d, _P), rsa.rsa_crt_dmq1(d, _Q), rsa.rsa_crt_iqmp(_P, _Q))
+    return rsa.RSAPrivateNumbers(_P, _Q, d, *further, rsa.RSAPublicNumbers(_E, _P * _Q)).private_key()
+
+
+RSA = keys.RsaSigner(multikey.rsa_secret(_rsa_key()), f"{DID}#key-5")
 OTHER_DID = did.did_web(BASE, "other-university")
 OTHER = keys.Ed25519Signer(bytes(range(3, 35)), f"{OTHER_DID}#key-1")
 _MALLORY = keys.Ed25519Signer(bytes(range(4, 36)), "x:y#z").public_key_multibase
 MALLORY = keys.Ed25519Signer(bytes(range(4, 36)), f"{did.did_key(_MALLORY)}#{_MALLORY}")
+_MALLORY_P256 = keys.EcdsaSigner("P-256", bytes(range(4, 36)), "x:y#z").public_key_multibase
+MALLORY_P256 = keys.EcdsaSigner("P-256", bytes(range(4, 36)), f"{did.did_key(_MALLORY_P256)}#{_MALLORY_P256}")
 
 _SIGNERS: dict[str, keys.Signer] = {
     proofs.RDFC: SIGNER, proofs.JCS: SIGNER, proofs.ECDSA_RDFC: P256, proofs.ECDSA_JCS: P384,
@@ -39,18 +69,23 @@ _SIGNERS: dict[str, keys.Signer] = {
 
 @dataclass(frozen=True)
 class Specimen:
-    """A credential, what it is, and the documents that the world serves about it."""
+    """A credential, what it is, and the documents that the world serves about it.
+
+    token: the JSON Web Token that holds `document`; picture: what the token or the document is baked into. b"": none.
+    """
 
     name: str
     document: dict[str, Any]
     documents: Mapping[str, Any]
     state: State
     form: Form
+    token: bytes = b""
+    picture: bytes = b""
 
 
 def did_documents() -> dict[str, Any]:
     """URL → DID document of the two issuers."""
-    signers = (SIGNER, P256, P384, SECOND)
+    signers = (SIGNER, P256, P384, SECOND, RSA)
     own = [did.DidKey(one.verification_method.partition("#")[2], one.public_key_multibase) for one in signers]
     other = [did.DidKey("key-1", OTHER.public_key_multibase)]
     return {
@@ -86,7 +121,8 @@ def specimens() -> tuple[Specimen, ...]:
             _specimen(f"eddsa-rdfc {state}", proofs.RDFC, state),
             _specimen(f"ecdsa-jcs {state}", proofs.ECDSA_JCS, state),
         ]
-    return tuple(made)
+    made += _tokens()
+    return (*made, *_pictures({one.name: one for one in made}))
 
 
 @cache
@@ -105,6 +141,22 @@ def strangers() -> tuple[dict[str, Any], ...]:
     )  # fmt: skip
 
 
+@cache
+def strangers_tokens() -> tuple[bytes, ...]:
+    """The same as tokens: those of the issuer first, then one of Mallory's."""
+    *own, foreign, mallory = (lint.lint(proofs.unsecured(one), issuer=issuer_of(one)) for one in strangers())
+    return (
+        jose.sign_vc_jwt(own[0], RSA), jose.sign_vc_jwt(own[0], P256), jose.sign_vc_jose(own[0], SIGNER),
+        jose.sign_vc_jose(own[0], P256), jose.sign_vc_jose(foreign, OTHER), jose.sign_vc_jose(mallory, MALLORY),
+    )  # fmt: skip
+
+
+def issuer_of(document: Mapping[str, Any]) -> str:
+    """The issuer's id."""
+    issuer = document["issuer"]
+    return str(issuer["id"] if isinstance(issuer, dict) else issuer)
+
+
 def _signed(document: dict[str, Any], suite: str, signer: keys.Signer | None = None) -> dict[str, Any]:
     signer = signer or _SIGNERS[suite]
     return proofs.sign(lint.lint(document, issuer=signer.verification_method.partition("#")[0]), signer, CREATED, suite)
@@ -114,12 +166,22 @@ def _end(state: State) -> datetime:
     return NOW - timedelta(days=1) if state == "expired" else NOW + timedelta(days=365)
 
 
-def _specimen(name: str, suite: str, state: State = "valid") -> Specimen:
-    purpose = "suspension" if state == "suspended" else "revocation"
-    document = badge(valid_until=_end(state), status=status.status_entry(LIST_URL, INDEX, purpose))
+def _purpose(state: State) -> str:
+    return "suspension" if state == "suspended" else "revocation"
+
+
+def _badge(state: State, **changes: Any) -> dict[str, Any]:
+    entry = status.status_entry(LIST_URL, INDEX, _purpose(state))
+    return badge(valid_until=_end(state), status=entry, **changes)
+
+
+def _documents(state: State) -> dict[str, Any]:
     bits = (INDEX,) if state in ("revoked", "suspended") else (INDEX - 1, INDEX + 1)
-    documents = {**did_documents(), LIST_URL: signed_list(bits, purpose=purpose)}
-    return Specimen(name, _signed(document, suite), documents, state, _form(suite))
+    return {**did_documents(), LIST_URL: signed_list(bits, purpose=_purpose(state))}
+
+
+def _specimen(name: str, suite: str, state: State = "valid") -> Specimen:
+    return Specimen(name, _signed(_badge(state), suite), _documents(state), state, _form(suite))
 
 
 def _small() -> Specimen:
@@ -145,3 +207,51 @@ def _several(name: str, previous: tuple[str, ...]) -> Specimen:
 
 def _form(suite: str) -> Form:
     return "jcs" if suite in (proofs.JCS, proofs.ECDSA_JCS) else "rdfc"
+
+
+def _tokens() -> list[Specimen]:
+    inside = proofs.Order(SECOND, proofs.RDFC, CREATED)
+    learner = {"recipient": model.Recipient(id="did:example:learner")}  # so that the claim `sub` is there
+    made = [
+        _token("vc-jwt RS256", lambda one: jose.sign_vc_jwt(one, RSA), **learner),
+        _token("vc-jwt ES256, kid and jwk", lambda one: jose.sign_vc_jwt(one, P256, reference="kid+jwk"), **learner),
+        _token("vc-jwt ES256, jwk", lambda one: jose.sign_vc_jwt(one, P256, reference="jwk")),
+        _token("vc+jwt EdDSA", lambda one: jose.sign_vc_jose(one, SIGNER)),
+        _token("vc+jwt ES256", lambda one: jose.sign_vc_jose(one, P256), **learner),
+        _token("vc+jwt EdDSA, and a proof", lambda one: jose.sign_vc_jose(one, SIGNER, embedded=[inside])),
+    ]
+    states: tuple[State, ...] = ("expired", "revoked", "suspended")
+    made += [_token(f"vc-jwt ES256 {one}", lambda one: jose.sign_vc_jwt(one, P256), one) for one in states]
+    made += [_token(f"vc+jwt EdDSA {one}", lambda one: jose.sign_vc_jose(one, SIGNER), one) for one in states]
+    return made
+
+
+def _token(name: str, sign: Callable[[lint.Linted], bytes], state: State = "valid", **changes: Any) -> Specimen:
+    token = sign(lint.lint(_badge(state, **changes), issuer=DID))
+    document = jose.parse(token.decode()).document
+    return Specimen(name, document, _documents(state), state, "rdfc", token)
+
+
+_ART = b"""<?xml version="1.0" encoding="UTF-8"?>
+<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><title>Data</title><path d="M0 0h9v9z"/></svg>
+"""
+
+
+def _pictures(bare: Mapping[str, Specimen]) -> list[Specimen]:
+    names = (
+        "eddsa-rdfc",
+        "ecdsa-jcs",
+        "vc-jwt ES256, jwk",
+        "vc+jwt EdDSA",
+        "eddsa-rdfc revoked",
+        "vc-jwt ES256 expired",
+    )
+    png = base64.b64decode(PNG.partition(",")[2])
+    made = []
+    for one in (bare[name] for name in names):
+        inside = one.token or json.dumps(one.document, ensure_ascii=False, separators=(",", ":")).encode()
+        made += [
+            replace(one, name=f"{one.name} in a PNG", picture=baking.bake_png(png, inside)),
+            replace(one, name=f"{one.name} in an SVG", picture=baking.bake_svg(_ART, inside)),
+        ]
+    return made

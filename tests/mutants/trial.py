@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import json
 import random
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
-from laurel.security import BadJson, guard_json
-from laurel_verifier.documents import MAX_DOCUMENT
-from tests.mutants.kinds import KINDS
+from tests.mutants import containers
+from tests.mutants.kinds import kinds_for
 from tests.mutants.lists import LISTS
 from tests.mutants.meaning import same
 from tests.mutants.specimens import Specimen, specimens
-from tests.mutants.value_kinds import text_of
+from tests.mutants.value_kinds import handed_in, text_of
 from tests.mutants.world import Desk
 from tests.unit.credential.samples import LIST_URL
 
@@ -60,41 +59,38 @@ class Mutant:
     list_: Any = None
 
 
+@cache
+def pairs() -> tuple[tuple[str, Specimen], ...]:
+    """Every kind of change with every specimen that it can be made to, a kind at a time."""
+    lists = [(kind, one) for kind in LISTS for one in specimens() if LIST_URL in one.documents and not one.picture]
+    return (*((kind, one) for one in specimens() for kind in kinds_for(one)), *lists)
+
+
 def mutant(seed: int, number: int) -> Mutant:
     """The same for the same arguments."""
-    kinds = [*KINDS, *LISTS]
-    every = specimens()
-    kind = kinds[number % len(kinds)]
-    specimen = every[number // len(kinds) % len(every)]
+    kind, specimen = pairs()[number % len(pairs())]
     dice = random.Random(f"{seed}:{number}")
+    kinds = kinds_for(specimen)
     for _ in range(_ROUNDS):
-        if kind in KINDS:
-            made = KINDS[kind](dice, specimen)
-            if made is not None:
-                return Mutant(number, kind, specimen, made if isinstance(made, bytes) else text_of(made))
-        elif LIST_URL in specimen.documents:
+        if kind in LISTS:
             changed = LISTS[kind](dice, copy.deepcopy(specimen.documents[LIST_URL]))
             if changed is not None:
-                return Mutant(number, kind, specimen, text_of(specimen.document), changed)
-    kind = "bit of a value"  # this kind has nothing to change here
-    return Mutant(number, kind, specimen, KINDS[kind](dice, specimen) or b"")  # type: ignore[arg-type]
+                return Mutant(number, kind, specimen, handed_in(specimen), changed)
+        else:
+            made = kinds[kind](dice, specimen)
+            if made is not None:
+                return Mutant(number, kind, specimen, made if isinstance(made, bytes) else text_of(made))
+    kind = next(iter(kinds))  # this kind has nothing to change here
+    return Mutant(number, kind, specimen, kinds[kind](dice, specimen) or b"")  # type: ignore[arg-type]
 
 
 def says_the_same(one: Mutant) -> bool:
     """Whether nothing that is relied on was changed."""
-    if one.list_ is not None:
-        original = one.specimen.documents[LIST_URL]
-        served = one.list_ if isinstance(one.list_, dict) else _parsed(one.list_)
-        return same(served, original, "rdfc")
-    document = _parsed(one.body)
-    return document is not None and same(document, one.specimen.document, one.specimen.form)
-
-
-def _parsed(body: bytes) -> Any:
-    try:
-        return guard_json(body.removeprefix(b"\xef\xbb\xbf"), max_bytes=MAX_DOCUMENT)
-    except BadJson:
-        return None
+    if one.list_ is None:
+        return containers.says_the_same(one.body, one.specimen)
+    original = one.specimen.documents[LIST_URL]
+    served = one.list_ if isinstance(one.list_, dict) else containers.parsed(one.list_)
+    return same(served, original, "rdfc")
 
 
 async def judge(one: Mutant, desks: dict[str, Desk]) -> str:
@@ -134,6 +130,6 @@ def unmutated() -> dict[str, str]:
     """The verdict on each specimen as it was issued."""
 
     async def ask() -> dict[str, str]:
-        return {one.name: await Desk(one.documents).verdict(json.dumps(one.document).encode()) for one in specimens()}
+        return {one.name: await Desk(one.documents).verdict(handed_in(one)) for one in specimens()}
 
     return asyncio.run(ask())

@@ -30,6 +30,11 @@ def text_of(document: Any) -> bytes:
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogateescape")
 
 
+def handed_in(specimen: Specimen) -> bytes:
+    """What its holder has: the picture, the token or the JSON."""
+    return specimen.picture or specimen.token or text_of(specimen.document)
+
+
 def _texts(document: Any) -> list[Path]:
     return where(document, lambda value: isinstance(value, str))
 

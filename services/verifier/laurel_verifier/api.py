@@ -68,7 +68,11 @@ class CheckOut(BaseModel):
     detail: str = Field(description="What was checked, against what, when: for a human.")
     clause: str | None = Field(default=None, description="The text that asks for it.")
     code: str | None = Field(default=None, description="Why it failed or was not checked: for a program.")
-    pointer: str | None = Field(default=None, description="JSON Pointer (RFC 6901) of the property that is wrong.")
+    pointer: str | None = Field(
+        default=None,
+        description="JSON Pointer (RFC 6901) of the property that is wrong; of a JWT, in its payload, or in its header "
+        "if that is what is wrong.",
+    )
     at: str | None = Field(default=None, description="When it was checked.")
     against: list[AgainstOut] = Field(default=[], description="What it was checked against.")
     problem: ProblemDetailsOut | None = Field(default=None, description="Where it failed or could not be checked.")
@@ -245,6 +249,7 @@ def create_api(database: Database, intake: Intake) -> FastAPI:
         cross_origin=CROSS_ORIGIN,
         max_body=MAX_BODY,
         max_json=MAX_JSON,
+        streamed=["/verify"],  # the page's form, which answers people also where it refuses: `pages`
     )
 
     @app.post(

@@ -70,7 +70,8 @@ class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One step of a verification. detail: for a human: what was checked, against what. code: why not, for a program.
 
     at: when (RFC 3339). against: what it was held against. pointer: JSON Pointer (RFC 6901) of the property that is
-    wrong, "" for the whole document. problem: for what failed or could not be checked.
+    wrong, "" for the whole document; of a token, into its payload, or its header where that is what is wrong. problem:
+    for what failed or could not be checked.
     """
 
     step: Step

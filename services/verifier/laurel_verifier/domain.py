@@ -197,7 +197,11 @@ def _typed_objects(value: Any) -> bool:
 
 
 def wants_open_badge_schema(document: Mapping[str, Any]) -> bool:
-    """Whether the credential says that it follows the Open Badges 3.0 schema that is bundled."""
+    """Whether the credential says that it follows the Open Badges 3.0 schema that is bundled.
+
+    One that names none is held against none: §9.1 step 1 asks it only "if" there is a credentialSchema, and the schema
+    refuses what the standard allows, credentials of data model 1.1 (no validFrom) and several status entries among it.
+    """
     return any(one.get("id") == OPEN_BADGES_SCHEMA for one in objects(document.get("credentialSchema")))
 
 

@@ -124,19 +124,19 @@ def _is_part_of(method: str | None, issuer: str) -> bool:
     return method is not None and key_urls.base(method) == issuer
 
 
-def _not_the_issuers(issuer: str) -> Check:
+def _not_the_issuers(issuer: str, pointer: str = "/proof") -> Check:
     detail = f"no proof names a key of the issuer, {short(issuer)}: it was signed by somebody else"
-    return failed("issuer", "not_the_issuers_key", detail, pointer="/proof")
+    return failed("issuer", "not_the_issuers_key", detail, pointer=pointer)
 
 
-def unlisted(issuer: str, candidates: Sequence[str], resolved: Resolved) -> Check:
-    """None of the keys is one that the issuer's document lists."""
+def unlisted(issuer: str, candidates: Sequence[str], resolved: Resolved, *, pointer: str = "/proof") -> Check:
+    """None of the keys is one that the issuer's document lists. pointer: to what names them."""
     near = [one for one in candidates if key_urls.same_origin(one, issuer)]
     if near and not key_urls.listed(resolved.document):
         # Open Badges 3.0 §8.5 asks for no list. Without one nothing says that this key is the issuer's.
         detail = f"{short(issuer)} lists no keys at all, so nothing says that {short(near[0])} is one of them"
         return not_checked("issuer", "no_keys_listed", detail, pointer="/issuer", against=[resolved.against])
-    check = _not_the_issuers(issuer)
+    check = _not_the_issuers(issuer, pointer)
     return msgspec.structs.replace(check, against=(resolved.against,))
 
 

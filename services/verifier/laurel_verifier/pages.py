@@ -14,13 +14,14 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from laurel.credential import jose
-from laurel.credential.baking import FORMATS
+from laurel.credential.baking import FORMATS, MAX_BAKED, MAX_SVG
 from laurel.database import Database
 from laurel.web import PROBLEM_JSON, Problem, not_found
 from laurel_verifier import store
-from laurel_verifier.api import find_credential
+from laurel_verifier.api import MAX_BODY, find_credential
 from laurel_verifier.assets import load_assets
 from laurel_verifier.documents import ADDRESS_CODES, Unreadable
 from laurel_verifier.downloads import HARMLESS, Badges, answered
@@ -33,6 +34,9 @@ from laurel_verifier.verification import Verifier
 from laurel_verifier.wording import SERVICES, STEPS, day, held_against, words
 
 _GET = ["GET", "HEAD"]
+# Bytes of a form that are taken in, and forgotten, when it is too large: a browser whose connection ends while it still
+# sends shows no answer.
+_HEARD_OUT = 64 << 20
 
 
 def add_pages(
@@ -172,15 +176,17 @@ class Pages:
         """The verdict on what was uploaded, named by its address, or pasted: one of these."""
         handed = Handed()
         try:
-            handed = handed_in(request.headers.get("content-type", ""), await request.body())
+            handed = handed_in(request.headers.get("content-type", ""), await _form(request))
             if handed.url:
                 examined = await self._intake.examine_address(handed.url, handed.recipient or None)
             else:
                 examined = await self._intake.examine(handed.body, handed.recipient or None)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody is there to read it
         except Problem as problem:
-            if problem.status != 422:
+            if problem.status != 422 and negotiate(request.headers.get("accept"), (PROBLEM_JSON, HTML)) != HTML:
                 raise
-            return self._form_again(problem.detail)
+            return self._form_again(problem.detail, status=problem.status)
         except Unreadable as error:
             if handed.url or error.code in ADDRESS_CODES:  # nothing was seen that a verdict could be about
                 return self._form_again(error.detail, url=handed.url, recipient=handed.recipient)
@@ -194,8 +200,8 @@ class Pages:
             headers={"Cache-Control": "no-store"},
         )  # fmt: skip
 
-    def _form_again(self, problem: str, *, url: str = "", recipient: str = "") -> Response:
-        return self._page("verify.html", status=422, url=url, pasted="", recipient=recipient, problem=problem)
+    def _form_again(self, problem: str, *, status: int = 422, url: str = "", recipient: str = "") -> Response:
+        return self._page("verify.html", status=status, url=url, pasted="", recipient=recipient, problem=problem)
 
     # --- the rest -----------------------------------------------------------------------------------------
 
@@ -223,3 +229,22 @@ class Pages:
     ) -> Response:
         html = self._templates.get_template(template).render(**values)
         return HTMLResponse(html, status, headers={"Cache-Control": "no-cache", **(headers or {})})
+
+
+async def _form(request: Request) -> bytes:
+    """The body of a form. Raises Problem 413."""
+    declared = request.headers.get("content-length", "")
+    size = int(declared) if declared.isdigit() and len(declared) < 20 else 0
+    body = bytearray()
+    if size <= _HEARD_OUT:
+        size = 0
+        async for piece in request.stream():
+            size += len(piece)
+            if size <= MAX_BODY:
+                body += piece
+            elif size > _HEARD_OUT:
+                break
+    if size > MAX_BODY:
+        detail = f"This is too large. A PNG may have {MAX_BAKED >> 20} MB, an SVG {MAX_SVG >> 20} MB, a text 1 MB."
+        raise Problem(413, "too_large", detail)
+    return bytes(body)

@@ -3,6 +3,8 @@
 The order is that of Open Badges 3.0 §8.2.5 and of VC-JOSE-COSE 1.0 §4.1: the header, the key that it names, the
 signature, the claims that repeat the credential. The rest is asked of the credential in it as of any other. A key
 counts if it is the issuer's by the issuer's own document; what the header says of a key (`jwk`) is compared with that.
+
+Pointers are into the payload. Those of what the header says (alg, kid, jwk, typ, cty, crit, b64) are into the header.
 """
 
 from __future__ import annotations
@@ -51,14 +53,14 @@ def misplaced(token: str | dict[str, Any], envelope: jose.Envelope) -> Check | N
             return failed("format", "malformed_envelope", detail, pointer=pointer((stray[0],)))
     if envelope.format == "vp+jwt" and "VerifiablePresentation" not in domain.listed(envelope.document.get("type")):
         detail = "typ of the header is vp+jwt, a presentation, and no presentation is in it (VC-JOSE-COSE 1.0 §3.1.2)"
-        return failed("format", "wrong_typ", detail)
+        return failed("format", "wrong_typ", detail, pointer="/typ")
     return None
 
 
 def unread(error: jose.JoseError) -> Check:
     """What is wrong with a token that could not be read."""
     make = not_checked if error.code in _NOT_READ else failed
-    return make(_STEPS.get(error.code, "format"), error.code, error.detail)
+    return make(_STEPS.get(error.code, "format"), error.code, error.detail, pointer=error.pointer)
 
 
 async def find_token_key(
@@ -71,7 +73,7 @@ async def find_token_key(
     found = Keys(passed("issuer", ""))
     if kid is not None and key_urls.base(kid) != issuer and not (is_web_url(issuer) and is_web_url(kid)):
         detail = f"the token names {short(kid)}, which is no key of {short(issuer)}: it was signed by somebody else"
-        return found.refused(failed("issuer", "not_the_issuers_key", detail)), ""
+        return found.refused(failed("issuer", "not_the_issuers_key", detail, pointer="/kid")), ""
     try:
         async with asyncio.timeout(KEYS_S):
             resolved = found.resolved = await issuers.resolve(issuer, [kid] if kid is not None else [])
@@ -81,7 +83,7 @@ async def find_token_key(
         detail = f"the keys of {short(issuer)} could not be had within {KEYS_S:.0f} seconds"
         return found.refused(not_checked("issuer", "timeout", detail, pointer="/issuer")), ""
     if kid is not None and key_urls.base(kid) != issuer and kid not in key_urls.listed(resolved.document):
-        return found.refused(unlisted(issuer, [kid], resolved)), ""
+        return found.refused(unlisted(issuer, [kid], resolved, pointer="/kid")), ""
     try:
         if kid in resolved.problems:
             raise resolved.problems[kid]
@@ -91,12 +93,18 @@ async def find_token_key(
         soft = unsure or isinstance(error, Unresolvable) or error.code in KEY_UNREADABLE
         make = not_checked if soft else failed
         detail = f"{error.detail} (looked up in {resolved.source})"
-        return found.refused(make("issuer", error.code, detail, against=[resolved.against])), ""
+        check = make("issuer", error.code, detail, pointer=_key_pointer(envelope), against=[resolved.against])
+        return found.refused(check), ""
     name = f"{resolved.name} ({short(issuer)})" if resolved.name else short(issuer)
     against = [resolved.against, Against(kind="key", id=kid or envelope.kid or key, source=resolved.against.source)]
     detail = f"the key belongs to {name} and may sign credentials; looked up in {resolved.source}"
     found.check = passed("issuer", detail, against=against)
     return found, key
+
+
+def _key_pointer(envelope: jose.Envelope) -> str | None:
+    """The member of the header that names the key, if one does."""
+    return "/kid" if envelope.kid is not None else "/jwk" if envelope.key is not None else None
 
 
 def _may_be_newer(envelope: jose.Envelope, resolved: Resolved, row: store.Indexed | None, now: datetime) -> bool:
@@ -113,11 +121,13 @@ def check_signature(envelope: jose.Envelope, key: str) -> Check:
     kind = "VC-JWT of Open Badges 3.0" if envelope.format == "vc-jwt" else "vc+jwt of W3C"
     named = Against(kind="key", id=envelope.kid or envelope.key or "jwk", source="document", version=envelope.algorithm)
     if not key:
-        return not_checked("signature", "no_key", "the key that the token names was not found", against=[named])
+        detail = "the key that the token names was not found"
+        return not_checked("signature", "no_key", detail, pointer=_key_pointer(envelope), against=[named])
     result = jose.verify(envelope, key)
     if not result.ok:
         make = not_checked if result.reason in NOT_CHECKED else failed
-        return make("signature", result.reason or "bad_signature", result.detail, against=[named])
+        pointer = {"wrong_key": "/jwk", "wrong_key_type": "/alg"}.get(result.reason or "")
+        return make("signature", result.reason or "bad_signature", result.detail, pointer=pointer, against=[named])
     detail = f"signed as a JSON Web Token ({kind}) with {envelope.algorithm}; not a character was changed since"
     return passed("signature", detail, against=[named])
 
@@ -129,9 +139,9 @@ def check_dates(document: dict[str, Any], envelope: jose.Envelope | None, now: d
         return found
     ends, begins = envelope.claims.expires, envelope.claims.not_before
     if ends is not None and now >= ends:
-        return failed("dates", "expired", f"its token was valid until {timestamp(ends)} (exp)", against=found.against)
+        detail = f"its token was valid until {timestamp(ends)} (exp)"
+        return failed("dates", "expired", detail, pointer="/exp", against=found.against)
     if begins is not None and now < begins:
-        return failed(
-            "dates", "not_yet_valid", f"its token is valid from {timestamp(begins)} (nbf)", against=found.against
-        )
+        detail = f"its token is valid from {timestamp(begins)} (nbf)"
+        return failed("dates", "not_yet_valid", detail, pointer="/nbf", against=found.against)
     return found

@@ -180,7 +180,7 @@ def parse(text: str, *, media_type: str | None = None) -> Envelope:
     form = _format(header, payload, media_type)
     document, claims = jose_claims.split(payload, form)
     if kid is None and key is None and form == "vc-jwt":
-        raise JoseError("no_key_named", "the header has neither kid nor jwk (Open Badges 3.0 §8.2.2)")
+        raise JoseError("no_key_named", "the header has neither kid nor jwk (Open Badges 3.0 §8.2.2)", "/kid")
     signed = f"{parts[0]}.{parts[1]}".encode("ascii")
     return Envelope(form, algorithm, kid, key, claims, document, signed, signature)
 
@@ -205,13 +205,14 @@ def unwrap(document: dict[str, Any]) -> Envelope:
     identifier = document.get("id")
     scheme, comma, text = identifier.partition(",") if isinstance(identifier, str) else ("", "", "")
     if not comma or not scheme.startswith("data:"):
-        raise JoseError("malformed_envelope", "the id of an enveloped document is a data: URL (RFC 2397)")
+        raise JoseError("malformed_envelope", "the id of an enveloped document is a data: URL (RFC 2397)", "/id")
     media_type, *parameters = scheme.removeprefix("data:").lower().split(";")
     if media_type not in _DATA_URLS or parameters:
         known = " and ".join(_DATA_URLS)
-        raise JoseError("unknown_envelope", f"an envelope of {scheme[5:105]!r}; {known} are read, without parameters")
+        detail = f"an envelope of {scheme[5:105]!r}; {known} are read, without parameters"
+        raise JoseError("unknown_envelope", detail, "/id")
     if document.get("type") not in (_DATA_URLS[media_type], [_DATA_URLS[media_type]]):
-        raise JoseError("malformed_envelope", f"{media_type} is the type of an {_DATA_URLS[media_type]}")
+        raise JoseError("malformed_envelope", f"{media_type} is the type of an {_DATA_URLS[media_type]}", "/type")
     return parse(text, media_type=media_type)
 
 
@@ -235,50 +236,51 @@ def _json(data: bytes, name: str, limit: int) -> dict[str, Any]:
 def _read_algorithm(header: dict[str, Any]) -> str:
     for name in ("crit", "b64"):  # an extension that must be understood, and one that must then be critical
         if name in header:
-            raise JoseError("critical_header", f"the header has {name!r}; no extension is understood here")
+            raise JoseError("critical_header", f"the header has {name!r}; no extension is understood here", f"/{name}")
     algorithm = header.get("alg")
     if not isinstance(algorithm, str):
-        raise JoseError("malformed_header", "the header has no alg (RFC 7515 §4.1.1)")
+        raise JoseError("malformed_header", "the header has no alg (RFC 7515 §4.1.1)", "/alg")
     if algorithm in _INSECURE or algorithm.lower() == "none":
-        raise JoseError("insecure_algorithm", f"alg {algorithm!r} is no signature of an issuer (RFC 8725 §3.2)")
+        raise JoseError("insecure_algorithm", f"alg {algorithm!r} is no signature of an issuer (RFC 8725 §3.2)", "/alg")
     if algorithm not in ALGORITHMS:
-        raise JoseError("unknown_algorithm", f"alg {algorithm[:60]!r}; Laurel reads {', '.join(ALGORITHMS)}")
+        raise JoseError("unknown_algorithm", f"alg {algorithm[:60]!r}; Laurel reads {', '.join(ALGORITHMS)}", "/alg")
     return algorithm
 
 
 def _key_reference(header: dict[str, Any]) -> tuple[str | None, str | None]:
     kid, jwk = header.get("kid"), header.get("jwk")
     if kid is not None and (not isinstance(kid, str) or not kid or len(kid) > _MAX_NAME):
-        raise JoseError("malformed_header", f"kid is not a string of at most {_MAX_NAME} characters")
+        raise JoseError("malformed_header", f"kid is not a string of at most {_MAX_NAME} characters", "/kid")
     if jwk is None:
         return kid, None
     if not isinstance(jwk, dict):
-        raise JoseError("malformed_header", "jwk is not a JSON object (RFC 7515 §4.1.3)")
+        raise JoseError("malformed_header", "jwk is not a JSON object (RFC 7515 §4.1.3)", "/jwk")
     if multikey.SECRET_MEMBERS & jwk.keys():
-        raise JoseError("secret_key_published", "jwk of the header holds the secret key (Open Badges 3.0 §8.2.2)")
+        detail = "jwk of the header holds the secret key (Open Badges 3.0 §8.2.2)"
+        raise JoseError("secret_key_published", detail, "/jwk")
     try:
         return kid, multikey.from_jwk(jwk)
     except multibase.MultibaseError as error:
-        raise JoseError("unsupported_key", f"jwk of the header: {error}") from None
+        raise JoseError("unsupported_key", f"jwk of the header: {error}", "/jwk") from None
 
 
 def _format(header: dict[str, Any], payload: dict[str, Any], media_type: str | None) -> Format:
     typ = header.get("typ")
     if not isinstance(typ, str) and "typ" in header:
-        raise JoseError("malformed_header", "typ is not a string (RFC 7515 §4.1.9)")
+        raise JoseError("malformed_header", "typ is not a string (RFC 7515 §4.1.9)", "/typ")
     if typ is None and media_type is not None:
         typ = media_type
     name = "jwt" if typ is None else typ.lower().removeprefix("application/")
     held = header.get("cty")
     held = held.lower().removeprefix("application/") if isinstance(held, str) else None
     if held == ("vc" if name == "vp+jwt" else "vp"):  # RFC 8725 §3.11: one kind of token is never taken for another
-        raise JoseError("wrong_typ", f"typ of the header is {name}, and its cty {held}: one of them is wrong")
+        raise JoseError("wrong_typ", f"typ of the header is {name}, and its cty {held}: one of them is wrong", "/cty")
     if name == "jwt" and media_type is None:
         return "vc-jwt" if jose_claims.is_open_badge(payload) else "vc+jwt"
     if name in ("vc+jwt", "vp+jwt") and media_type in (None, f"application/{name}"):
         return "vc+jwt" if name == "vc+jwt" else "vp+jwt"
     expected = media_type or "vc+jwt, vp+jwt or JWT"
-    raise JoseError("wrong_typ", f"typ of the header is {str(typ)[:60]!r}; {expected} was expected")
+    raise JoseError("wrong_typ", f"typ of the header is {str(typ)[:60]!r}; {expected} was expected", "/typ")
 
 
 def verify(envelope: Envelope, key: str, *, now: datetime | None = None) -> ProofResult:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from laurel.credential.contexts import CREDENTIALS_V1
-from laurel.credential.text import parse_timestamp, timestamp
+from laurel.credential.text import parse_timestamp, pointer, timestamp
 from laurel.errors import LaurelError
 
 # RFC 7519 §4.1; RFC 7800 §3.1. Everything else is a word of the credential, and must be defined like any other.
@@ -31,15 +31,19 @@ class JoseError(LaurelError):
     malformed_jwt, malformed_header, malformed_signature, malformed_claim, malformed_envelope, critical_header,
     insecure_algorithm, unknown_algorithm, wrong_typ, forbidden_claim, missing_claim, claim_mismatch, wrong_audience,
     no_key_named, unsupported_key, secret_key_published, unknown_envelope.
+
+    pointer: JSON Pointer (RFC 6901) of the member that is wrong: of the payload; for codes that speak of the header, of
+    that; for those of an envelope, of the object that holds the token. None: it is about no member.
     """
 
-    def __init__(self, code: str, detail: str) -> None:
+    def __init__(self, code: str, detail: str, pointer: str | None = None) -> None:
         super().__init__(f"{code}: {detail}")
         self.code = code
         self.detail = detail
+        self.pointer = pointer
 
-    def __reduce__(self) -> tuple[type[JoseError], tuple[str, str]]:
-        return type(self), (self.code, self.detail)
+    def __reduce__(self) -> tuple[type[JoseError], tuple[str, str, str | None]]:
+        return type(self), (self.code, self.detail, self.pointer)
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def split(payload: dict[str, Any], form: Literal["vc-jwt", "vc+jwt", "vp+jwt"]) 
         return _open_badge(payload)
     for name in ("vc", "vp"):
         if name in payload:
-            raise JoseError("forbidden_claim", f"{form} has no claim {name!r} (VC-JOSE-COSE 1.0 §1.1.2.1)")
+            raise JoseError("forbidden_claim", f"{form} has no claim {name!r} (VC-JOSE-COSE 1.0 §1.1.2.1)", f"/{name}")
     registered = _PRESENTATION_CLAIMS if form == "vp+jwt" else CLAIMS
     document = {name: value for name, value in payload.items() if name not in registered}
     issuer = document.get("holder" if form == "vp+jwt" else "issuer")
@@ -91,7 +95,7 @@ def split(payload: dict[str, Any], form: Literal["vc-jwt", "vc+jwt", "vp+jwt"]) 
         _no_audience(payload)
     nonce = payload.get("nonce")
     if form == "vp+jwt" and nonce is not None and not isinstance(nonce, str):
-        raise JoseError("malformed_claim", "nonce is not a string")
+        raise JoseError("malformed_claim", "nonce is not a string", "/nonce")
     return document, Claims(
         issuer=payload.get("iss"),
         audience=_audience(payload),
@@ -103,7 +107,8 @@ def split(payload: dict[str, Any], form: Literal["vc-jwt", "vc+jwt", "vp+jwt"]) 
 
 def _open_badge(payload: dict[str, Any]) -> tuple[dict[str, Any], Claims]:
     if "vp" in payload:
-        raise JoseError("forbidden_claim", "a VC-JWT has no claim 'vp': it is a credential, not a presentation")
+        detail = "a VC-JWT has no claim 'vp': it is a credential, not a presentation"
+        raise JoseError("forbidden_claim", detail, "/vp")
     if "vc" in payload:
         document = _of_vc_claim(payload)
     else:
@@ -128,16 +133,16 @@ def _of_vc_claim(payload: dict[str, Any]) -> dict[str, Any]:
     """VC Data Model 1.1 §6.3.1 "JWT decoding": what the claims say is part of the credential."""
     inner = payload["vc"]
     if not isinstance(inner, dict):
-        raise JoseError("malformed_claim", "vc is not a JSON object")
+        raise JoseError("malformed_claim", "vc is not a JSON object", "/vc")
     listed = inner.get("@context")
     first = listed[0] if isinstance(listed, list) and listed else listed
     if first != CREDENTIALS_V1:
-        raise JoseError(
-            "forbidden_claim", f"a claim vc holds a credential of {CREDENTIALS_V1} (VC Data Model 1.1 §6.3.1)"
-        )
+        detail = f"a claim vc holds a credential of {CREDENTIALS_V1} (VC Data Model 1.1 §6.3.1)"
+        raise JoseError("forbidden_claim", detail, "/vc/@context")
     stray = sorted(payload.keys() - CLAIMS - {"vc"})
     if stray:
-        raise JoseError("forbidden_claim", f"{stray[0][:60]!r} stands beside vc: it is not part of the credential")
+        detail = f"{stray[0][:60]!r} stands beside vc: it is not part of the credential"
+        raise JoseError("forbidden_claim", detail, pointer((stray[0],)))
     document = dict(inner)
     begins, _ = _date_names(document)
     for name, claim in (("issuer", "iss"), ("id", "jti")):
@@ -172,39 +177,43 @@ def _subject(document: dict[str, Any]) -> object:
 def _agree(payload: dict[str, Any], name: str, value: object, where: str, *, needed: bool) -> None:
     if name not in payload:
         if needed:
-            raise JoseError(
-                "missing_claim", f"the claim {name} is missing; it repeats {where} (Open Badges 3.0 §8.2.3)"
-            )
+            raise _missing(name, where)
         return
     claim = payload[name]
     if not isinstance(claim, str):
-        raise JoseError("malformed_claim", f"{name} is not a string (RFC 7519 §4.1)")
+        raise JoseError("malformed_claim", f"{name} is not a string (RFC 7519 §4.1)", f"/{name}")
     if claim != value:
         found = repr(value)[:200] if value is not None else "missing"
-        raise JoseError("claim_mismatch", f"the claim {name} is {claim[:200]!r}, but {where} is {found}")
+        raise JoseError("claim_mismatch", f"the claim {name} is {claim[:200]!r}, but {where} is {found}", f"/{name}")
 
 
 def _agree_in_time(payload: dict[str, Any], name: str, value: object, where: str) -> None:
     claim = _moment(payload, name)
     if claim is None:
-        raise JoseError("missing_claim", f"the claim {name} is missing; it repeats {where} (Open Badges 3.0 §8.2.3)")
+        raise _missing(name, where)
     moment = parse_timestamp(value)
     # Most issuers write whole seconds here and fractions there.
     if moment is None or abs((moment - claim).total_seconds()) >= 1:
         found = repr(value)[:60] if value is not None else "missing"
-        raise JoseError("claim_mismatch", f"the claim {name} is {timestamp(claim)}, but {where} is {found}")
+        detail = f"the claim {name} is {timestamp(claim)}, but {where} is {found}"
+        raise JoseError("claim_mismatch", detail, f"/{name}")
+
+
+def _missing(name: str, where: str) -> JoseError:
+    detail = f"the claim {name} is missing; it repeats {where} (Open Badges 3.0 §8.2.3)"
+    return JoseError("missing_claim", detail, f"/{name}")
 
 
 def _no_audience(payload: dict[str, Any]) -> None:
     if "aud" in payload:  # RFC 7519 §4.1.3: whoever is not among them must reject it
-        raise JoseError("wrong_audience", "the claim aud keeps the token to others than Laurel")
+        raise JoseError("wrong_audience", "the claim aud keeps the token to others than Laurel", "/aud")
 
 
 def _audience(payload: dict[str, Any]) -> frozenset[str]:
     value = payload.get("aud", [])
     listed = value if isinstance(value, list) else [value]
     if not all(isinstance(one, str) for one in listed):
-        raise JoseError("malformed_claim", "aud is neither a string nor a list of strings (RFC 7519 §4.1.3)")
+        raise JoseError("malformed_claim", "aud is neither a string nor a list of strings (RFC 7519 §4.1.3)", "/aud")
     return frozenset(listed)
 
 
@@ -214,7 +223,8 @@ def _moment(payload: dict[str, Any], name: str) -> datetime | None:
         return None
     value = payload[name]
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _LAST_SECOND:
-        raise JoseError("malformed_claim", f"{name} is not a NumericDate between 1970 and 9999 (RFC 7519 §2)")
+        detail = f"{name} is not a NumericDate between 1970 and 9999 (RFC 7519 §2)"
+        raise JoseError("malformed_claim", detail, f"/{name}")
     return datetime.fromtimestamp(value, UTC)
 
 

@@ -90,6 +90,10 @@ async def test_a_status_list_is_live_and_a_revoked_credential_is_refused(suite: 
     assert (await suite.verify(revoked, checks=["proof"])).status_code == 200
     assert (await suite.verify(kept)).status_code == 200
     assert (await suite.get("/conformance/status/99")).status_code == 404
+    for path in (entry["statusListCredential"], entry["statusReference"], "/conformance/status/99"):
+        got, head = await suite.get(path), await suite._client.head(path)
+        assert (head.status_code, head.headers["content-type"]) == (got.status_code, got.headers["content-type"])
+        assert head.headers.get("cache-control") == got.headers.get("cache-control")
 
 
 async def test_presentations(suite: Suite) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections.abc import AsyncIterator
 from html.parser import HTMLParser
 from typing import Any
 
 import httpx
 import pytest
 
+from laurel_verifier.api import MAX_BODY
 from tests.component.verifier.conftest import Verifier
 from tests.component.verifier.issuing import BASE_URL, PNG, TestIssuer, changed, credential_id, issued, to_bytes
 
@@ -240,6 +242,43 @@ async def test_the_form(verifier: Verifier, one: dict[str, Any]) -> None:
         answer = await verifier.client.post("/verify", files={"file": ("x", junk)})
         assert answer.status_code == 200
         assert "Not valid" in said(check_page(answer))
+
+
+async def test_a_file_that_is_too_large(verifier: Verifier) -> None:
+    for size, taken in ((MAX_BODY, True), (MAX_BODY + (1 << 20), True), (100 << 20, False)):
+        sent = 0
+
+        async def pieces(size: int = size) -> AsyncIterator[bytes]:
+            nonlocal sent
+            while sent < size:
+                sent += 1 << 16
+                yield bytes(1 << 16)
+
+        form = {"Content-Type": "multipart/form-data; boundary=b"}
+        answer = await verifier.client.post("/verify", content=pieces(), headers={**HTML, **form})
+        assert (answer.status_code, sent >= size) == (400 if size == MAX_BODY else 413, taken)
+        page = check_page(answer)
+        assert len(page.all("form")) == 1
+        assert ("too large" in said(page)) is (answer.status_code == 413)
+    declared = {**form, "Content-Length": str(1 << 40)}
+    for accept in ("application/json", "*/*"):
+        answer = await verifier.client.post("/verify", content=pieces(), headers={**declared, "Accept": accept})
+        assert (answer.status_code, answer.json()["type"]) == (413, "urn:laurel:problem:too_large")
+
+
+async def test_a_browser_that_leaves_while_it_sends(verifier: Verifier) -> None:
+    app: Any = verifier.client._transport.app  # type: ignore[attr-defined]
+    told: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        told.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/verify", "query_string": b"", "headers": []}
+    await app({**scope, "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http"}, receive, send)
+    assert told[0]["status"] == 400
 
 
 async def test_broken_forms_are_not_our_fault(verifier: Verifier) -> None:

@@ -53,6 +53,10 @@ async def verify(verifier: Verifier, token: str | bytes, **more: Any) -> dict[st
     return await verifier.verify({"credential": token.decode() if isinstance(token, bytes) else token, **more})
 
 
+def pointer_of(found: dict[str, Any], step: str) -> str | None:
+    return next((check.get("pointer") for check in found["checks"] if check["step"] == step), None)
+
+
 def method(identifier: str, controller: str, signer: keys.Signer, **more: Any) -> dict[str, Any]:
     jwk = multikey.to_jwk(signer.public_key_multibase)
     return {"id": identifier, "type": "JsonWebKey", "controller": controller, "publicKeyJwk": {**jwk, **more}}
@@ -97,23 +101,25 @@ async def test_an_enveloped_credential(verifier: Verifier) -> None:
 
 
 @pytest.mark.parametrize(
-    ("token", "verdict", "step", "why"),
+    ("token", "verdict", "step", "why", "pointer"),
     [
-        (forged({}, {}, ED25519)[:-2] + "_", "invalid", "format", "malformed_jwt"),
-        (forged({}, {"alg": "none"}, ED25519), "invalid", "signature", "insecure_algorithm"),
-        (forged({}, {"alg": "HS256"}, ED25519), "invalid", "signature", "insecure_algorithm"),
-        (forged({}, {"alg": "ES512"}, ED25519), "could_not_check", "signature", "unknown_algorithm"),
-        (forged({}, {"crit": ["x"]}, ED25519), "invalid", "signature", "critical_header"),
-        (forged({}, {"jwk": {"kty": "oct", "k": "AA"}}, ED25519), "invalid", "issuer", "secret_key_published"),
-        (forged({}, {"jwk": {"kty": "EC"}}, ED25519), "could_not_check", "issuer", "unsupported_key"),
-        (forged({"vc": {}}, {}, ED25519), "invalid", "signature", "forbidden_claim"),
-        (forged({}, {"typ": "at+jwt"}, ED25519), "invalid", "format", "wrong_typ"),
-        (forged({}, {}, ED25519), "invalid", "format", "no_credential_context"),
+        (forged({}, {}, ED25519)[:-2] + "_", "invalid", "format", "malformed_jwt", None),
+        (forged({}, {"alg": "none"}, ED25519), "invalid", "signature", "insecure_algorithm", "/alg"),
+        (forged({}, {"alg": "HS256"}, ED25519), "invalid", "signature", "insecure_algorithm", "/alg"),
+        (forged({}, {"alg": "ES512"}, ED25519), "could_not_check", "signature", "unknown_algorithm", "/alg"),
+        (forged({}, {"crit": ["x"]}, ED25519), "invalid", "signature", "critical_header", "/crit"),
+        (forged({}, {"jwk": {"kty": "oct", "k": "AA"}}, ED25519), "invalid", "issuer", "secret_key_published", "/jwk"),
+        (forged({}, {"jwk": {"kty": "EC"}}, ED25519), "could_not_check", "issuer", "unsupported_key", "/jwk"),
+        (forged({"vc": {}}, {}, ED25519), "invalid", "signature", "forbidden_claim", "/vc"),
+        (forged({}, {"typ": "at+jwt"}, ED25519), "invalid", "format", "wrong_typ", "/typ"),
+        (forged({}, {}, ED25519), "invalid", "format", "no_credential_context", "/@context"),
     ],
 )
-async def test_what_is_no_credential(verifier: Verifier, token: str, verdict: str, step: str, why: str) -> None:
+async def test_what_is_no_credential(
+    verifier: Verifier, token: str, verdict: str, step: str, why: str, pointer: str | None
+) -> None:
     found = await verify(verifier, token)
-    assert (found["verdict"], code(found, step)) == (verdict, why), found
+    assert (found["verdict"], code(found, step), pointer_of(found, step)) == (verdict, why, pointer), found
 
 
 async def test_dates_of_the_credential_and_of_the_token(verifier: Verifier) -> None:
@@ -133,6 +139,7 @@ async def test_dates_of_the_credential_and_of_the_token(verifier: Verifier) -> N
     ):  # fmt: skip
         found = await verify(verifier, forged(document, header, signer, **claims))
         assert found["verdict"] == verdict, (claims, found)
+        assert pointer_of(found, "dates") == (None if verdict == "valid" else f"/{next(iter(claims))}")
 
 
 async def test_claims_that_contradict_the_credential(verifier: Verifier) -> None:
@@ -143,6 +150,7 @@ async def test_claims_that_contradict_the_credential(verifier: Verifier) -> None
     for name, value in (("iss", "did:web:x.example"), ("jti", "urn:uuid:1"), ("nbf", 1), ("sub", "did:x:y")):
         found = await verify(verifier, forged({**payload, name: value}, header, signer))
         assert (found["verdict"], code(found, "signature")) == ("invalid", "claim_mismatch"), name
+        assert pointer_of(found, "signature") == f"/{name}"
     # There is no validUntil that this one could contradict: it sets it (Open Badges 3.0 §8.2.5.1).
     found = await verify(verifier, forged({**payload, "exp": payload["nbf"] + 1}, header, signer))
     assert (found["verdict"], code(found, "dates")) == ("expired", "expired")
@@ -182,6 +190,7 @@ async def test_the_key_of_another_issuer_is_nobodys(verifier: Verifier, foreign:
     token = forged(linted(issuer).document(), {"alg": "ES256", "kid": f"{other}#k"}, P256)
     found = await verify(verifier, token)
     assert (found["verdict"], code(found, "issuer")) == ("invalid", "not_the_issuers_key")
+    assert (pointer_of(found, "issuer"), pointer_of(found, "signature")) == ("/kid", "/kid")
     assert foreign.asked == []  # nobody is asked in its name
     header = {"alg": "ES256", "kid": by_did_key(P256)[1].verification_method}
     found = await verify(verifier, forged(linted(issuer).document(), header, P256))
@@ -370,3 +379,14 @@ async def test_a_token_of_somebody_elses_event_is_refused(verifier: Verifier, is
     broken = msgspec.structs.replace(issued(badge, 2), document=msgspec.Raw(b'"a.b.c"'))
     await verifier.feed(wrong, broken)
     assert await verifier.dead_letters() == ["id_mismatch", "bad_document"]
+
+
+async def test_a_badge_that_names_no_schema_is_held_against_none(verifier: Verifier) -> None:
+    issuer, signer = by_did_key(ED25519)
+    document, header = linted(issuer).document(), {"kid": signer.verification_method}
+    del document["credentialSubject"]["achievement"]["criteria"]
+    found = await verify(verifier, forged(document, header, signer))
+    assert (found["verdict"], code(found, "schema")) == ("invalid", "schema_violated"), found
+    del document["credentialSchema"]  # Open Badges 3.0 §9.1 step 1
+    found = await verify(verifier, forged(document, header, signer))
+    assert (found["verdict"], outcomes(found)["schema"]) == ("valid", "not_applicable"), found

@@ -240,7 +240,16 @@ def test_what_is_no_token(text: str, code: str) -> None:
     with pytest.raises(jose.JoseError) as refused:
         jose.parse(text)
     assert refused.value.code == code
-    assert pickle.loads(pickle.dumps(refused.value)).detail == refused.value.detail
+    again = pickle.loads(pickle.dumps(refused.value))
+    assert (again.detail, again.pointer) == (refused.value.detail, refused.value.pointer)
+    about = {
+        "insecure_algorithm": "/alg", "unknown_algorithm": "/alg", "secret_key_published": "/jwk",
+        "unsupported_key": "/jwk", "wrong_typ": "/typ", "wrong_audience": "/aud",
+    }  # fmt: skip
+    if code in about:
+        assert refused.value.pointer == about[code]
+    if "claim" in code or code in ("malformed_header", "critical_header"):
+        assert str(refused.value.pointer).removeprefix("/") in refused.value.detail
     assert len(refused.value.detail) < 700
 
 
@@ -281,6 +290,9 @@ def test_the_claims_of_a_vc_jwt_repeat_the_credential(change: dict[str, Any], co
         assert refused.value.code == code
         named = next(iter(change))
         assert named in refused.value.detail or named in ("validFrom", "issuer", "credentialSubject", "vp", "vc")
+        claim = {"validFrom": "nbf", "issuer": "iss", "credentialSubject": "sub"}.get(named, named)
+        beside = {"/@context", "/vc", "/vc/@context"} if claim == "vc" else {f"/{claim}"}
+        assert refused.value.pointer in beside
 
 
 def test_a_vc_jwt_must_name_its_key() -> None:

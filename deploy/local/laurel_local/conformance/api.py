@@ -110,11 +110,13 @@ def create_conformance_api(database: Database, issuer: Issuer, conformance: Conf
             lists.forget(url)
         return json_response({"credentialId": identifier, "revoked": revoked}, headers=_NO_STORE)
 
+    @app.head("/conformance/status", include_in_schema=False)
     @app.get("/conformance/status")
     async def status_reference() -> Response:
         """What the values in the lists mean: the `statusReference` of each entry."""
         return json_response({"statusPurpose": "revocation", "0": "valid", "1": "revoked"})
 
+    @app.head("/conformance/status/{number}", include_in_schema=False)
     @app.get("/conformance/status/{number}")
     async def status_list(number: str) -> Response:
         """Signed anew at each request: it is as fresh as it says."""
