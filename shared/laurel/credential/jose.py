@@ -272,7 +272,8 @@ def _format(header: dict[str, Any], payload: dict[str, Any], media_type: str | N
         typ = media_type
     name = "jwt" if typ is None else typ.lower().removeprefix("application/")
     held = header.get("cty")
-    held = held.lower().removeprefix("application/") if isinstance(held, str) else None
+    # "vc+ld+json" and "vp+ld+json" are what "vc" and "vp" were called before the media types were registered.
+    held = held.lower().removeprefix("application/").removesuffix("+ld+json") if isinstance(held, str) else None
     if held == ("vc" if name == "vp+jwt" else "vp"):  # RFC 8725 §3.11: one kind of token is never taken for another
         raise JoseError("wrong_typ", f"typ of the header is {name}, and its cty {held}: one of them is wrong", "/cty")
     if name == "jwt" and media_type is None:

@@ -253,6 +253,17 @@ def test_what_is_no_token(text: str, code: str) -> None:
     assert len(refused.value.detail) < 700
 
 
+@pytest.mark.parametrize("spelling", ["{}", "application/{}", "{}+ld+json", "application/{}+LD+JSON"])
+def test_cty_says_what_typ_says_in_its_older_spelling_too(spelling: str) -> None:
+    """RFC 8725 §3.11: a credential is never taken for a presentation, nor the other way round."""
+    for typ, held, other in (("vc+jwt", "vc", "vp"), ("vp+jwt", "vp", "vc")):
+        presentation = {"holder": DID} if typ == "vp+jwt" else {}
+        assert jose.parse(token(header_typ=typ, header_cty=spelling.format(held), **presentation))
+        with pytest.raises(jose.JoseError) as refused:
+            jose.parse(token(header_typ=typ, header_cty=spelling.format(other), **presentation))
+        assert (refused.value.code, refused.value.pointer) == ("wrong_typ", "/cty")
+
+
 OPEN_BADGE = decoded(jose.sign_vc_jwt(WITH_ID, RSA_SIGNER).decode().split(".")[1])
 
 
