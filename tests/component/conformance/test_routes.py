@@ -21,7 +21,17 @@ from laurel.process import serve_http
 from laurel_local.cli import app
 from laurel_local.conformance.tls import write_certificate
 from laurel_local.up import settings_class
-from tests.component.conformance.conftest import HOLDER_DID, V1_1, V2, Suite, credential, signed_by_holder
+from tests.component.conformance.conftest import (
+    BASE,
+    HOLDER,
+    HOLDER_DID,
+    V1_1,
+    V2,
+    Suite,
+    credential,
+    signed,
+    signed_by_holder,
+)
 from tests.conftest import free_ports
 
 
@@ -96,6 +106,18 @@ async def test_a_status_list_is_live_and_a_revoked_credential_is_refused(suite: 
         assert head.headers.get("cache-control") == got.headers.get("cache-control")
 
 
+async def test_no_name_of_a_status_list_is_a_mistake_of_ours(suite: Suite) -> None:
+    """Neither at its URL nor in what is handed in to be verified: Python reads no number of 5,000 digits."""
+    issued = await suite.issue(credential())
+    for name in ("9" * 5000, "00", "-1", "+1", "1_0", "\u0661", "%00", "0%0A"):
+        assert (await suite.get(f"/conformance/status/{name}")).status_code == 404, name[:20]
+    entry = {**issued["credentialStatus"], "id": f"{BASE}/conformance/status/0#1"}
+    entry["statusListCredential"] = f"{BASE}/conformance/status/{'9' * 5000}"
+    answer = await suite.verify(signed(credential(issuer=HOLDER_DID, credentialStatus=entry), HOLDER))
+    assert answer.status_code == 400, answer.text[:300]
+    assert answer.json()["problemDetails"][0]["step"] == "status"
+
+
 async def test_presentations(suite: Suite) -> None:
     issued = await suite.issue(credential())
     bare = {
@@ -107,16 +129,16 @@ async def test_presentations(suite: Suite) -> None:
     unsigned = await suite.present(bare)
     assert unsigned.status_code == 200
     assert "not signed" in unsigned.json()["warnings"][0]
-    signed = signed_by_holder(bare, challenge="c-1", domain="suite.example")
-    assert (await suite.present(signed, challenge="c-1", domain="suite.example")).status_code == 200
+    made = signed_by_holder(bare, challenge="c-1", domain="suite.example")
+    assert (await suite.present(made, challenge="c-1", domain="suite.example")).status_code == 200
     for options, title in (({"challenge": "c-2"}, "wrong_challenge"), ({"domain": "other.example"}, "wrong_domain")):
-        answer = await suite.present(signed, **options)
+        answer = await suite.present(made, **options)
         assert answer.status_code == 400
         assert answer.json()["problemDetails"][0]["title"] == title
-    changed = copy.deepcopy(signed)
+    changed = copy.deepcopy(made)
     changed["verifiableCredential"][0]["credentialSubject"]["madeUp"] = "by somebody else"
     assert (await suite.present(changed, challenge="c-1")).status_code == 400
-    stolen = {**signed, "holder": "did:example:somebody-else"}
+    stolen = {**made, "holder": "did:example:somebody-else"}
     assert (await suite.present(stolen, challenge="c-1")).json()["problemDetails"][0]["title"] == "not_the_holders_key"
     nobodys = {**bare, "verifiableCredential": [{**issued, "type": []}]}
     assert (await suite.present(nobodys)).status_code == 400

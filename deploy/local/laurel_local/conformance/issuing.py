@@ -54,9 +54,9 @@ class Issuer:
             prepared["credentialStatus"] = self.lists.entry(wanted.key.did, identifier)
         return await self._sign(prepared, "vcdm", wanted.key, wanted.cryptosuite, wanted)
 
-    async def status_list(self, number: int) -> bytes | None:
-        """A signed status list; None when there is no such list."""
-        document = self.lists.document(number, self._since)
+    async def status_list(self, name: str) -> bytes | None:
+        """A signed status list; None when there is no such list. name: the last part of its URL."""
+        document = self.lists.document(name, self._since)
         key = self.ring.of_issuer(document["issuer"]) if document is not None else None
         if document is None or key is None:
             return None

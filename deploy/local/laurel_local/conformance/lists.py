@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from laurel.credential import status
 
 TTL_MS = 1000
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII).fullmatch  # what an anonymous caller writes may have any length
 
 
 @dataclass
@@ -52,9 +54,10 @@ class Lists:
             status.set_value(self._lists[number].bits, index, int(revoked))
         return {f"{self._base}/{number}" for number, _ in places}
 
-    def document(self, number: int, valid_from: datetime) -> dict[str, Any] | None:
-        """The unsigned list credential as it is now; None when there is no such list."""
-        if not 0 <= number < len(self._lists):
+    def document(self, name: str, valid_from: datetime) -> dict[str, Any] | None:
+        """The unsigned list credential as it is now; None when there is no such list. name: its number, in its URL."""
+        number = int(name) if _NUMBER(name) else len(self._lists)
+        if number >= len(self._lists):
             return None
         found = self._lists[number]
         encoded = status.encode_list(found.bits)

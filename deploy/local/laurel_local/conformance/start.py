@@ -44,8 +44,7 @@ class _OwnListsFirst(GuardedClient):
 
     async def get(self, url: str, *, accept: str, allow_http: bool = False, max_bytes: int | None = None) -> Fetched:
         if self.own is not None and url.startswith(self.own[0] + "/"):
-            number = url.removeprefix(self.own[0] + "/")
-            found = await self.own[1].status_list(int(number)) if number.isascii() and number.isdigit() else None
+            found = await self.own[1].status_list(url.removeprefix(self.own[0] + "/"))
             return Fetched(200 if found else 404, "application/vc+ld+json", found or b"", url)
         return await super().get(url, accept=accept, allow_http=allow_http, max_bytes=max_bytes)
 
