@@ -208,6 +208,24 @@ async def test_a_true_proof_by_another_key_than_the_issuers(suite: Suite) -> Non
     assert (await suite.verify(unknown)).status_code == 400
 
 
+@pytest.mark.parametrize(
+    ("issuer", "status"),
+    [
+        ("https://vc.example/issuers/5678", 200), ("https://WWW.Example.ORG/1", 200), ("https://example.net", 200),
+        ("https://issuer.test:8443/1", 200), ("https://a.b.invalid./1", 200),
+        ("urn:uuid:0b9a2b4e-5f0e-4d0c-9a53-1a2b3c4d5e6f", 400), ("http://vc.example/issuers/5678", 400),
+        ("https://vc.example.laurel-nobody.org/1", 400), ("https://notexample.org/1", 400),
+        ("https://laurel-nobody.org/.example", 400), ("https://localhost/1", 400), ("did:example:anybody", 400),
+    ],
+)  # fmt: skip
+async def test_a_strangers_key_is_let_pass_for_nobody_who_could_exist(suite: Suite, issuer: str, status: int) -> None:
+    """RFC 2606, RFC 6761: who is at such a host, nobody can ever be. An issuer that is only away is not one of them."""
+    answer = await suite.verify(signed(credential(issuer=issuer), HOLDER))
+    assert answer.status_code == status, answer.text
+    if status == 400:
+        assert answer.json()["problemDetails"][0]["title"] == "not_the_issuers_key"
+
+
 async def test_what_was_verified_comes_back_when_asked_for(suite: Suite) -> None:
     issued = await suite.issue(credential())
     assert "credential" not in (await suite.verify(issued)).json()
