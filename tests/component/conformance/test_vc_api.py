@@ -263,6 +263,58 @@ async def test_challenge_and_domain_of_presentations(suite: Suite) -> None:
         assert (await suite.present({**made, "proof": proof})).status_code == 400, proof
 
 
+@pytest.mark.parametrize(
+    ("key", "lists", "purpose", "title"),
+    [
+        ({}, ["authentication"], "authentication", None),
+        ({}, ["assertionMethod"], "assertionMethod", None),
+        ({}, ["authentication"], "assertionMethod", "not_for_assertion"),
+        ({}, ["assertionMethod"], "authentication", "not_for_assertion"),
+        ({}, ["authentication"], "keyAgreement", "wrong_purpose"),
+        ({"expires": "2024-01-01T00:00:00Z"}, ["authentication"], "authentication", "key_expired"),
+        ({"expires": "2044-01-01T00:00:00Z"}, ["authentication"], "authentication", None),
+        ({"revoked": "2024-01-01T00:00:00Z"}, ["authentication"], "authentication", "key_revoked"),
+        ({"revoked": "2044-01-01T00:00:00Z"}, ["authentication"], "authentication", None),
+    ],
+)  # fmt: skip
+async def test_a_holders_key_is_for_the_proofs_purpose_and_in_its_time(
+    suite: Suite,
+    monkeypatch: pytest.MonkeyPatch,
+    key: dict[str, Any],
+    lists: list[str],
+    purpose: str,
+    title: str | None,
+) -> None:
+    """VC Data Integrity 1.0 §4.4; Controlled Identifiers 1.0 §2.2, §3.3."""
+    holder = "did:web:holder.example"
+    method = {
+        "id": f"{holder}#k", "type": "Multikey", "controller": holder,
+        "publicKeyMultibase": HOLDER.public_key_multibase, **key,
+    }  # fmt: skip
+    document = {"id": holder, "verificationMethod": [method], **dict.fromkeys(lists, [method["id"]])}
+
+    async def get(self: GuardedClient, url: str, **options: Any) -> Fetched:
+        return Fetched(200, "application/did+json", json.dumps(document).encode(), url)
+
+    monkeypatch.setattr(GuardedClient, "get", get)
+    bare = {"@context": [V2], "type": ["VerifiablePresentation"], "holder": holder}
+    answer = await suite.present(signed(bare, HOLDER, verificationMethod=method["id"], proofPurpose=purpose))
+    if title is None:
+        assert answer.status_code == 200, answer.text
+        return
+    assert answer.status_code == 400
+    assert [problem["title"] for problem in answer.json()["problemDetails"]] == [title]
+
+
+async def test_proofs_of_several_purposes_are_told_apart(suite: Suite) -> None:
+    bare = {"@context": [V2], "type": ["VerifiablePresentation"], "holder": HOLDER_DID}
+    one, other = signed_by_holder(bare)["proof"], signed_by_holder(bare, proofPurpose="assertionMethod")["proof"]
+    assert (await suite.present({**bare, "proof": [other, other]})).status_code == 200
+    answer = await suite.present({**bare, "proof": [one, other]})
+    assert answer.status_code == 400
+    assert [problem["title"] for problem in answer.json()["problemDetails"]] == ["wrong_purpose"]
+
+
 async def test_a_status_is_taken_back(suite: Suite) -> None:
     issued = await suite.issue(credential(), keyType="P-256")
     entry = issued["credentialStatus"]

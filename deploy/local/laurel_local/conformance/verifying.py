@@ -225,14 +225,15 @@ class Conformance:
             outcome.add("format", "bad_proof", f"between 1 and {MAX_PROOFS} proofs are checked", "/proof")
             return
         holder = vcdm.holder_id(document)
-        multikeys = [await self._key(proof, holder, outcome) for proof in proofs]
-        if not outcome.verified:
-            return
         # Without a challenge a holder may also just assert (VC Data Integrity 1.0 §2.3).
         purposes = {proof.get("proofPurpose") for proof in proofs if isinstance(proof, dict)}
         purpose = "assertionMethod" if challenge is None and purposes == {"assertionMethod"} else "authentication"
+        now = self._clock()
+        multikeys = [await self._key(proof, holder, purpose, now, outcome) for proof in proofs]
+        if not outcome.verified:
+            return
         raw = json.dumps(document, ensure_ascii=False).encode()
-        job = Job(raw, tuple(multikeys), False, self._clock(), purpose, challenge, domain)
+        job = Job(raw, tuple(multikeys), False, now, purpose, challenge, domain)
         for finding in (await self._sandbox.examine(job)).proofs:
             if not finding.ok:
                 step = {"wrong_challenge": "challenge", "wrong_domain": "domain"}.get(finding.reason, "signature")
@@ -265,7 +266,13 @@ class Conformance:
         if domain is not None and not envelope.claims.audience & set(domain):  # RFC 7519 §4.1.3
             outcome.add("domain", "wrong_domain", f"the token was made for {sorted(envelope.claims.audience)}")
 
-    async def _key(self, proof: Any, holder: Any, outcome: Outcome) -> str:
+    async def _key(self, proof: Any, holder: Any, purpose: str, now: datetime, outcome: Outcome) -> str:
+        """The holder's key of a proof, which must be made, and the key listed, for `purpose` (VC Data Integrity 1.0
+        §4.4; Controlled Identifiers 1.0 §3.3). "": there is none, and the outcome says why."""
+        said = proof.get("proofPurpose") if isinstance(proof, dict) else None
+        if said != purpose:
+            outcome.add("signature", "wrong_purpose", f"proofPurpose is {str(said)[:60]!r}, not {purpose!r}", "/proof")
+            return ""
         method = proof.get("verificationMethod") if isinstance(proof, dict) else None
         if not isinstance(method, str):
             outcome.add("signature", "missing_verification_method", "the proof names no key", "/proof")
@@ -276,7 +283,7 @@ class Conformance:
             return ""
         try:
             resolved = await self._issuers.resolve(controller)
-            return did.find_verification_method(resolved.document, method, "authentication")
+            return did.find_verification_method(resolved.document, method, purpose, now=now)
         except (Unresolvable, did.DidError) as error:
             outcome.add("issuer", error.code, error.detail, "/proof/verificationMethod")
             return ""
