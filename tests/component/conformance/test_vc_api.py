@@ -77,7 +77,9 @@ async def test_the_cryptosuite_outweighs_an_issuer_whose_key_it_does_not_take(su
         ({"cryptosuite": ["eddsa-rdfc-2022"]}, "cryptosuite"),
         ({"mandatoryPointers": ["/issuer"]}, "mandatoryPointers"),
         ({"proofPurpose": "authentication"}, "proofPurpose"), ({"previousProof": 7}, "previousProof"),
-        ({"previousProof": [""]}, "previousProof"), ({"credentialId": {}}, "credentialId"),
+        ({"previousProof": [""]}, "previousProof"),
+        ({"proofId": 7}, "proofId"), ({"proofId": "one"}, "proofId"),
+        ({"format": "vc+jwt", "proofId": "urn:x:y"}, "proofId"), ({"credentialId": {}}, "credentialId"),
         ({"challenge": "c"}, "challenge"), ({"domain": "one.example"}, "domain"), ({"created": 7}, "created"),
         ({"created": "yesterday"}, "created"), ({"expires": ["2044-01-01T00:00:00Z"]}, "expires"),
         ({"verificationMethod": {}}, "verificationMethod"),
@@ -174,6 +176,23 @@ async def test_a_chain_builds_on_proofs_that_are_there(suite: Suite) -> None:
     )
     assert missing.status_code == 400
     assert missing.json()["problemDetails"][0]["title"] == "missing_previous_proof"
+
+
+@pytest.mark.parametrize("cryptosuite", ["eddsa-rdfc-2022", "eddsa-jcs-2022", "ecdsa-rdfc-2019", "ecdsa-jcs-2019"])
+async def test_a_chain_is_made_by_calls_to_the_route(suite: Suite, cryptosuite: str) -> None:
+    ids = [f"urn:uuid:00000000-0000-4000-8000-00000000000{number}" for number in range(3)]
+    first = await suite.issue(credential(), cryptosuite=cryptosuite, proofId=ids[0])
+    assert first["proof"]["id"] == ids[0]
+    assert (await suite.verify(first)).status_code == 200
+    second = await suite.issue(first, cryptosuite=cryptosuite, proofId=ids[1], previousProof=ids[0])
+    third = await suite.issue(second, cryptosuite=cryptosuite, proofId=ids[2], previousProof=ids[:2])
+    assert [proof.get("previousProof") for proof in third["proof"]] == [None, ids[0], ids[:2]]
+    assert (await suite.verify(third)).status_code == 200
+    without = {**third, "proof": third["proof"][1:]}  # what the others build on is gone
+    assert (await suite.verify(without)).json()["problemDetails"][0]["title"] == "missing_previous_proof"
+    again = {"credential": first, "options": {"cryptosuite": cryptosuite, "proofId": ids[0]}}
+    answer = await suite.post("credentials/issue", again)
+    assert (answer.status_code, answer.json()["problemDetails"][0]["title"]) == (400, "malformed_proof")
 
 
 async def test_a_foreign_proof_is_not_made_untrue(suite: Suite) -> None:

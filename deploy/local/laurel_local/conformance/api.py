@@ -1,7 +1,8 @@
 """The three routes of the VC API that suites call, the lists that issued credentials name, and a way to revoke.
 
 POST /conformance/credentials/issue        {credential, options: {cryptosuite?, keyType?, format?,
-                                           previousProof?, credentialId?}} → 201 {verifiableCredential}
+                                           proofId?, previousProof?, created?, expires?,
+                                           credentialId?}} → 201 {verifiableCredential}
 POST /conformance/credentials/verify       {verifiableCredential, options: {checks?, returnCredential?}}
                                            → 200 {verified: true, warnings, problemDetails: []}
 POST /conformance/presentations/verify     {verifiablePresentation, options: {challenge?, domain?, checks?,

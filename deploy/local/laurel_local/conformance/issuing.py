@@ -81,7 +81,7 @@ class Issuer:
         if wanted is not None:
             signing = msgspec.structs.replace(
                 signing, created=wanted.created or now, expires=wanted.expires, previous=wanted.previous,
-                form=wanted.format,
+                proof_id=wanted.proof_id, form=wanted.format,
             )  # fmt: skip
         return await self._sandbox.sign(signing)
 

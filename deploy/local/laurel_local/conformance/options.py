@@ -13,7 +13,7 @@ from typing import Any
 
 from laurel.credential import proofs
 from laurel.credential.multikey import KeyType
-from laurel.credential.text import parse_timestamp
+from laurel.credential.text import is_absolute_identifier, parse_timestamp
 from laurel.web import Problem
 from laurel_local.conformance.ring import KINDS, Ring, RunKey, kinds_of
 from laurel_verifier.domain import issuer_id
@@ -29,13 +29,14 @@ _KEY_NAMES = {name: kind for kind in KINDS for name in (kind.lower(), kind.lower
 class Issuing:
     """How a credential is to be secured. previous: the ids of the proofs that the new one builds on.
 
-    credential_id: what the caller calls a credential without an id. format: of FORMATS. created, expires: of the proof;
+    proof_id: of the new proof, so that a later one can build on it. credential_id: what the caller calls a credential without an id. format: of FORMATS. created, expires: of the proof;
     created now where it is None.
     """
 
     key: RunKey
     cryptosuite: str
     previous: tuple[str, ...] = ()
+    proof_id: str | None = None
     credential_id: str | None = None
     format: str = "ldp_vc"
     created: datetime | None = None
@@ -74,14 +75,19 @@ def issuing(options: dict[str, Any], query: Mapping[str, str], credential: dict[
         if options.get(name) is not None:
             raise _refused(name, "proofs of credentials answer no challenge and are made for nobody alone")
     previous, created, expires = _texts(options, "previousProof"), _time(options, "created"), _time(options, "expires")
+    proof_id = text(options, "proofId")
+    if proof_id is not None and not is_absolute_identifier(proof_id):
+        raise _refused("proofId", "must be a URL or URN, as the id of a proof is (VC Data Integrity 1.0 §2.1)")
     if form != "ldp_vc":
-        for name, value in (("previousProof", previous), ("created", created), ("expires", expires)):
+        embedded = {"previousProof": previous, "proofId": proof_id, "created": created, "expires": expires}
+        for name, value in embedded.items():
             if value:
                 raise _refused(name, f"an embedded proof has it, the token of the format {form} does not")
     return Issuing(
         key=ring.of_kind(kind),
         cryptosuite=suite,
         previous=previous,
+        proof_id=proof_id,
         credential_id=text(options, "credentialId"),
         format=form,
         created=created,

@@ -40,7 +40,7 @@ class Signing(msgspec.Struct, frozen=True):
     """A document to lint by `profile` and sign. kind, secret: of a `RunKey`. previous: ids of proofs to build on.
 
     attached: the proofs that the document has already, as a JSON list. form: of `options.FORMATS`. now: when attached
-    proofs are judged. created, expires: of the new proof.
+    proofs are judged. proof_id, created, expires: of the new proof.
     """
 
     document: bytes
@@ -53,6 +53,7 @@ class Signing(msgspec.Struct, frozen=True):
     created: datetime
     expires: datetime | None = None
     previous: tuple[str, ...] = ()
+    proof_id: str | None = None
     attached: bytes = b"[]"
     form: str = "ldp_vc"
 
@@ -116,8 +117,9 @@ def _sign(signing: Signing) -> Signed:
     if attached and (findings := _attached_findings({**bare, "proof": attached}, signing)):
         return Signed(findings=_short(findings))
     order = proofs.Order(
-        signer, signing.cryptosuite, signing.created, expires=signing.expires, previous=signing.previous
-    )
+        signer, signing.cryptosuite, signing.created,
+        expires=signing.expires, id=signing.proof_id, previous=signing.previous,
+    )  # fmt: skip
     try:
         document = proofs.sign_all(linted, [order], attached)
     except (proofs.ProofError, jsonld.UnsafeDocument, jcs.NotCanonicalizable, contexts.UnknownContext) as refused:
