@@ -142,7 +142,7 @@ def _schema_check(document: dict[str, Any], findings: Findings, wanted: bool) ->
 
 
 # The member of a proof that a code speaks of.
-_MEMBERS = {
+MEMBERS = {
     "wrong_purpose": "/proofPurpose", "unknown_proof_type": "/type", "unknown_cryptosuite": "/cryptosuite",
     "missing_verification_method": "/verificationMethod", "no_key": "/verificationMethod",
     "malformed_created": "/created", "malformed_expires": "/expires", "proof_expired": "/expires",
@@ -200,7 +200,7 @@ def _proof_check(document: dict[str, Any], findings: Findings, keys: Keys, place
         problem = keys.problems[place]
         return msgspec.structs.replace(problem, detail=which + problem.detail, pointer=pointer + "/verificationMethod")
     make = not_checked if found.reason in NOT_CHECKED else failed
-    return make("signature", found.reason, which + found.detail, pointer=pointer + _MEMBERS.get(found.reason, ""))
+    return make("signature", found.reason, which + found.detail, pointer=pointer + MEMBERS.get(found.reason, ""))
 
 
 def _unreached() -> Check:

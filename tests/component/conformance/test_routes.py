@@ -50,7 +50,7 @@ async def test_what_it_issues_it_verifies_and_a_changed_one_it_refuses(
     answer = await suite.verify(changed, checks=["proof"])
     assert answer.status_code == 400
     assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["type"] == "https://w3id.org/security#PROOF_VERIFICATION_ERROR"
+    assert answer.json()["type"] == "https://www.w3.org/TR/vc-data-model#CRYPTOGRAPHIC_SECURITY_ERROR"
 
 
 async def test_a_refusal_names_the_rule_the_place_and_the_clause(suite: Suite) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any
 
+import httpx
 import pytest
 
 from laurel.credential import keys, multikey, status
 from laurel.credential.contexts import OPEN_BADGES_SCHEMA
 from laurel.http import Fetched, GuardedClient
 from laurel_local.conformance.ring import KINDS, new_ring
-from laurel_verifier.sandbox import Sandbox
+from laurel_verifier.sandbox import Sandbox, SandboxLimit
 from tests.component.conformance.conftest import (
     EXAMPLES,
     HOLDER,
@@ -93,6 +95,10 @@ async def test_what_is_not_done_here_is_refused_by_its_name(suite: Suite, option
     assert answer.status_code == 422, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert f"/options/{word}" in answer.json()["detail"]
+    (problem,) = answer.json()["problemDetails"]
+    assert (problem["step"], problem["pointer"]) == ("options", f"/options/{word}")
+    assert problem["type"].startswith("urn:laurel:problem:")
+    assert problem["clause"]
 
 
 async def test_when_a_proof_was_made_and_ends(suite: Suite) -> None:
@@ -310,7 +316,7 @@ async def test_a_holders_key_is_for_the_proofs_purpose_and_in_its_time(
         "id": f"{holder}#k", "type": "Multikey", "controller": holder,
         "publicKeyMultibase": HOLDER.public_key_multibase, **key,
     }  # fmt: skip
-    document = {"id": holder, "verificationMethod": [method], **dict.fromkeys(lists, [method["id"]])}
+    document = {"id": holder, "verificationMethod": [method], **{name: [method["id"]] for name in lists}}
 
     async def get(self: GuardedClient, url: str, **options: Any) -> Fetched:
         return Fetched(200, "application/did+json", json.dumps(document).encode(), url)
@@ -329,9 +335,10 @@ async def test_proofs_of_several_purposes_are_told_apart(suite: Suite) -> None:
     bare = {"@context": [V2], "type": ["VerifiablePresentation"], "holder": HOLDER_DID}
     one, other = signed_by_holder(bare)["proof"], signed_by_holder(bare, proofPurpose="assertionMethod")["proof"]
     assert (await suite.present({**bare, "proof": [other, other]})).status_code == 200
-    answer = await suite.present({**bare, "proof": [one, other]})
-    assert answer.status_code == 400
-    assert [problem["title"] for problem in answer.json()["problemDetails"]] == ["wrong_purpose"]
+    for odd in (other, {**other, "proofPurpose": []}, {**other, "proofPurpose": {}}):
+        answer = await suite.present({**bare, "proof": [one, odd]})
+        assert answer.status_code == 400
+        assert "proofPurpose" in answer.json()["problemDetails"][0]["pointer"]
 
 
 async def test_a_status_is_taken_back(suite: Suite) -> None:
@@ -351,6 +358,102 @@ async def test_a_status_is_taken_back(suite: Suite) -> None:
     assert "id" not in issued
     assert (await suite.post("credentials/status", {"credentialId": "urn:x:1"})).status_code == 200
     assert (await suite.verify(issued)).status_code == 400
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------
+
+
+def problems(answer: httpx.Response) -> list[tuple[str, str, str, str]]:
+    """Step, pointer, code and the last part of the type. Each names a clause, and the first heads the answer."""
+    body = answer.json()
+    assert {name: body[name] for name in ("type", "detail", "step", "pointer", "clause")} == {
+        name: body["problemDetails"][0][name] for name in ("type", "detail", "step", "pointer", "clause")
+    }
+    assert all(one["clause"] for one in body["problemDetails"]), body
+    return [
+        (one["step"], one["pointer"], one["title"], re.split("[#:]", one["type"])[-1]) for one in body["problemDetails"]
+    ]
+
+
+async def test_a_refusal_says_what_the_verifier_says(suite: Suite) -> None:
+    """Step, property, clause and problem type are those of the verifier's check; what was not reached is no problem."""
+    issued = await suite.issue(credential())
+    changed = {**issued, "name": "changed since"}
+    assert problems(await suite.verify(changed)) == [
+        ("signature", "/proof/proofValue", "bad_signature", "CRYPTOGRAPHIC_SECURITY_ERROR")
+    ]
+    unknown = {**issued, "proof": {**issued["proof"], "verificationMethod": suite.issuer + "#nobody"}}
+    assert problems(await suite.verify(unknown)) == [
+        ("issuer", "/proof/verificationMethod", "key_not_found", "INVALID_VERIFICATION_METHOD"),
+        ("signature", "/proof/verificationMethod", "no_key", "PROOF_VERIFICATION_ERROR"),
+    ]
+    over = await suite.issue(credential(validUntil="2020-01-01T00:00:00Z"))
+    assert problems(await suite.verify(over)) == [("dates", "/validUntil", "expired", "RANGE_ERROR")]
+    unproved = {name: value for name, value in issued.items() if name != "proof"}
+    (only,) = problems(await suite.verify(unproved))
+    assert only[:2] == ("format", "/proof")
+    bare = {"@context": [V2], "type": ["VerifiablePresentation"], "verifiableCredential": [issued, changed]}
+    (only,) = problems(await suite.present(bare))
+    assert only[:2] == ("signature", "/verifiableCredential/1/proof/proofValue")
+    untrue = await suite.post("credentials/issue", {"credential": changed})
+    assert problems(untrue) == [("signature", "/proof/0", "bad_signature", "CRYPTOGRAPHIC_SECURITY_ERROR")]
+
+
+async def test_a_refusal_of_a_presentation_names_its_clause(suite: Suite) -> None:
+    bare = {"@context": [V2], "type": ["VerifiablePresentation"], "holder": HOLDER_DID}
+    made = signed_by_holder(bare, challenge="c", domain="one.example")
+    for options, expected in (
+        ({"challenge": "d"}, ("challenge", "/proof/challenge", "wrong_challenge", "INVALID_CHALLENGE_ERROR")),
+        ({"domain": "two.example"}, ("domain", "/proof/domain", "wrong_domain", "INVALID_DOMAIN_ERROR")),
+    ):
+        assert problems(await suite.present(made, **options)) == [expected]
+    assert problems(await suite.present(bare, challenge="c")) == [
+        ("challenge", "/proof", "wrong_challenge", "INVALID_CHALLENGE_ERROR")
+    ]
+    stolen = {**made, "holder": "did:example:somebody-else"}
+    assert problems(await suite.present(stolen)) == [
+        ("issuer", "/proof/verificationMethod", "not_the_holders_key", "PROOF_VERIFICATION_ERROR")
+    ]
+    another = signed_by_holder({**bare, "id": "urn:x:another"})["proof"]
+    both = {**made, "proof": [made["proof"], {**made["proof"], "proofValue": another["proofValue"]}]}
+    assert problems(await suite.present(both)) == [
+        ("signature", "/proof/1/proofValue", "bad_signature", "CRYPTOGRAPHIC_SECURITY_ERROR")
+    ]
+
+
+async def test_a_refusal_of_what_takes_too_long_names_its_clause(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def exchange(*_: object) -> bytes:
+        raise SandboxLimit("it took too long")
+
+    monkeypatch.setattr(Sandbox, "exchange", exchange)
+    bare = {"@context": [V2], "type": ["VerifiablePresentation"]}
+    issuing = await suite.post("credentials/issue", {"credential": credential()})
+    assert (issuing.status_code, problems(issuing)) == (
+        422, [("limit", "/credential", "limit_exceeded", "limit_exceeded")],
+    )  # fmt: skip
+    for answer in (await suite.verify(credential()), await suite.present(bare)):
+        assert (answer.status_code, problems(answer)) == (
+            400, [("limit", "", "limit_exceeded", "limit_exceeded")],
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ([], ("options", "", "invalid_input", "invalid_input")),
+        ({"verifiableCredential": 7}, ("options", "/verifiableCredential", "invalid_input", "invalid_input")),
+        ({"verifiableCredential": {}, "options": []}, ("options", "/options", "invalid_input", "invalid_input")),
+        (
+            {"verifiableCredential": {}, "options": {"checks": ["horoscope"]}},
+            ("options", "/options/checks", "unknown_check", "unknown_check"),
+        ),
+    ],
+)
+async def test_a_request_that_is_not_understood_names_the_member(
+    suite: Suite, body: Any, expected: tuple[str, str, str, str]
+) -> None:
+    answer = await suite.post("credentials/verify", body)
+    assert (answer.status_code, problems(answer)) == (422, [expected])
 
 
 # --- bad input --------------------------------------------------------------------------------------------------

@@ -23,16 +23,16 @@ from fastapi import FastAPI, Request, Response
 
 from laurel.database import Database
 from laurel.security import guard_json
-from laurel.web import PROBLEM_JSON, Problem, create_app, json_response, not_found
+from laurel.web import create_app, json_response, not_found
 from laurel_local.conformance import options
 from laurel_local.conformance.issuing import Issuer
 from laurel_local.conformance.lists import TTL_MS
-from laurel_local.conformance.verifying import CHECKS, Conformance, Outcome
+from laurel_local.conformance.outcomes import NO_STORE, Outcome, Refusal, not_understood, problem, refused
+from laurel_local.conformance.verifying import CHECKS, Conformance
 from laurel_verifier.sandbox import NotExamined
 from laurel_verifier.status_lists import StatusLists
 
 MAX_BODY = 1 << 20
-_NO_STORE = {"Cache-Control": "no-store"}
 
 
 def create_conformance_api(database: Database, issuer: Issuer, conformance: Conformance, lists: StatusLists) -> FastAPI:
@@ -55,12 +55,12 @@ def create_conformance_api(database: Database, issuer: Issuer, conformance: Conf
         try:
             signed = await issuer.issue(credential, wanted)
         except NotExamined as error:
-            raise Problem(422, error.code, str(error)) from None
+            raise Refusal(422, problem("limit", error.code, str(error), "/credential")) from None
         if signed.findings:
             outcome = Outcome()
-            outcome.add_findings(signed.findings)
-            return _refused([outcome], "not issued")
-        return json_response({"verifiableCredential": msgspec.Raw(signed.document)}, 201, headers=_NO_STORE)
+            outcome.add_findings(signed.findings, signed.step)
+            return refused(outcome.problems, "not issued", 400)
+        return json_response({"verifiableCredential": msgspec.Raw(signed.document)}, 201, headers=NO_STORE)
 
     @app.post("/conformance/credentials/verify")
     async def verify(request: Request) -> Response:
@@ -72,9 +72,9 @@ def create_conformance_api(database: Database, issuer: Issuer, conformance: Conf
         wanted, returned = options.checks(asked, CHECKS), options.flag(asked, "returnCredential")
         outcome = await conformance.credential(credential, wanted)
         if not outcome.verified:
-            return _refused([outcome], "not verified")
+            return _not_verified([outcome])
         answer = {"verified": True, "warnings": outcome.warnings, "problemDetails": []}
-        return json_response(answer | ({"credential": credential} if returned else {}), headers=_NO_STORE)
+        return json_response(answer | ({"credential": credential} if returned else {}), headers=NO_STORE)
 
     @app.post("/conformance/presentations/verify")
     async def verify_presentation(request: Request) -> Response:
@@ -91,12 +91,12 @@ def create_conformance_api(database: Database, issuer: Issuer, conformance: Conf
             checks=options.checks(asked, CHECKS),
         )
         if not all(one.verified for one in (outcome, *presented)):
-            return _refused([outcome, *presented], "not verified")
+            return _not_verified([outcome, *presented])
         results = [{"verified": True, "warnings": one.warnings} for one in presented]
         answer = {
             "verified": True, "warnings": outcome.warnings, "problemDetails": [], "credentialResults": results,
         }  # fmt: skip
-        return json_response(answer | ({"verifiablePresentation": document} if returned else {}), headers=_NO_STORE)
+        return json_response(answer | ({"verifiablePresentation": document} if returned else {}), headers=NO_STORE)
 
     @app.post("/conformance/credentials/status")
     async def set_status(request: Request) -> Response:
@@ -109,7 +109,7 @@ def create_conformance_api(database: Database, issuer: Issuer, conformance: Conf
             raise not_found("credential")
         for url in changed:
             lists.forget(url)
-        return json_response({"credentialId": identifier, "revoked": revoked}, headers=_NO_STORE)
+        return json_response({"credentialId": identifier, "revoked": revoked}, headers=NO_STORE)
 
     @app.head("/conformance/status", include_in_schema=False)
     @app.get("/conformance/status")
@@ -133,14 +133,14 @@ def create_conformance_api(database: Database, issuer: Issuer, conformance: Conf
 async def _body(request: Request) -> dict[str, Any]:
     body = guard_json(await request.body(), max_bytes=MAX_BODY)
     if not isinstance(body, dict):
-        raise Problem(422, "invalid_input", "body: send a JSON object")
+        raise not_understood("", "send a JSON object")
     return body
 
 
 def _object(body: dict[str, Any], name: str) -> dict[str, Any]:
     found = body.get(name)
     if not isinstance(found, dict):
-        raise Problem(422, "invalid_input", f"/{name}: must be a JSON object")
+        raise not_understood(f"/{name}", "must be a JSON object")
     return found
 
 
@@ -148,21 +148,18 @@ def _document(body: dict[str, Any], name: str) -> dict[str, Any] | str:
     """A JSON object, or a compact JWS."""
     found = body.get(name)
     if not isinstance(found, str | dict):
-        raise Problem(422, "invalid_input", f"/{name}: must be a JSON object, or a compact JWS as a string")
+        raise not_understood(f"/{name}", "must be a JSON object, or a compact JWS as a string")
     return found
 
 
 def _options(body: dict[str, Any]) -> dict[str, Any]:
     found = body.get("options")
     if found is not None and not isinstance(found, dict):
-        raise Problem(422, "invalid_input", "/options: must be a JSON object")
+        raise not_understood("/options", "must be a JSON object")
     return found or {}
 
 
-def _refused(outcomes: list[Outcome], title: str) -> Response:
+def _not_verified(outcomes: list[Outcome]) -> Response:
     problems = [problem for outcome in outcomes for problem in outcome.problems]
     unread = all(problem["step"] == "enveloped" for problem in problems)
-    first = {name: problems[0][name] for name in ("type", "detail")}
-    document = {**first, "title": title, "status": 422 if unread else 400, "verified": False}
-    headers = {**_NO_STORE, "Content-Type": PROBLEM_JSON}
-    return json_response({**document, "problemDetails": problems}, document["status"], headers=headers)
+    return refused(problems, "not verified", 422 if unread else 400)

@@ -14,7 +14,7 @@ from typing import Any
 from laurel.credential import proofs
 from laurel.credential.multikey import KeyType
 from laurel.credential.text import is_absolute_identifier, parse_timestamp
-from laurel.web import Problem
+from laurel_local.conformance.outcomes import VC_API, Refusal, not_understood
 from laurel_local.conformance.ring import KINDS, Ring, RunKey, kinds_of
 from laurel_verifier.domain import issuer_id
 
@@ -22,6 +22,7 @@ CRYPTOSUITES = proofs.CRYPTOSUITES
 _SUITE_NAMES = ("cryptosuite", "suite", "type", "proofType")
 _NOT_SUITES = ("DataIntegrityProof",)
 FORMATS = ("ldp_vc", "vc+jwt", "vc-jwt")  # embedded; VC-JOSE-COSE 1.0, enveloped; Open Badges 3.0 §8.2, a bare token
+_OF_PROOFS = "VC Data Integrity 1.0 §2.1"
 _KEY_NAMES = {name: kind for kind in KINDS for name in (kind.lower(), kind.lower().replace("-", ""))}
 
 
@@ -29,8 +30,8 @@ _KEY_NAMES = {name: kind for kind in KINDS for name in (kind.lower(), kind.lower
 class Issuing:
     """How a credential is to be secured. previous: the ids of the proofs that the new one builds on.
 
-    proof_id: of the new proof, so that a later one can build on it. credential_id: what the caller calls a credential without an id. format: of FORMATS. created, expires: of the proof;
-    created now where it is None.
+    proof_id: of the new proof, so that a later one can build on it. credential_id: what the caller calls a credential
+    without an id. format: of FORMATS. created, expires: of the proof; created now where it is None.
     """
 
     key: RunKey
@@ -47,7 +48,7 @@ def issuing(options: dict[str, Any], query: Mapping[str, str], credential: dict[
     """Read the options of an issue request. query: of the URL; it has `cryptosuite` and `keyType` too.
 
     The key is that of the kind asked for; else that of the credential's issuer, where this is one of ours and the
-    cryptosuite takes it; else the first that the cryptosuite takes. Raises Problem.
+    cryptosuite takes it; else the first that the cryptosuite takes. Raises Refusal.
     """
     suite = _cryptosuite(options, query)
     kind = _key_kind(options.get("keyType", query.get("keyType")))
@@ -70,14 +71,16 @@ def issuing(options: dict[str, Any], query: Mapping[str, str], credential: dict[
         raise _refused("mandatoryPointers", "selective disclosure is not supported: no cryptosuite here has it")
     purpose = options.get("proofPurpose", "assertionMethod")
     if purpose != "assertionMethod":
-        raise _refused("proofPurpose", "credentials are signed for assertionMethod (VC Data Model 2.0 §4.12)")
+        raise _refused("proofPurpose", "credentials are signed for assertionMethod", clause=_OF_PROOFS)
     for name in ("challenge", "domain"):
         if options.get(name) is not None:
-            raise _refused(name, "proofs of credentials answer no challenge and are made for nobody alone")
+            raise _refused(
+                name, "proofs of credentials answer no challenge and are made for nobody alone", clause=_OF_PROOFS
+            )
     previous, created, expires = _texts(options, "previousProof"), _time(options, "created"), _time(options, "expires")
     proof_id = text(options, "proofId")
     if proof_id is not None and not is_absolute_identifier(proof_id):
-        raise _refused("proofId", "must be a URL or URN, as the id of a proof is (VC Data Integrity 1.0 §2.1)")
+        raise _refused("proofId", "must be a URL or URN, as the id of a proof is", clause=_OF_PROOFS)
     if form != "ldp_vc":
         embedded = {"previousProof": previous, "proofId": proof_id, "created": created, "expires": expires}
         for name, value in embedded.items():
@@ -96,15 +99,17 @@ def issuing(options: dict[str, Any], query: Mapping[str, str], credential: dict[
 
 
 def nothing_asked_of_presentations(options: dict[str, Any]) -> None:
-    """A credential is verified for no challenge, no domain, and the purpose assertionMethod. Raises Problem."""
+    """A credential is verified for no challenge, no domain, and the purpose assertionMethod. Raises Refusal."""
     for name in ("challenge", "domain"):
         if options.get(name) is not None:
-            raise _refused(name, "of presentations; proofs of credentials are verified for nobody in particular")
+            raise _refused(
+                name, "of presentations; proofs of credentials are verified for nobody in particular", clause=_OF_PROOFS
+            )
     expected_purpose(options, ("assertionMethod",))
 
 
 def expected_purpose(options: dict[str, Any], known: tuple[str, ...]) -> str | None:
-    """`expectedProofPurpose`: one of `known`; None when it is not there. Raises Problem."""
+    """`expectedProofPurpose`: one of `known`; None when it is not there. Raises Refusal."""
     found = text(options, "expectedProofPurpose")
     if found is not None and found not in known:
         raise _refused("expectedProofPurpose", f"proofs are verified for {' or '.join(known)} here")
@@ -112,7 +117,7 @@ def expected_purpose(options: dict[str, Any], known: tuple[str, ...]) -> str | N
 
 
 def text(options: dict[str, Any], name: str, at: str = "/options") -> str | None:
-    """A text that is not empty; None when it is not there. at: where `options` stands. Raises Problem."""
+    """A text that is not empty; None when it is not there. at: where `options` stands. Raises Refusal."""
     found = options.get(name)
     if found is not None and (not isinstance(found, str) or not found):
         raise _refused(name, "must be a text that is not empty", at)
@@ -120,12 +125,12 @@ def text(options: dict[str, Any], name: str, at: str = "/options") -> str | None
 
 
 def domains(options: dict[str, Any]) -> tuple[str, ...] | None:
-    """`domain`: one or several (VC Data Integrity 1.0 §2.1); None when it is not there. Raises Problem."""
+    """`domain`: one or several (VC Data Integrity 1.0 §2.1); None when it is not there. Raises Refusal."""
     return _texts(options, "domain") or None
 
 
 def flag(options: dict[str, Any], name: str, at: str = "/options") -> bool:
-    """A boolean; False when it is not there. at: where `options` stands. Raises Problem."""
+    """A boolean; False when it is not there. at: where `options` stands. Raises Refusal."""
     found = options.get(name)
     if not isinstance(found, bool | None):
         raise _refused(name, "must be true or false", at)
@@ -133,12 +138,12 @@ def flag(options: dict[str, Any], name: str, at: str = "/options") -> bool:
 
 
 def checks(options: dict[str, Any], known: Mapping[str, Any]) -> list[str] | None:
-    """`checks`: which ones; None for all. Raises Problem."""
+    """`checks`: which ones; None for all. Raises Refusal."""
     found = options.get("checks")
     if found is None or found == []:
         return None
     if not isinstance(found, list) or not all(isinstance(one, str) and one in known for one in found):
-        raise Problem(422, "unknown_check", f"/options/checks: a list of {', '.join(known)}")
+        raise _refused("checks", f"a list of {', '.join(known)}", code="unknown_check")
     return found
 
 
@@ -146,7 +151,7 @@ def _cryptosuite(options: dict[str, Any], query: Mapping[str, str]) -> str | Non
     asked = [options[name] for name in _SUITE_NAMES if options.get(name) not in (None, *_NOT_SUITES)]
     wanted = (asked or [query.get("cryptosuite")])[0]
     if wanted is not None and wanted not in CRYPTOSUITES:
-        raise Problem(422, "unknown_cryptosuite", f"/options/cryptosuite: one of {', '.join(CRYPTOSUITES)}")
+        raise _refused("cryptosuite", f"one of {', '.join(CRYPTOSUITES)}", code="unknown_cryptosuite")
     return None if wanted is None else str(wanted)
 
 
@@ -171,9 +176,13 @@ def _time(options: dict[str, Any], name: str) -> datetime | None:
     found = options.get(name)
     moment = None if found is None else parse_timestamp(found)
     if found is not None and moment is None:
-        raise _refused(name, "must be a date and time with a time zone (XML Schema 1.1 dateTimeStamp)")
+        raise _refused(
+            name, "must be a date and time with a time zone (XML Schema 1.1 dateTimeStamp)", clause=_OF_PROOFS
+        )
     return moment
 
 
-def _refused(name: str, why: str, at: str = "/options") -> Problem:
-    return Problem(422, "invalid_input", f"{at}/{name}: {why}")
+def _refused(
+    name: str, why: str, at: str = "/options", *, code: str = "invalid_input", clause: str = VC_API
+) -> Refusal:
+    return not_understood(f"{at}/{name}", why, code, clause)

@@ -12,20 +12,20 @@ import contextlib
 import json
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from laurel.credential import did, jose, jose_keys, vcdm
-from laurel.credential.lint_rules import Finding
 from laurel.credential.proofs import proofs_of
 from laurel.credential.text import is_web_url
+from laurel_local.conformance.outcomes import Outcome
 from laurel_local.conformance.worker import Sandbox
 from laurel_verifier import tokens
-from laurel_verifier.checks import Check, Step
+from laurel_verifier.checks import Step
 from laurel_verifier.domain import MAX_PROOFS, issuer_id, wants_open_badge_schema
-from laurel_verifier.issuer_keys import KEYS_S
+from laurel_verifier.genuine import MEMBERS
+from laurel_verifier.issuer_keys import KEYS_S, proof_pointer
 from laurel_verifier.resolution import Issuers, Unresolvable
 from laurel_verifier.sandbox import Job, NotExamined
 from laurel_verifier.verification import Verifier
@@ -42,51 +42,12 @@ CHECKS: dict[str, tuple[Step, ...]] = {
 }
 # RFC 2606 §2, §3; RFC 6761 §6.2 to §6.5.
 _RESERVED = re.compile(r".+\.(?:test|example|invalid|localhost)|(?:.+\.)?example\.(?:com|net|org)").fullmatch
-# Where a step's failure is at home among the published problem types.
-_VCDM = "https://www.w3.org/TR/vc-data-model#"  # VC Data Model 2.0 §7.1
-_SECURITY = "https://w3id.org/security#"  # VC Data Integrity 1.0 §4.7
-_STATUS = "https://www.w3.org/ns/credentials/status-list#"  # Bitstring Status List 1.0 §3.5
-_TYPES: dict[str, str] = {
-    "format": _VCDM + "MALFORMED_VALUE_ERROR",
-    "context": _SECURITY + "DATA_LOSS_DETECTION_ERROR",
-    "schema": _VCDM + "MALFORMED_VALUE_ERROR",
-    "issuer": _SECURITY + "PROOF_VERIFICATION_ERROR",
-    "signature": _SECURITY + "PROOF_VERIFICATION_ERROR",
-    "dates": _VCDM + "RANGE_ERROR",
-    "status": _STATUS + "STATUS_VERIFICATION_ERROR",
-    "challenge": _SECURITY + "INVALID_CHALLENGE_ERROR",
-    "domain": _SECURITY + "INVALID_DOMAIN_ERROR",
-    "limit": _VCDM + "PARSING_ERROR",
-    "enveloped": _VCDM + "PARSING_ERROR",
-}
-
-
-@dataclass
-class Outcome:
-    """What came of a verification. problems: problem details (RFC 9457); none when it is verified."""
-
-    problems: list[dict[str, Any]] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def verified(self) -> bool:
-        return not self.problems
-
-    def add(self, step: str, code: str, detail: str, pointer: str = "", clause: str | None = None) -> None:
-        """Say what is wrong: at which step, where, and by which clause."""
-        problem = {"type": _TYPES[step], "title": code, "detail": detail, "step": step, "pointer": pointer}
-        self.problems.append(problem | ({"clause": clause} if clause else {}))
-
-    def add_check(self, check: Check) -> None:
-        """What a step of the verifier's has against it. A schema that nobody has a copy of takes nothing from it."""
-        if check.outcome == "failed" or (check.outcome == "not_checked" and check.step != "schema"):
-            self.add(check.step, check.code or check.outcome, check.detail, clause=check.clause)
-
-    def add_findings(self, findings: Collection[Finding]) -> None:
-        """What the data model has against it."""
-        for one in findings:
-            step = "context" if one.rule == "processable" else "format"
-            self.add(step, one.rule, f"{one.pointer or '/'}: {one.message}", one.pointer, one.clause)
+_HOLDERS = "VC Data Model 2.0 §4.13; Controlled Identifiers 1.0 §3.3"
+_OF_PROOFS = "VC Data Integrity 1.0 §4.4, §4.5"
+_OF_TOKENS = "VC-JOSE-COSE 1.0 §4.1"
+_STEP_OF: dict[str, Literal["challenge", "domain"]] = {"wrong_challenge": "challenge", "wrong_domain": "domain"}
+# The member of a token that a code speaks of, as `laurel_verifier.tokens` has it.
+_MEMBERS_OF_TOKENS = {"wrong_key": "/jwk", "wrong_key_type": "/alg", "proof_expired": "/exp", "not_yet_valid": "/nbf"}
 
 
 class Conformance:
@@ -98,9 +59,14 @@ class Conformance:
         self._sandbox = sandbox
         self._clock = clock
 
-    async def credential(self, document: dict[str, Any] | str, checks: Collection[str] | None) -> Outcome:
-        """document: JSON, an enveloped credential, or a compact JWS. checks: keys of CHECKS; None: all that apply."""
-        outcome = Outcome()
+    async def credential(
+        self, document: dict[str, Any] | str, checks: Collection[str] | None, *, at: str = ""
+    ) -> Outcome:
+        """document: JSON, an enveloped credential, or a compact JWS. checks: keys of CHECKS; None: all that apply.
+
+        at: JSON Pointer to it, where it is a part of something.
+        """
+        outcome = Outcome(at=at)
         envelope: jose.Envelope | None = None
         if isinstance(document, str) or vcdm.ENVELOPED_CREDENTIAL in vcdm.one_or_more(document.get("type")):
             envelope = await _opened(outcome, document, vcdm.ENVELOPED_CREDENTIAL, ("vc-jwt", "vc+jwt"))
@@ -180,18 +146,20 @@ class Conformance:
         if not outcome.verified:
             return outcome, []
         presented = []
-        for credential in vcdm.one_or_more(document.get("verifiableCredential")):
+        held = document.get("verifiableCredential")
+        for place, credential in enumerate(vcdm.one_or_more(held)):
+            at = f"/verifiableCredential/{place}" if isinstance(held, list) else "/verifiableCredential"
             if "proof" in document and vcdm.is_self_asserted(credential, document):
-                presented.append(await self._self_asserted(credential, document, checks))
+                presented.append(await self._self_asserted(credential, document, checks, at))
             else:
-                presented.append(await self.credential(credential, checks))
+                presented.append(await self.credential(credential, checks, at=at))
         return outcome, presented
 
     async def _self_asserted(
-        self, credential: dict[str, Any], presentation: dict[str, Any], checks: Collection[str] | None
+        self, credential: dict[str, Any], presentation: dict[str, Any], checks: Collection[str] | None, at: str
     ) -> Outcome:
         """A credential of the holder's without a proof: all that is checked but who signed it (§6.2)."""
-        outcome = Outcome(warnings=["self-asserted: its issuer is the holder, whose proof covers it"])
+        outcome = Outcome(warnings=["self-asserted: its issuer is the holder, whose proof covers it"], at=at)
         wanted = _steps(checks)
         for check in await self._verifier.unsigned(credential, status="status" in wanted):
             if check.step in wanted:
@@ -202,10 +170,10 @@ class Conformance:
             try:
                 found = await self._sandbox.examine(Job(raw, (), True, self._clock()))
             except NotExamined as error:
-                outcome.add("limit", "limit_exceeded", str(error))
+                outcome.add("limit", error.code, str(error))
             else:
                 for line in found.schema[:50]:
-                    outcome.add("schema", "schema_violated", line, line.partition(": ")[0])
+                    outcome.add("schema", "schema_violated", line, line.partition(": ")[0].removesuffix("/"))
         return outcome
 
     async def _holder(
@@ -222,22 +190,26 @@ class Conformance:
             return
         proofs = proofs_of(document)
         if not 0 < len(proofs) <= MAX_PROOFS:
-            outcome.add("format", "bad_proof", f"between 1 and {MAX_PROOFS} proofs are checked", "/proof")
+            detail = f"between 1 and {MAX_PROOFS} proofs are checked"
+            outcome.add("format", "bad_proof", detail, "/proof", "VC Data Integrity 1.0 §2.1; Laurel")
             return
         holder = vcdm.holder_id(document)
         # Without a challenge a holder may also just assert (VC Data Integrity 1.0 §2.3).
-        purposes = {proof.get("proofPurpose") for proof in proofs if isinstance(proof, dict)}
-        purpose = "assertionMethod" if challenge is None and purposes == {"assertionMethod"} else "authentication"
+        asserts = all(isinstance(proof, dict) and proof.get("proofPurpose") == "assertionMethod" for proof in proofs)
+        purpose = "assertionMethod" if challenge is None and asserts else "authentication"
         now = self._clock()
-        multikeys = [await self._key(proof, holder, purpose, now, outcome) for proof in proofs]
+        places = [proof_pointer(document, place) for place in range(len(proofs))]
+        multikeys = [
+            await self._key(proof, at, holder, purpose, now, outcome) for proof, at in zip(proofs, places, strict=True)
+        ]
         if not outcome.verified:
             return
         raw = json.dumps(document, ensure_ascii=False).encode()
         job = Job(raw, tuple(multikeys), False, now, purpose, challenge, domain)
-        for finding in (await self._sandbox.examine(job)).proofs:
+        for finding, at in zip((await self._sandbox.examine(job)).proofs, places, strict=True):
             if not finding.ok:
-                step = {"wrong_challenge": "challenge", "wrong_domain": "domain"}.get(finding.reason, "signature")
-                outcome.add(step, finding.reason, finding.detail, "/proof")
+                at += MEMBERS.get(finding.reason, "")
+                outcome.add(_STEP_OF.get(finding.reason, "signature"), finding.reason, finding.detail, at, _OF_PROOFS)
 
     async def _token_of_holder(
         self, envelope: jose.Envelope, challenge: str | None, domain: tuple[str, ...] | None, outcome: Outcome
@@ -246,7 +218,7 @@ class Conformance:
         named = (envelope.kid or "").partition("#")[0]
         holder = vcdm.holder_id(envelope.document) or envelope.claims.issuer or named
         if ":" in named and named != holder:
-            outcome.add("issuer", "not_the_holders_key", f"{named[:200]} is not the holder", "/holder")
+            outcome.add("issuer", "not_the_holders_key", f"{named[:200]} is not the holder", "/holder", _HOLDERS)
             return
         # Without a challenge a holder may also just assert, as with a proof.
         purposes = ("authentication",) if challenge is not None else ("authentication", "assertionMethod")
@@ -254,38 +226,41 @@ class Conformance:
             resolved = await self._issuers.resolve(str(holder))
             key = _first_key(envelope, resolved.document, purposes, self._clock())
         except (Unresolvable, did.DidError) as error:
-            outcome.add("issuer", error.code, error.detail, "/holder")
+            at = "/holder" if envelope.kid is None else "/kid"
+            outcome.add("issuer", error.code, error.detail, at, _HOLDERS)
             return
         result = jose.verify(envelope, key, now=self._clock())
         if not result.ok:
-            outcome.add("signature", result.reason or "bad_signature", result.detail)
+            reason = result.reason or "bad_signature"
+            outcome.add("signature", reason, result.detail, _MEMBERS_OF_TOKENS.get(reason, ""), _OF_TOKENS)
         if challenge is not None and envelope.claims.nonce != challenge:
-            outcome.add(
-                "challenge", "wrong_challenge", "the token's nonce does not answer the challenge that was given"
-            )
-        if domain is not None and not envelope.claims.audience & set(domain):  # RFC 7519 §4.1.3
-            outcome.add("domain", "wrong_domain", f"the token was made for {sorted(envelope.claims.audience)}")
+            detail = "the token's nonce does not answer the challenge that was given"
+            outcome.add("challenge", "wrong_challenge", detail, "/nonce", "OpenID Connect Core 1.0 §2 (nonce)")
+        if domain is not None and not envelope.claims.audience & set(domain):
+            detail = f"the token was made for {sorted(envelope.claims.audience)}"
+            outcome.add("domain", "wrong_domain", detail, "/aud", "RFC 7519 §4.1.3")
 
-    async def _key(self, proof: Any, holder: Any, purpose: str, now: datetime, outcome: Outcome) -> str:
+    async def _key(self, proof: Any, at: str, holder: Any, purpose: str, now: datetime, outcome: Outcome) -> str:
         """The holder's key of a proof, which must be made, and the key listed, for `purpose` (VC Data Integrity 1.0
-        §4.4; Controlled Identifiers 1.0 §3.3). "": there is none, and the outcome says why."""
+        §4.4; Controlled Identifiers 1.0 §3.3). "": there is none, and the outcome says why. at: where the proof is."""
         said = proof.get("proofPurpose") if isinstance(proof, dict) else None
         if said != purpose:
-            outcome.add("signature", "wrong_purpose", f"proofPurpose is {str(said)[:60]!r}, not {purpose!r}", "/proof")
+            detail = f"proofPurpose is {str(said)[:60]!r}, not {purpose!r}"
+            outcome.add("signature", "wrong_purpose", detail, at + "/proofPurpose", _OF_PROOFS)
             return ""
-        method = proof.get("verificationMethod") if isinstance(proof, dict) else None
+        method, at = proof.get("verificationMethod"), at + "/verificationMethod"
         if not isinstance(method, str):
-            outcome.add("signature", "missing_verification_method", "the proof names no key", "/proof")
+            outcome.add("signature", "missing_verification_method", "the proof names no key", at, _OF_PROOFS)
             return ""
         controller = method.partition("#")[0]
         if holder is not None and holder != controller:
-            outcome.add("issuer", "not_the_holders_key", f"{method[:200]} is not a key of the holder", "/holder")
+            outcome.add("issuer", "not_the_holders_key", f"{method[:200]} is not a key of the holder", at, _HOLDERS)
             return ""
         try:
             resolved = await self._issuers.resolve(controller)
             return did.find_verification_method(resolved.document, method, purpose, now=now)
         except (Unresolvable, did.DidError) as error:
-            outcome.add("issuer", error.code, error.detail, "/proof/verificationMethod")
+            outcome.add("issuer", error.code, error.detail, at, _HOLDERS)
             return ""
 
 
@@ -322,10 +297,13 @@ async def _opened(
         else:
             envelope = await asyncio.to_thread(jose.unwrap, document)
     except jose.JoseError as error:
-        step = "enveloped" if error.code == "unknown_envelope" else tokens.unread(error).step
-        outcome.add(step, error.code, error.detail)
+        if error.code == "unknown_envelope":
+            outcome.add("enveloped", error.code, error.detail, error.pointer or "")
+        else:
+            outcome.add_check(tokens.unread(error))
         return None
     if envelope.format not in formats:
-        outcome.add("format", "wrong_typ", f"a token of the type {envelope.format} was not asked for")
+        detail = f"a token of the type {envelope.format} was not asked for"
+        outcome.add("format", "wrong_typ", detail, "/typ", "VC-JOSE-COSE 1.0 §3.1; RFC 8725 §3.11")
         return None
     return envelope

@@ -20,6 +20,7 @@ from laurel.credential.lint_rules import Finding
 from laurel.credential.multikey import KeyType
 from laurel_local.conformance.ring import RunKey
 from laurel_verifier import sandbox
+from laurel_verifier.checks import Step
 
 # Published by W3C for examples and tests: every word that is not defined elsewhere becomes one of these.
 EXTRA_CONTEXTS: dict[str, dict[str, Any]] = {
@@ -59,10 +60,11 @@ class Signing(msgspec.Struct, frozen=True):
 
 
 class Signed(msgspec.Struct, frozen=True):
-    """The secured document as JSON, or why it was not signed."""
+    """The secured document as JSON, or why it was not signed. step: at which that was found."""
 
     document: bytes = b""
     findings: tuple[Finding, ...] = ()
+    step: Step = "format"
 
 
 class Sandbox(sandbox.Sandbox):
@@ -114,8 +116,12 @@ def _sign(signing: Signing) -> Signed:
         return Signed(document=json.dumps(jose.enveloped(jose.sign_vc_jose(linted, signer))).encode())
     if signing.form == "vc-jwt":
         return Signed(document=json.dumps(jose.sign_vc_jwt(linted, signer).decode("ascii")).encode())
-    if attached and (findings := _attached_findings({**bare, "proof": attached}, signing)):
-        return Signed(findings=_short(findings))
+    if attached:
+        document = {**bare, "proof": attached}
+        if findings := vcdm.credential_findings(document):
+            return Signed(findings=_short(findings))
+        if findings := _untrue(document, signing):
+            return Signed(findings=_short(findings), step="signature")
     order = proofs.Order(
         signer, signing.cryptosuite, signing.created,
         expires=signing.expires, id=signing.proof_id, previous=signing.previous,
@@ -125,18 +131,16 @@ def _sign(signing: Signing) -> Signed:
     except (proofs.ProofError, jsonld.UnsafeDocument, jcs.NotCanonicalizable, contexts.UnknownContext) as refused:
         rule = refused.code if isinstance(refused, proofs.ProofError) else "processable"
         finding = Finding(rule, "error", "/proof", str(refused), "VC Data Integrity 1.0 §4.3 (Add Proof Chain)")
-        return Signed(findings=_short((finding,)))
+        return Signed(findings=_short((finding,)), step="signature")
     return Signed(document=json.dumps(document, ensure_ascii=False).encode())
 
 
-def _attached_findings(document: dict[str, Any], signing: Signing) -> tuple[Finding, ...]:
-    """Why no proof is added to those that the document has: their form is wrong, or one of them is not true.
+def _untrue(document: dict[str, Any], signing: Signing) -> tuple[Finding, ...]:
+    """Why no proof is added to those that the document has: the ones that are not true.
 
     Nobody is asked for keys: one that is no did:key may stand beside the new proof, which cannot build on it.
     """
-    findings = list(vcdm.credential_findings(document))
-    if findings:
-        return tuple(findings)
+    findings = []
     for place, result in enumerate(proof_sets.verify_proofs(document, _key_in_the_method, now=signing.now)):
         attached = document["proof"][place]
         built_on = attached.get("id") in signing.previous
