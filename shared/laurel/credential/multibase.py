@@ -14,9 +14,7 @@ from laurel.errors import LaurelError
 
 _ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _DIGITS = bytes.maketrans(_ALPHABET.encode(), bytes(range(58)))
-# Ten digits at a time: 58**10 < 2**64, so that Python divides and multiplies machine words, not big numbers.
-_CHUNK = 10
-_CHUNK_BASE = 58**_CHUNK
+_FOUR = 58**4  # below 2**30: Python divides a big number by a small one in one run
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 
 ED25519_PUBLIC = b"\xed\x01"  # multicodec ed25519-pub 0xed as varint
@@ -38,17 +36,14 @@ class MultibaseError(LaurelError):
 def base58_encode(data: bytes) -> str:
     """Base58btc without a multibase prefix."""
     number = int.from_bytes(data, "big")
-    chunks: list[str] = []
+    pairs: list[str] = []
     while number:
-        number, chunk = divmod(number, _CHUNK_BASE)
-        first, chunk = divmod(chunk, 58**8)
-        second, chunk = divmod(chunk, 58**6)
-        third, chunk = divmod(chunk, 58**4)
-        fourth, fifth = divmod(chunk, 58**2)
-        chunks.append(f"{_PAIRS[first]}{_PAIRS[second]}{_PAIRS[third]}{_PAIRS[fourth]}{_PAIRS[fifth]}")
-    chunks.reverse()
+        number, four = divmod(number, _FOUR)
+        pairs.append(_PAIRS[four % 58**2])
+        pairs.append(_PAIRS[four // 58**2])
+    pairs.reverse()
     zeros = len(data) - len(data.lstrip(b"\0"))
-    return "1" * zeros + "".join(chunks).lstrip("1")
+    return "1" * zeros + "".join(pairs).lstrip("1")
 
 
 def base58_decode(text: str) -> bytes:
