@@ -40,10 +40,10 @@ def sign_bytes(linted: Linted, signer: keys.Signer, created: datetime) -> bytes:
     if not isinstance(linted, Linted):
         raise TypeError("only a Linted document can be signed; call laurel.credential.lint.lint first")
     require_controller(linted, signer)
-    moment = _repeated_timestamp(created)
-    configuration = _configuration_hash(linted.contexts, signer.verification_method, moment)
+    method, moment = signer.verification_method, _repeated_timestamp(created)
+    configuration = _configuration_hash(linted.contexts, method, moment)
     signature = signer.sign(configuration + hashlib.sha256(linted.canonical_nquads).digest())
-    start = _proof_start(signer.verification_method, moment)
+    start = _proof_start(method, moment)
     return b"".join((linted.encoded()[:-1], start, multibase.encode(signature).encode(), _END))
 
 
