@@ -16,7 +16,11 @@ from tests.conftest import private_postgres
 from tests.e2e.cluster import OPERATOR, Cluster, cluster
 
 BASE_URL = "https://badges.example.org"
-WAYS = [[name] for name in securing.SECURINGS] + [["eddsa-rdfc-2022", "ecdsa-rdfc-2019:P-384", "ecdsa-jcs-2019"]]
+WAYS = [
+    *([name] for name in securing.SECURINGS),
+    ["eddsa-rdfc-2022", "ecdsa-rdfc-2019:P-384", "ecdsa-jcs-2019"],
+    ["proof-chain", "eddsa-rdfc-2022", "ecdsa-jcs-2019:P-384", "ecdsa-rdfc-2019"],
+]
 MEDIA_TYPES = {"data-integrity": "application/vc", "vc-jwt": "text/plain", "vc+jwt": "application/vc+jwt"}
 
 

@@ -106,10 +106,11 @@ class AchievementInput(_Input):
         default=[], description="For the purpose message: what can be told of a credential; 0x0 is told at first."
     )
     status_reference: Url | None = Field(default=None, description="URL of a page about the messages.")
-    securing: Annotated[list[str], Field(max_length=MOST + 1)] | None = Field(
+    securing: Annotated[list[str], Field(max_length=MOST + 2)] | None = Field(
         default=None,
         description="How its credentials are secured; left out: as the issuer profile says. "
-        f"{', '.join(SECURINGS)}; several proofs make a proof set, a token (vc-jwt, vc+jwt) stands alone.",
+        f"{', '.join(SECURINGS)}; several proofs make a proof set, or a chain where proof-chain stands before "
+        "them; a token (vc-jwt, vc+jwt) stands alone.",
         examples=[["eddsa-rdfc-2022"]],
     )
     credential_type: Literal["OpenBadgeCredential", "AchievementCredential"] | None = Field(

@@ -44,9 +44,10 @@ class ProfileBody(Body):
     )
     securing: list[str] | None = Field(
         default=None,
-        max_length=securing.MOST + 1,
-        description=f"How its credentials are secured: {_WAYS}. Several proofs make a proof set; a token (vc-jwt, "
-        "vc+jwt) stands alone. Left out: as it was; at first eddsa-rdfc-2022. An achievement may say otherwise.",
+        max_length=securing.MOST + 2,
+        description=f"How its credentials are secured: {_WAYS}. Several proofs make a proof set, or a chain where "
+        "proof-chain stands before them; a token (vc-jwt, vc+jwt) stands alone. Left out: as it was; at first "
+        "eddsa-rdfc-2022. An achievement may say otherwise.",
         examples=[["eddsa-rdfc-2022", "ecdsa-rdfc-2019"]],
     )
     credential_type: CredentialType | None = Field(
@@ -254,7 +255,7 @@ def _signing_key_routes(router: APIRouter, desk: Desk) -> None:
         async with desk.database.transaction([caller.tenant_id]) as tx:
             row = await _own_profile(tx, profile_id)
         _refuse_did_key(row)
-        kind: KeyType = securing.SECURINGS[row["securing"][0]].key_type
+        kind: KeyType = securing.ways(row["securing"])[0].key_type
         if body is not None and body.key_type is not None:
             kind = body.key_type
         secrets = await keyring.new_secrets([kind])

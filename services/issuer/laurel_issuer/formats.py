@@ -7,8 +7,10 @@ read back as a stranger would read it. The same arguments give the same bytes in
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 import msgspec
 
@@ -30,6 +32,7 @@ class Safe:
         self._keys = keys
         self._signers = tuple(open_key(kek, key) for key in keys)
         self._plain = names == securing.DEFAULT
+        self._chained = securing.CHAIN in names
         self._form = self._ways[0].form
 
     def secure(self, linted: lint.Linted, created: datetime) -> bytes:
@@ -42,13 +45,20 @@ class Safe:
                 return b'"' + jose.sign_vc_jwt(linted, signer) + b'"'
             if self._form == "vc+jwt":
                 return b'"' + jose.sign_vc_jose(linted, signer) + b'"'
-            orders = [
-                proofs.Order(one, way.algorithm, created) for one, way in zip(self._signers, self._ways, strict=True)
-            ]
-            return msgspec.json.encode(proofs.sign_all(linted, orders))
+            return msgspec.json.encode(proofs.sign_all(linted, self._orders(linted, created)))
         except proofs.ProofError as error:
             names = ", ".join(one.verification_method for one in self._signers)
             raise Inconsistent(f"the key {names} cannot sign: {error}") from error
+
+    def _orders(self, linted: lint.Linted, created: datetime) -> list[proofs.Order]:
+        orders = [proofs.Order(one, way.algorithm, created) for one, way in zip(self._signers, self._ways, strict=True)]
+        if not self._chained:
+            return orders
+        document_id = linted.document()["id"]
+        ids = [f"urn:uuid:{uuid5(NAMESPACE_URL, f'{document_id}#proof-{place}')}" for place in range(len(orders))]
+        return [
+            replace(order, id=ids[place], previous=tuple(ids[place - 1 : place])) for place, order in enumerate(orders)
+        ]
 
     def check_filled(self, linted: lint.Linted, body: bytes, document_id: str) -> None:
         """Step 5 without another expansion where there is a way: the bytes are the linted document, and the signature

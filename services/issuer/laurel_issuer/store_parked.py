@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from laurel.bus import Message
-from laurel.credential.securing import SECURINGS, of_lists
+from laurel.credential.securing import CHAIN, SECURINGS, of_lists
 from laurel.database import Transaction
 from laurel.envelope import Delivered
 from laurel.events import AssessmentPassed
@@ -78,7 +78,7 @@ async def ready_parked(tx: Transaction, limit: int) -> dict[UUID, Message]:
             FROM unnest($2::text[], $3::text[], $4::text[]) AS t (name, key_type, list_type)
             CROSS JOIN LATERAL (
                 VALUES (t.key_type, t.name = ANY (p.ways)),
-                       (t.list_type, t.name = p.securing[1])
+                       (t.list_type, t.name = (array_remove(p.securing, '{CHAIN}'))[1])
             ) AS n (kind, needed)
             CROSS JOIN LATERAL (
                 SELECT count(*) > 0 AS made, count(*) FILTER (WHERE state = 'active') > 0 AS active

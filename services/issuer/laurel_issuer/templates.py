@@ -39,13 +39,13 @@ class Templates:
 
     canary_every: int
     _kept: OrderedDict[Key, _Kept] = field(default_factory=OrderedDict)
+    _recent: tuple[Key, _Kept] | None = None  # what was looked up last: most of a chunk is of one shape
 
     def fill(self, key: Key, values: list[str]) -> tuple[lint.Linted | None, bool]:
         """The credential, or None where it has to be made the full way; and whether it is a canary."""
-        kept = self._kept.get(key)
+        kept = self._find(key)
         if kept is None or kept.template is None:
             return None, False
-        self._kept.move_to_end(key)
         try:
             linted = kept.template.linted(values)
         except NeedsFullWay:
@@ -53,14 +53,24 @@ class Templates:
         kept.filled += 1
         return linted, kept.filled == 1 or kept.filled % self.canary_every == 0
 
+    def _find(self, key: Key) -> _Kept | None:
+        if self._recent is None or self._recent[0] != key:
+            kept = self._kept.get(key)
+            if kept is None:
+                return None
+            self._kept.move_to_end(key)
+            self._recent = key, kept
+        return self._recent[1]
+
     def learn(self, key: Key, document: dict[str, Any], varying: Varying) -> None:
         """Make a template of a credential that went the full way and passed.
 
         Raises Inconsistent when the document does not hold the values where they should be.
         """
-        kept = self._kept.get(key)
+        kept = self._find(key)
         if kept is None:
             kept = self._kept[key] = _Kept()
+            self._recent = key, kept
             if len(self._kept) > _MAX_TEMPLATES:
                 self._kept.popitem(last=False)
         if kept.template is not None or kept.attempts >= _ATTEMPTS:

@@ -24,9 +24,9 @@ from laurel.credential.baking import FORMATS, Format
 from laurel.credential.images import BadImage, Image
 from laurel.http import FetchFailed, FetchRefused, GuardedClient
 from laurel_verifier import store
+from laurel_verifier.memory import Memory
 from laurel_verifier.presentation import badge
 from laurel_verifier.representations import representation
-from laurel_verifier.resolution import Memory
 
 log = structlog.get_logger()
 

@@ -7,12 +7,10 @@ A key that the kept document does not list may be new: then the document is read
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from laurel.credential import did
 from laurel.credential.text import is_web_url, timestamp
@@ -22,6 +20,7 @@ from laurel.http import FetchFailed, FetchRefused, GuardedClient
 from laurel.security import BadJson, guard_json
 from laurel_verifier import key_urls, store
 from laurel_verifier.checks import Against
+from laurel_verifier.memory import Memory
 
 OWN_SECONDS = 5.0  # how long a compromised key of ours may still verify
 FOREIGN_SECONDS = 300.0
@@ -34,38 +33,6 @@ _ACCEPT_KEYS = (
     "application/did+json, application/did+ld+json, application/cid, application/ld+json, application/jwk+json, "
     "application/jwk-set+json, application/json;q=0.9"
 )
-
-K = TypeVar("K")
-V = TypeVar("V")
-
-
-class Memory(Generic[K, V]):
-    """The last `most` values, each for its own number of seconds."""
-
-    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most = most
-        self._clock = clock
-        self._kept: OrderedDict[K, tuple[float, V]] = OrderedDict()
-
-    def get(self, key: K) -> V | None:
-        """The value, if it is there and its time is not over."""
-        found = self._kept.get(key)
-        if found is None or found[0] <= self._clock():
-            self._kept.pop(key, None)
-            return None
-        self._kept.move_to_end(key)
-        return found[1]
-
-    def forget(self, key: K) -> None:
-        """Drop the value, if there is one."""
-        self._kept.pop(key, None)
-
-    def put(self, key: K, value: V, seconds: float) -> None:
-        """Keep `value`; the one that was used least recently makes room."""
-        self._kept[key] = (self._clock() + seconds, value)
-        self._kept.move_to_end(key)
-        while len(self._kept) > self._most:
-            self._kept.popitem(last=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from laurel.credential.text import is_web_url, timestamp
 from laurel.http import GuardedClient
 from laurel_verifier import domain
 from laurel_verifier.checks import Against, Check, failed, not_checked, passed
-from laurel_verifier.resolution import Memory, Unresolvable, fetch_json
+from laurel_verifier.memory import Memory
+from laurel_verifier.resolution import Unresolvable, fetch_json
 
 TYPE = "1EdTechRevocationList"
 KEPT_SECONDS = 60.0  # the specification has no time to live

@@ -4,18 +4,24 @@ A document that is a few kilobytes long can keep RDFC-1.0 busy for years (a pois
 native code. So a job goes to a process of its own, and a process that is not done in time is killed and replaced: the
 poison costs its own request and nobody else's. The processes see no settings, no secrets and no database.
 
+A worker is two processes: a keeper that has imported everything, and the child that it forks to do the jobs. A child
+that its limits have killed is replaced by another fork within milliseconds; a new interpreter would take a second.
+
 There are two lanes. Every document begins in the quick one, where it may take `_QUICK` seconds of computing: nearly
 all are done in a fraction of that. One that is not begins again in the slow lane, with the full limit and with others
 of its kind, at a lower priority. So a crowd of poisons waits for itself, while good documents pass.
 
+A document that was too much is remembered for a minute: whoever sends it again gets the answer without the work.
+
 A frame on the pipes is its length (4 bytes, big-endian) and msgpack: one `Job` in, one `Findings` out. In front of an
-answer stands one byte: whether it is one, or the name of an error that nobody foresaw.
+answer stands one byte: whether it is one, the name of an error that nobody foresaw, or the signal that ended the child.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import resource
@@ -32,6 +38,7 @@ import structlog
 
 from laurel import telemetry
 from laurel.errors import LaurelError
+from laurel_verifier.memory import Memory
 
 if TYPE_CHECKING:
     from laurel.credential.jsonld import Statements
@@ -40,10 +47,12 @@ log = structlog.get_logger()
 
 _LENGTH = struct.Struct(">I")
 _MAX_FRAME = 8 << 20
-_ANSWERED, _BROKEN = b"+", b"!"
+_ANSWERED, _BROKEN, _DIED = b"+", b"!", b"-"
 _PATIENCE = 3  # how many full limits a document waits for a free process, in both lanes together
-_QUICK = 0.5  # seconds of processor time, whatever else the machine does; a badge takes some hundredths
+_QUICK = 0.2  # seconds of processor time, whatever else the machine does; a badge takes a hundredth
 _NICE = 10  # what is slow gives way to what is quick
+_LATE_S = 2.0  # after its limit: by then a child has ended itself, unless it cannot even do that
+_REMEMBERED, _REMEMBERED_S = 4096, 60.0  # documents that were too much; for a minute, as the machine may have been busy
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -103,7 +112,11 @@ class SandboxFault(NotExamined):
 
 
 class TooSlow(LaurelError):
-    """The document took more than its lane allows. Its process is gone."""
+    """The document took more time than its lane allows. Its process is gone."""
+
+
+class TooLarge(LaurelError):
+    """The document took more memory than one document may. Its process is gone."""
 
 
 class Sandbox:
@@ -117,6 +130,7 @@ class Sandbox:
         self._seconds = seconds
         self._quick = Lane(processes, seconds, memory, module, computing=_QUICK)
         self._slow = Lane(processes, seconds, memory, module, nice=_NICE)
+        self._poisons: Memory[bytes, str] = Memory(_REMEMBERED)
 
     async def __aenter__(self) -> Sandbox:
         return self
@@ -127,21 +141,43 @@ class Sandbox:
 
     async def examine(self, job: Job) -> Findings:
         """Run one job. Raises NotExamined."""
-        return msgspec.msgpack.decode(await self.exchange(msgspec.msgpack.encode(job)), type=Findings)
+        costs = job.document + "".join(job.keys).encode()  # what the work depends on
+        return msgspec.msgpack.decode(await self.exchange(msgspec.msgpack.encode(job), costs), type=Findings)
 
-    async def exchange(self, frame: bytes) -> bytes:
-        """One frame to a worker, its answer back. Raises SandboxLimit, SandboxBusy, SandboxFault."""
+    async def exchange(self, frame: bytes, costs: bytes | None = None) -> bytes:
+        """One frame to a worker, its answer back. Raises SandboxLimit, SandboxBusy, SandboxFault.
+
+        costs: equal for frames that take equally long; None: the frame.
+        """
+        digest = hashlib.sha256(frame if costs is None else costs).digest()
+        if (limit := self._poisons.get(digest)) is not None:
+            telemetry.count("laurel_sandbox_killed_total", reason="remembered")
+            raise SandboxLimit(limit)
         deadline = asyncio.get_running_loop().time() + _PATIENCE * self._seconds
         try:
-            return await self._quick.exchange(frame, deadline)
-        except TooSlow:
-            telemetry.count("laurel_sandbox_killed_total", reason="quick")
-        try:
+            try:
+                return await self._quick.exchange(frame, deadline)
+            except TooSlow:
+                telemetry.count("laurel_sandbox_killed_total", reason="quick")
             return await self._slow.exchange(frame, deadline)
         except TooSlow:
             telemetry.count("laurel_sandbox_killed_total", reason="time")
             log.warning("a document took too long and its process was killed", seconds=self._seconds)
-            raise SandboxLimit(f"it took more than {self._seconds:g} s to canonicalise") from None
+            limit = f"it took more than {self._seconds:g} s to canonicalise"
+        except TooLarge:
+            telemetry.count("laurel_sandbox_killed_total", reason="died")
+            log.warning("a checking process died over a document")
+            limit = "its process died, as under what takes more memory than one document may"
+        self._poisons.put(digest, limit, _REMEMBERED_S)
+        raise SandboxLimit(limit)
+
+
+class _ChildDied(Exception):
+    """signal: what ended it; 0: its own hand, as after a MemoryError."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(signal)
+        self.signal = signal
 
 
 class Lane:
@@ -168,7 +204,10 @@ class Lane:
             await self._end(process)
 
     async def exchange(self, frame: bytes, deadline: float) -> bytes:
-        """As `Sandbox.exchange`, or TooSlow. deadline: how long, by the loop's clock, a free process is waited for."""
+        """As `Sandbox.exchange`, or TooSlow, TooLarge.
+
+        deadline: how long, by the loop's clock, a free process is waited for.
+        """
         try:
             async with asyncio.timeout_at(deadline):
                 await self._free.acquire()
@@ -181,15 +220,15 @@ class Lane:
                 answer = await self._exchange(process, frame)
                 done = True
                 return answer
+            except _ChildDied as died:
+                done = True  # the keeper has forked another already
+                if died.signal in (signal.SIGPROF, signal.SIGALRM):
+                    raise TooSlow(f"signal {died.signal}") from None
+                raise TooLarge(f"signal {died.signal}") from None
             except TimeoutError:
                 raise TooSlow(f"more than {self._seconds:g} s") from None
             except (asyncio.IncompleteReadError, ConnectionError, BrokenPipeError):
-                await process.wait()
-                if process.returncode == -signal.SIGPROF:
-                    raise TooSlow(f"more than {self._computing:g} s of processor time") from None
-                telemetry.count("laurel_sandbox_killed_total", reason="died")
-                log.warning("a checking process died over a document")
-                raise SandboxLimit("its process died, as under what takes more memory than one document may") from None
+                raise SandboxBusy("the process that was checking it is gone; try again in a moment") from None
             finally:
                 # A process that still works on the last job (a timeout, a caller that gave up) cannot take another.
                 if done:
@@ -202,11 +241,13 @@ class Lane:
     async def _exchange(self, process: asyncio.subprocess.Process, frame: bytes) -> bytes:
         assert process.stdin is not None
         assert process.stdout is not None
-        async with asyncio.timeout(self._seconds):
+        async with asyncio.timeout(self._seconds + _LATE_S):
             process.stdin.write(_LENGTH.pack(len(frame)) + frame)
             await process.stdin.drain()
             (length,) = _LENGTH.unpack(await process.stdout.readexactly(_LENGTH.size))
             answer = await process.stdout.readexactly(length)
+        if answer[:1] == _DIED:
+            raise _ChildDied(answer[1])
         if answer[:1] != _ANSWERED:
             name = answer[1:].decode()
             log.error("a check broke down over a document", error=name)
@@ -216,7 +257,7 @@ class Lane:
     async def _start(self) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", self._module, str(self._memory), str(self._seconds), str(self._computing),
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=_MAX_FRAME,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=_MAX_FRAME, start_new_session=True,
             env={"PATH": os.environ.get("PATH", ""), "PYTHONPATH": os.environ.get("PYTHONPATH", "")},
         )  # fmt: skip
         self._all.add(process)
@@ -234,7 +275,7 @@ class Lane:
     async def _end(self, process: asyncio.subprocess.Process) -> None:
         self._all.discard(process)
         with contextlib.suppress(ProcessLookupError):
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # the keeper and its child
         if process.stdin is not None:
             process.stdin.close()
         with contextlib.suppress(TimeoutError):
@@ -305,23 +346,46 @@ def examined(frame: bytes) -> bytes:
 def _serve(
     source: BinaryIO, sink: BinaryIO, seconds: float, computing: float, answer: Callable[[bytes], bytes]
 ) -> None:
+    """The child: one frame after the other, each under its limits."""
     while header := source.read(_LENGTH.size):
         (length,) = _LENGTH.unpack(header)
         question = source.read(length)
-        # Should the parent die over a poison graph, nobody would kill us: the kernel does.
-        signal.alarm(int(seconds) + 2)
+        signal.setitimer(signal.ITIMER_REAL, seconds)  # at its end SIGALRM kills, whoever is still there to see it
         signal.setitimer(signal.ITIMER_PROF, computing)  # at its end SIGPROF kills; 0 sets none
         try:
             frame = _ANSWERED + answer(question)
         except MemoryError:  # its limit: nothing that this process says now can be relied on
-            raise
+            os._exit(1)
         except Exception as error:  # noqa: BLE001 - told to the parent, which says whose mistake it is
             traceback.print_exc()
             frame = _BROKEN + type(error).__name__.encode()
         signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.alarm(0)
-        sink.write(_LENGTH.pack(len(frame)) + frame)
-        sink.flush()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        _write(sink, frame)
+
+
+def _write(sink: BinaryIO, frame: bytes) -> None:
+    sink.write(_LENGTH.pack(len(frame)) + frame)
+    sink.flush()
+
+
+def _keep(source: BinaryIO, sink: BinaryIO, serve: Callable[[], None]) -> None:
+    """The keeper: fork a child, and another one whenever its limits have killed it. Returns when the questions end.
+
+    A question is written when the one before it is answered, so a child that dies takes no other one along.
+    """
+    while True:
+        child = os.fork()
+        if child == 0:
+            serve()
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
+            return
+        number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+        if number == signal.SIGKILL:
+            return  # nobody here sends it: the machine has run out of memory, or somebody wants an end
+        _write(sink, _DIED + bytes([number]))
 
 
 def main(answer: Callable[[bytes], bytes] = examined) -> None:
@@ -336,10 +400,10 @@ def main(answer: Callable[[bytes], bytes] = examined) -> None:
     sys.setrecursionlimit(4000)
     # Compiled before the first job, so that it is not the document's time.
     examine(Job(b'{"@context": "https://www.w3.org/ns/credentials/v2", "id": "urn:x:y"}', (), True, datetime.now(UTC)))
-    sink = sys.stdout.buffer
+    source, sink = sys.stdin.buffer, sys.stdout.buffer
     sink.write(b"\0")
     sink.flush()
-    _serve(sys.stdin.buffer, sink, seconds, computing, answer)
+    _keep(source, sink, lambda: _serve(source, sink, seconds, computing, answer))
 
 
 if __name__ == "__main__":

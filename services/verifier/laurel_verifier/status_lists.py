@@ -15,7 +15,8 @@ from laurel.credential.text import parse_timestamp, timestamp
 from laurel.http import GuardedClient
 from laurel_verifier import domain, revocation_lists, tokens
 from laurel_verifier.checks import Against, failed, not_checked
-from laurel_verifier.resolution import Memory, Unresolvable, fetch_body, json_object
+from laurel_verifier.memory import Memory
+from laurel_verifier.resolution import Unresolvable, fetch_body, json_object
 from laurel_verifier.revocation_lists import RevocationLists
 from laurel_verifier.statuses import BadEntry, Entry, Told, judge, read_entry
 

@@ -9,9 +9,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
-from nacl.bindings import crypto_sign
+from nacl.bindings import crypto_sign, crypto_sign_open
 from nacl.exceptions import BadSignatureError
-from nacl.signing import SigningKey, VerifyKey
+from nacl.signing import SigningKey
 
 from laurel.credential import multibase, multikey
 from laurel.credential.multikey import KeyType
@@ -118,7 +118,7 @@ _HASHES: dict[KeyType, hashes.HashAlgorithm] = {"P-256": hashes.SHA256(), "P-384
 def verify_signature(key: multikey.PublicKey, signature: bytes, data: bytes) -> bool:
     """Whether `signature`, written as `Signer.sign` writes it, is the key's over `data`. Else False."""
     if key.type == "Ed25519":
-        return _verify_ed25519(VerifyKey(key.raw), signature, data)
+        return _verify_ed25519(key.raw, signature, data)
     if key.type == "RSA":
         try:
             key.rsa().verify(signature, data, padding.PKCS1v15(), hashes.SHA256())
@@ -141,19 +141,17 @@ def verify_ed25519(public_key_multibase: str, signature: bytes, data: bytes) -> 
 
     Raises multibase.MultibaseError when `public_key_multibase` is not an Ed25519 Multikey.
     """
-    return _verify_ed25519(_verify_key(public_key_multibase), signature, data)
+    return _verify_ed25519(_raw_key(public_key_multibase), signature, data)
 
 
-def _verify_ed25519(key: VerifyKey, signature: bytes, data: bytes) -> bool:
-    if len(signature) != 64:
+def _verify_ed25519(key: bytes, signature: bytes, data: bytes) -> bool:
+    if len(signature) != 64 or len(key) != 32:  # libsodium reads so many bytes, whatever there are
         return False
     try:
-        key.verify(data, signature)
+        crypto_sign_open(signature + data, key)
     except BadSignatureError:
         return False
     return True
 
 
-@functools.lru_cache(maxsize=256)
-def _verify_key(public_key_multibase: str) -> VerifyKey:
-    return VerifyKey(multibase.ed25519_public_decode(public_key_multibase))
+_raw_key = functools.lru_cache(maxsize=256)(multibase.ed25519_public_decode)

@@ -6,7 +6,6 @@ stand in `lint_table`, each with its name, level, clause and fix (docs/lint.md);
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -90,13 +89,13 @@ class Linted:
     ) -> None:
         if token is not _TOKEN:
             raise TypeError("a Linted document comes from laurel.credential.lint.lint and from nowhere else")
-        setattr_ = functools.partial(object.__setattr__, self)
-        setattr_("_text", text)
-        setattr_("canonical_nquads", canonical)
-        setattr_("contexts", contexts)
-        setattr_("issuer", issuer)
-        setattr_("profile", profile)
-        setattr_("findings", findings)
+        keep = object.__setattr__
+        keep(self, "_text", text)
+        keep(self, "canonical_nquads", canonical)
+        keep(self, "contexts", contexts)
+        keep(self, "issuer", issuer)
+        keep(self, "profile", profile)
+        keep(self, "findings", findings)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("a Linted document can not be changed")

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import re
 
 from laurel.errors import LaurelError
 
 _ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-_VALUE = {character: value for value, character in enumerate(_ALPHABET)}
-# Ten digits at a time: 58**10 < 2**64, so that Python divides and multiplies machine words, not big numbers.
-_CHUNK = 10
-_CHUNK_BASE = 58**_CHUNK
+_DIGITS = bytes.maketrans(_ALPHABET.encode(), bytes(range(58)))
+_FOUR = 58**4  # below 2**30: Python divides a big number by a small one in one run
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 
 ED25519_PUBLIC = b"\xed\x01"  # multicodec ed25519-pub 0xed as varint
@@ -37,33 +36,41 @@ class MultibaseError(LaurelError):
 def base58_encode(data: bytes) -> str:
     """Base58btc without a multibase prefix."""
     number = int.from_bytes(data, "big")
-    chunks: list[str] = []
+    pairs: list[str] = []
     while number:
-        number, chunk = divmod(number, _CHUNK_BASE)
-        first, chunk = divmod(chunk, 58**8)
-        second, chunk = divmod(chunk, 58**6)
-        third, chunk = divmod(chunk, 58**4)
-        fourth, fifth = divmod(chunk, 58**2)
-        chunks.append(f"{_PAIRS[first]}{_PAIRS[second]}{_PAIRS[third]}{_PAIRS[fourth]}{_PAIRS[fifth]}")
-    chunks.reverse()
+        number, four = divmod(number, _FOUR)
+        pairs.append(_PAIRS[four % 58**2])
+        pairs.append(_PAIRS[four // 58**2])
+    pairs.reverse()
     zeros = len(data) - len(data.lstrip(b"\0"))
-    return "1" * zeros + "".join(chunks).lstrip("1")
+    return "1" * zeros + "".join(pairs).lstrip("1")
 
 
 def base58_decode(text: str) -> bytes:
     """The bytes of a base58btc text (no prefix). Raises MultibaseError for a foreign character."""
-    number = 0
-    try:
-        for start in range(0, len(text), _CHUNK):
-            part = text[start : start + _CHUNK]
-            chunk = 0
-            for character in part:
-                chunk = chunk * 58 + _VALUE[character]
-            number = number * 58 ** len(part) + chunk
-    except KeyError as error:
-        raise MultibaseError(f"{error.args[0]!r} is not a base58btc character") from None
-    zeros = len(text) - len(text.lstrip("1"))
+    raw = text.encode("utf-8", "surrogatepass")
+    if foreign := raw.translate(None, _ALPHABET.encode()):
+        raise MultibaseError(f"{foreign.decode('utf-8', 'surrogatepass')[0]!r} is not a base58btc character")
+    number = int.from_bytes(raw.translate(_DIGITS), "big")  # a digit in each byte
+    for width, base, right in _joints(len(raw)):
+        number = (number >> width & right) * base + (number & right)
+    zeros = len(raw) - len(raw.lstrip(b"1"))
     return b"\0" * zeros + number.to_bytes((number.bit_length() + 7) // 8, "big")
+
+
+@functools.lru_cache(maxsize=256)
+def _joints(length: int) -> list[tuple[int, int, int]]:
+    """How so many digits become one number: neighbours are joined, all pairs at once, then pairs of pairs, and so on.
+
+    Each step: the bits of a part, what the left one counts, and a mask over all the right ones.
+    """
+    steps: list[tuple[int, int, int]] = []
+    size, base = 1, 58  # bytes of a part
+    while size < length:
+        pair = b"\0" * size + b"\xff" * size
+        steps.append((8 * size, base, int.from_bytes(pair * -(-length // len(pair)), "big")))
+        size, base = 2 * size, base * base
+    return steps
 
 
 def encode(data: bytes) -> str:

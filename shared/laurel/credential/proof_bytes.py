@@ -15,10 +15,21 @@ import msgspec
 from laurel.credential import keys, multibase
 from laurel.credential.cryptosuites import RDFC, canonical
 from laurel.credential.lint import Linted
-from laurel.credential.proofs import Proof, ProofError, ProofResult, parse_proof, proof_options, require_controller
+from laurel.credential.proofs import (
+    Proof,
+    ProofError,
+    ProofResult,
+    parse_proof,
+    parse_signature,
+    proof_options,
+    require_controller,
+)
 from laurel.credential.slots import is_utc_second
 from laurel.credential.template import CanonicalTemplate, NotCompilable, Slot
 from laurel.credential.text import timestamp
+
+_END = b'"}}'  # of the proof value, the proof and the document
+_NO_VALUE = multibase.encode(bytes(64)).encode()  # a proof value of the right form
 
 
 def sign_bytes(linted: Linted, signer: keys.Signer, created: datetime) -> bytes:
@@ -29,11 +40,11 @@ def sign_bytes(linted: Linted, signer: keys.Signer, created: datetime) -> bytes:
     if not isinstance(linted, Linted):
         raise TypeError("only a Linted document can be signed; call laurel.credential.lint.lint first")
     require_controller(linted, signer)
-    moment = _repeated_timestamp(created)
-    configuration = _configuration_hash(linted.contexts, signer.verification_method, moment)
+    method, moment = signer.verification_method, _repeated_timestamp(created)
+    configuration = _configuration_hash(linted.contexts, method, moment)
     signature = signer.sign(configuration + hashlib.sha256(linted.canonical_nquads).digest())
-    start = _proof_start(signer.verification_method, moment)
-    return b"".join((linted.encoded()[:-1], start, multibase.encode(signature).encode(), b'"}}'))
+    start = _proof_start(method, moment)
+    return b"".join((linted.encoded()[:-1], start, multibase.encode(signature).encode(), _END))
 
 
 def verify_bytes(linted: Linted, body: bytes, public_key_multibase: str) -> ProofResult:
@@ -42,31 +53,24 @@ def verify_bytes(linted: Linted, body: bytes, public_key_multibase: str) -> Proo
     The canonical form is the token's and not made from `body` again; that the two belong together is lint's word.
     For documents of others, and wherever the bytes come from elsewhere: `verify_proof`.
     """
-    unsigned = linted.encoded()
-    parsed: Proof | None = None
+    unsigned = linted.encoded()[:-1]
+    proof: Proof | None = None
     try:
-        length = len(unsigned) - 1
-        whole = body.startswith(b',"proof":', length) and body.endswith(b"}")
-        if body[:length] != unsigned[:length] or not whole:
+        if not body.startswith(unsigned) or not body.endswith(_END):
             raise ProofError("malformed_proof", "the bytes are not the document that was checked, with a proof")
-        try:
-            proof = msgspec.json.decode(body[length + len(b',"proof":') : -1])
-        except msgspec.DecodeError as error:
-            raise ProofError("malformed_proof", str(error)) from error
-        parsed = parse_proof(proof)
-        created = proof.get("created")
-        signed = proof_options(RDFC, created, parsed.verification_method) if isinstance(created, str) else None
-        if signed != {name: value for name, value in proof.items() if name != "proofValue"}:
-            raise ProofError("malformed_proof", "the proof has other properties than those that were signed")
-        configuration = _configuration_hash(linted.contexts, parsed.verification_method, created)
+        value = body.rfind(b'"', 0, -len(_END)) + 1
+        method, created, moment = _read_start(body[len(unsigned) : value])
+        signature = parse_signature(body[value : -len(_END)].decode("ascii", "replace"), RDFC)
+        proof = Proof(RDFC, method, signature, moment, None, ())
+        configuration = _configuration_hash(linted.contexts, method, created)
         data = configuration + hashlib.sha256(linted.canonical_nquads).digest()
-        if not keys.verify_ed25519(public_key_multibase, parsed.signature, data):
+        if not keys.verify_ed25519(public_key_multibase, signature, data):
             raise ProofError("bad_signature", "the signature does not match the document and the key")
     except ProofError as error:
-        return ProofResult(False, error.code, error.detail, parsed)
+        return ProofResult(False, error.code, error.detail, proof)
     except multibase.MultibaseError as error:
-        return ProofResult(False, "unsupported_key", str(error), parsed)
-    return ProofResult(True, proof=parsed)
+        return ProofResult(False, "unsupported_key", str(error), proof)
+    return ProofResult(True, proof=proof)
 
 
 _repeated_timestamp = functools.lru_cache(maxsize=64)(timestamp)  # a batch is signed as of one moment
@@ -74,8 +78,23 @@ _repeated_timestamp = functools.lru_cache(maxsize=64)(timestamp)  # a batch is s
 
 @functools.lru_cache(maxsize=256)
 def _proof_start(method: str, created: str) -> bytes:
+    """What stands between the document and the proof value."""
     proof = msgspec.json.encode(proof_options(RDFC, created, method) | {"proofValue": ""})
-    return b',"proof":' + proof[: -len(b'"}')]
+    return b',"proof":' + proof[: -len(_END) + 1]
+
+
+@functools.lru_cache(maxsize=256)
+def _read_start(start: bytes) -> tuple[str, str, datetime | None]:
+    """The key and the time (as text, too) of a proof that starts so. Raises ProofError where none of ours does."""
+    try:
+        whole = msgspec.json.decode(start.removeprefix(b',"proof":') + _NO_VALUE + _END[:-1])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ProofError("malformed_proof", str(error)) from error
+    parsed = parse_proof(whole)
+    created = whole.get("created")
+    if not isinstance(created, str) or start != _proof_start(parsed.verification_method, created):
+        raise ProofError("malformed_proof", "the proof has other properties than those that were signed")
+    return parsed.verification_method, created, parsed.created
 
 
 @functools.lru_cache(maxsize=256)

@@ -33,8 +33,8 @@ from laurel.errors import LaurelError
 
 __all__ = [
     "CRYPTOSUITES", "ECDSA_JCS", "ECDSA_RDFC", "ED25519_2020", "JCS", "NOT_CHECKED", "RDFC", "Order", "Proof",
-    "ProofError", "ProofResult", "canonical", "hash_data", "parse_proof", "proof_options", "proofs_of",
-    "require_controller", "sign", "sign_all", "unsecured", "verify_proof",
+    "ProofError", "ProofResult", "canonical", "hash_data", "parse_proof", "parse_signature", "proof_options",
+    "proofs_of", "require_controller", "sign", "sign_all", "unsecured", "verify_proof",
 ]  # fmt: skip
 
 CRYPTOSUITES = (RDFC, JCS, ECDSA_RDFC, ECDSA_JCS)
@@ -133,7 +133,7 @@ def parse_proof(proof: object, *, purpose: str = "assertionMethod") -> Proof:
     return Proof(
         cryptosuite=suite,
         verification_method=method,
-        signature=_signature(proof.get("proofValue"), suite),
+        signature=parse_signature(proof.get("proofValue"), suite),
         created=times["created"],
         expires=times["expires"],
         previous=previous,
@@ -166,7 +166,8 @@ def _strings(proof: dict[str, Any], name: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _signature(value: object, suite: str) -> bytes:
+def parse_signature(value: object, suite: str) -> bytes:
+    """The signature that a proofValue spells, of a length that the suite has. Raises ProofError."""
     if not isinstance(value, str) or not value.startswith("z"):
         raise ProofError("malformed_proof_value", "proofValue is not a base58btc multibase string")
     try:

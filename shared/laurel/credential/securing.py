@@ -1,6 +1,7 @@
 """How a credential can be secured, as data: the names that an issuer profile or an achievement may list.
 
-Data Integrity proofs combine into a proof set (Data Integrity 1.0 §2.1.1); a JSON Web Token stands alone. A name says
+Data Integrity proofs combine into a proof set (Data Integrity 1.0 §2.1.1), or with `proof-chain` before them into a
+chain, in which each builds on the one before it (`previousProof`, §2.1.2). A JSON Web Token stands alone. A name says
 the kind of key that signs: the form's usual one, or the one behind a colon.
 """
 
@@ -41,19 +42,27 @@ SECURINGS: dict[str, Securing] = {
         Securing("vc+jwt:ES384", "vc+jwt", "ES384", "P-384"),
     )
 }
+CHAIN = "proof-chain"
 DEFAULT = ("eddsa-rdfc-2022",)
 MOST = 4  # proofs on one credential
+WORDS = (*SECURINGS, CHAIN)
 
 _LIST_SUITES: dict[KeyType, str] = {"P-256": "ecdsa-rdfc-2019", "P-384": "ecdsa-rdfc-2019:P-384"}
 
 
 def problem(names: Sequence[str]) -> str | None:
     """Why these names together are no way to secure a credential, in a sentence; None: they are one."""
+    if names and names[0] == CHAIN:
+        if len(names) < 3:
+            return "a proof-chain has two proofs or more: name them behind it"
+        names = names[1:]
     if not names:
         return "name at least one way to secure credentials"
     for name in names:
+        if name == CHAIN:
+            return "proof-chain stands before the proofs that it is made of"
         if name not in SECURINGS:
-            return f"there is no {name[:80]!r}; use {', '.join(SECURINGS)}"
+            return f"there is no {name[:80]!r}; use {', '.join(WORDS)}"
     if len(set(names)) < len(names):
         return "a way stands twice"
     if len(names) > 1 and (alone := [name for name in names if SECURINGS[name].form != "data-integrity"]):
@@ -64,8 +73,8 @@ def problem(names: Sequence[str]) -> str | None:
 
 
 def ways(names: Iterable[str]) -> tuple[Securing, ...]:
-    """The ways of names that have no `problem`."""
-    return tuple(SECURINGS[name] for name in names)
+    """The ways of names that have no `problem`, in their order."""
+    return tuple(SECURINGS[name] for name in names if name != CHAIN)
 
 
 def of_lists(names: Sequence[str]) -> Securing:
@@ -74,7 +83,7 @@ def of_lists(names: Sequence[str]) -> Securing:
     Always a Data Integrity proof: whoever fetches a list expects JSON. The first proof that the profile itself uses,
     else one by the kind of key that its tokens are signed with; RSA has no cryptosuite.
     """
-    first = SECURINGS[names[0]]
+    first = ways(names)[0]
     return first if first.form == "data-integrity" else SECURINGS[_LIST_SUITES.get(first.key_type, DEFAULT[0])]
 
 

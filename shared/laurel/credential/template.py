@@ -190,7 +190,7 @@ class CanonicalTemplate:
     def _compile_hashes(self) -> None:
         """RDFC-1.0 §4.6 for each blank node: done now, or a form that is filled and hashed for each document."""
         nodes = sorted({token.number for row in self._rows for token in row if isinstance(token, _Blank)})
-        self._fixed_hashes: list[tuple[bytes, int]] = []
+        self._fixed_hashes: dict[bytes, int] = {}
         self._hash_forms: list[tuple[int, _Form]] = []
         for node in nodes:
             rows = [row for row in self._rows if _Blank(node) in row]
@@ -198,14 +198,14 @@ class CanonicalTemplate:
             lines = [_tokens(row, 0, labels=labels) for row in rows]
             if not any(isinstance(token, int) for line in lines for token in line):
                 text = b"".join(sorted(b"".join(line) for line in lines))  # type: ignore[arg-type]
-                self._fixed_hashes.append((hashlib.sha256(text).digest(), node))
+                self._fixed_hashes[hashlib.sha256(text).digest()] = node
                 continue
             starts = sorted((_until_hole(line), number) for number, line in enumerate(lines))
             for ((first, open_), _), ((second, _), _) in pairwise(starts):
                 if open_ and second.startswith(first):
                     raise NotCompilable("the order of a blank node's statements depends on the values")
             self._hash_forms.append((node, _Form([token for _, number in starts for token in lines[number]])))
-        if len({digest for digest, _ in self._fixed_hashes}) != len(self._fixed_hashes):
+        if len(self._fixed_hashes) + len(self._hash_forms) != len(nodes):
             raise NotCompilable("two blank nodes have equal first-degree hashes")
         self._nodes = len(nodes)
 
@@ -221,20 +221,21 @@ class CanonicalTemplate:
     def fill(self, fields: Sequence[bytes]) -> bytes:
         """The canonical form for `fields` (made by `fields`). Raises NeedsFullWay."""
         iris = [b"<%b>" % fields[number] for number in self._iri_slots]
-        if len(set(iris)) != len(iris):
+        different = set(iris)
+        if len(different) != len(iris):
             raise NeedsFullWay("two identifiers are equal: their statements would be one node's")
-        if not self._reserved.isdisjoint(iris):
+        if not self._reserved.isdisjoint(different):
             raise NeedsFullWay("an identifier stands elsewhere in the document, too")
-        hashes = [(hashlib.sha256(form.fill(fields)).digest(), node) for node, form in self._hash_forms]
-        hashes += self._fixed_hashes
-        hashes.sort()
-        if len({digest for digest, _ in hashes}) != len(hashes):
+        nodes = self._fixed_hashes.copy()
+        for node, form in self._hash_forms:
+            nodes[hashlib.sha256(form.fill(fields)).digest()] = node
+        if len(nodes) != self._nodes:
             raise NeedsFullWay("two blank nodes have equal first-degree hashes")
-        order = [node for _, node in hashes]
+        order = [nodes[digest] for digest in sorted(nodes)]
         key = (
             *order,
             *[bisect_left(self._iris, iri) for iri in iris],
-            *sorted(range(len(iris)), key=iris.__getitem__),
+            *map(iris.index, sorted(iris)),
         )
         layout = self._layouts.get(key)
         if layout is not None:

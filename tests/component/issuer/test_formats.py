@@ -17,6 +17,7 @@ P384 = "ecdsa-rdfc-2019:P-384"
 SETS = [[name] for name in securing.SECURINGS] + [
     ["eddsa-rdfc-2022", "ecdsa-rdfc-2019"],
     ["eddsa-jcs-2022", "ecdsa-jcs-2019", P384],
+    ["proof-chain", "eddsa-rdfc-2022", P384, "ecdsa-jcs-2019"],
 ]
 
 
@@ -80,6 +81,9 @@ async def test_a_profile_secures_its_credentials_as_it_says(issuer: Issuer, name
     if ways[0].form == "data-integrity":
         made = proofs.proofs_of(json.loads(body))
         assert [proof["cryptosuite"] for proof in made] == [way.algorithm for way in ways]
+        before = [proof.get("previousProof") for proof in made]
+        chained = names[0] == securing.CHAIN
+        assert before == ([None, *(proof["id"] for proof in made[:-1])] if chained else [None] * len(made))
     else:
         envelope = jose.parse(json.loads(body))
         assert (envelope.format, envelope.algorithm) == (ways[0].form, ways[0].algorithm)
@@ -96,7 +100,15 @@ async def test_a_profile_secures_its_credentials_as_it_says(issuer: Issuer, name
     assert sorted(key["key_type"] for key in keys) == list(securing.key_types(names, names))
 
 
-@pytest.mark.parametrize("names", [["eddsa-rdfc-2022", "ecdsa-rdfc-2019", P384], ["vc-jwt"], ["vc+jwt:ES256"]])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["eddsa-rdfc-2022", "ecdsa-rdfc-2019", P384],
+        ["proof-chain", "eddsa-jcs-2022", P384],
+        ["vc-jwt"],
+        ["vc+jwt:ES256"],
+    ],
+)
 async def test_an_event_that_comes_again_leads_to_the_same_bytes(issuer: Issuer, names: list[str]) -> None:
     tenant = await issuer.tenant()
     profile = await make_profile(issuer, tenant, securing=names)

@@ -4,19 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from laurel import telemetry
-from laurel_verifier.sandbox import Job, Sandbox, SandboxFault, SandboxLimit
+from laurel_verifier.sandbox import Job, Lane, Sandbox, SandboxBusy, SandboxFault, SandboxLimit
 from tests.component.verifier.conftest import Verifier
 from tests.component.verifier.issuing import NOW, TestIssuer
 from tests.component.verifier.test_endorsements import badge, endorsement
 from tests.component.verifier.test_hostile import clique, poison
 
 Edges = list[tuple[int, int]]
+
+
+@pytest.fixture
+def running(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The process groups of the workers that were started."""
+    started: list[int] = []
+    real = Lane._start
+
+    async def start(self: Lane) -> asyncio.subprocess.Process:
+        process = await real(self)
+        started.append(process.pid)
+        return process
+
+    monkeypatch.setattr(Lane, "_start", start)
+    return started
+
+
 STRANGER = TestIssuer(slug="", seed=b"\x11" * 32, base_url="https://else.example")
 KEY = TestIssuer(slug="", seed=b"\x0f" * 32).signer.public_key_multibase  # of `poison`
 
@@ -87,11 +107,63 @@ async def test_memory_is_a_limit_of_its_own() -> None:
     before = killed()
     async with Sandbox(processes=1, seconds=120.0, memory=400 << 20) as sandbox:
         assert (await sandbox.examine(good)).proofs[0].ok
-        for _ in range(2):
+        for size in (12, 13):
             with pytest.raises(SandboxLimit, match="memory"):
-                await sandbox.examine(Job(json.dumps(poison(clique(12))).encode(), (KEY,), False, NOW))
+                await sandbox.examine(Job(json.dumps(poison(clique(size))).encode(), (KEY,), False, NOW))
         assert (await sandbox.examine(good)).proofs[0].ok
     assert killed() - before == 2
+
+
+async def test_a_poison_costs_a_fork_and_no_new_interpreter(running: list[int]) -> None:
+    good = Job(json.dumps(STRANGER.badge()).encode(), (STRANGER.signer.public_key_multibase,), True, NOW)
+    async with Sandbox(processes=1, seconds=1.0, memory=1 << 30) as sandbox:
+        for size in (6, 7, 8):
+            with pytest.raises(SandboxLimit, match="1 s"):
+                await sandbox.examine(Job(json.dumps(poison(bipartite(size))).encode(), (KEY,), False, NOW))
+            assert (await sandbox.examine(good)).proofs[0].ok
+    assert len(running) == 2  # one for each lane
+
+
+async def test_a_poison_is_remembered_for_whoever_sends_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    real = Lane.exchange
+
+    async def exchange(self: Lane, frame: bytes, deadline: float) -> bytes:
+        asked.append(frame)
+        return await real(self, frame, deadline)
+
+    monkeypatch.setattr(Lane, "exchange", exchange)
+    document = json.dumps(poison(bipartite(6))).encode()
+    async with Sandbox(processes=1, seconds=1.0, memory=1 << 30) as sandbox:
+        for later in range(3):
+            with pytest.raises(SandboxLimit, match="1 s"):
+                await sandbox.examine(Job(document, (KEY,), False, NOW + timedelta(seconds=later)))
+        assert len(asked) == 2  # the quick lane, the slow lane, and never again
+        # Nothing is canonicalised for a proof whose key is not known: that is another piece of work.
+        assert not (await sandbox.examine(Job(document, ("",), False, NOW))).proofs[0].ok
+
+
+async def test_a_worker_that_somebody_else_kills_is_no_fault_of_the_document(running: list[int]) -> None:
+    good = Job(json.dumps(STRANGER.badge()).encode(), (STRANGER.signer.public_key_multibase,), True, NOW)
+    async with Sandbox(processes=1, seconds=10.0, memory=1 << 30) as sandbox:
+        assert (await sandbox.examine(good)).proofs[0].ok
+        os.killpg(running[0], signal.SIGKILL)
+        with pytest.raises(SandboxBusy):
+            await sandbox.examine(good)
+        assert (await sandbox.examine(good)).proofs[0].ok
+    assert len(running) == 2
+
+
+async def test_nothing_is_left_behind(running: list[int]) -> None:
+    async with Sandbox(processes=1, seconds=20.0, memory=1 << 30) as sandbox:
+        task = asyncio.create_task(sandbox.examine(Job(json.dumps(poison(bipartite(6))).encode(), (KEY,), False, NOW)))
+        while len(running) < 2:
+            await asyncio.sleep(0.05)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    for group in running:
+        with pytest.raises(ProcessLookupError):
+            os.killpg(group, 0)
 
 
 async def test_a_check_that_breaks_down_says_so() -> None:

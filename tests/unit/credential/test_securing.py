@@ -24,6 +24,10 @@ def test_every_way_is_one_that_can_sign_with_its_kind_of_key() -> None:
         (["vc-jwt", "eddsa-rdfc-2022"], "stands alone"),
         (["vc+jwt", "vc+jwt:ES256"], "stands alone"),
         (["eddsa-rdfc-2022", "eddsa-rdfc-2022"], "twice"),
+        (["proof-chain"], "two proofs or more"),
+        (["proof-chain", "eddsa-rdfc-2022"], "two proofs or more"),
+        (["eddsa-rdfc-2022", "proof-chain"], "stands before"),
+        (["proof-chain", "vc-jwt", "eddsa-rdfc-2022"], "stands alone"),
         ([name for name in securing.SECURINGS if name[:2] == "ed" or name[:2] == "ec"], "at most 4"),
     ],
 )

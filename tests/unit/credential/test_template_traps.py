@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import itertools
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -303,3 +304,18 @@ def test_our_own_check_sees_every_change() -> None:
     assert not proof_bytes.verify_bytes(linted, linted.encoded(), key).ok
     with_more = body[:-2] + b',"nonce":"x"}}'
     assert proof_bytes.verify_bytes(linted, with_more, key).reason == "malformed_proof"
+    start = len(linted.encoded()) - 1
+    proof = msgspec.json.decode(body)["proof"]
+    turned = msgspec.json.encode({"proofValue": proof.pop("proofValue"), **proof})
+    assert not proof_bytes.verify_bytes(linted, body[:start] + b',"proof":' + turned + b"}", key).ok
+    short = body[:-6] + body[-3:]
+    assert proof_bytes.verify_bytes(linted, short, key).reason == "malformed_proof_value"
+    later = proof_bytes.sign_bytes(linted, SIGNER, CREATED + timedelta(seconds=1))
+    assert proof_bytes.verify_bytes(linted, later, key).ok
+    mixed = later[: -len(proof_value(later)) - 3] + proof_value(body) + body[-3:]
+    assert proof_bytes.verify_bytes(linted, mixed, key).reason == "bad_signature"
+
+
+def proof_value(body: bytes) -> bytes:
+    value: str = msgspec.json.decode(body)["proof"]["proofValue"]
+    return value.encode()

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from laurel.web import Problem
 from laurel_verifier.config import Settings
 from laurel_verifier.forms import parse_form
+from laurel_verifier.memory import Memory
 from laurel_verifier.negotiation import negotiate
-from laurel_verifier.resolution import Memory
 
 OFFERS = ("text/html", "application/json")
 
