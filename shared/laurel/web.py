@@ -80,14 +80,17 @@ class Problem(Exception):
         self.errors = list(errors)
         self.headers = headers or {}
 
-    def response(self, instance: str | None = None) -> Response:
-        """The HTTP response."""
-        document = ProblemDocument(
+    def document(self, instance: str | None = None) -> ProblemDocument:
+        """The problem document."""
+        return ProblemDocument(
             type=f"urn:laurel:problem:{self.code}", title=self.title, status=self.status, detail=self.detail,
             instance=instance, errors=self.errors,
         )  # fmt: skip
+
+    def response(self, instance: str | None = None) -> Response:
+        """The HTTP response."""
         return Response(
-            document.model_dump_json(exclude_none=True),
+            self.document(instance).model_dump_json(exclude_none=True),
             self.status,
             media_type=PROBLEM_JSON,
             headers=self.headers,
@@ -170,8 +173,8 @@ def _handle_errors(app: FastAPI) -> None:
         return error.response(request.url.path)
 
     @app.exception_handler(BadJson)
-    async def bad_json(request: Request, error: BadJson) -> Response:
-        return _bad_json(error).response(request.url.path)
+    async def refused_json(request: Request, error: BadJson) -> Response:
+        return bad_json(error).response(request.url.path)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
@@ -206,7 +209,8 @@ def _allowed(request: Request, first: str) -> str:
     return ", ".join(sorted(methods))
 
 
-def _bad_json(error: BadJson) -> Problem:
+def bad_json(error: BadJson) -> Problem:
+    """The problem of JSON that the guard refused."""
     return Problem(413 if error.code == "too_large" else 400, error.code, error.detail)
 
 
@@ -265,7 +269,7 @@ class _Guard:
             try:
                 guard_json(bytes(body), max_bytes=most)
             except BadJson as error:
-                await _bad_json(error).response(scope["path"])(scope, receive, send)
+                await bad_json(error).response(scope["path"])(scope, receive, send)
                 return
         replayed = False
 

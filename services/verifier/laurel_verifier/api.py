@@ -25,8 +25,10 @@ from laurel_verifier.intake import Examined, Intake
 MAX_BODY = MAX_BAKED + (64 << 10)  # a picture, and the form around it
 MAX_JSON = MAX_DOCUMENT + (64 << 10)  # a credential, and what may stand around it
 _CREDENTIAL_ID = re.compile(r"[0-9A-Za-z-]{1,64}").fullmatch
+BATCH = r"/verifier/v1/credentials/verify/batch"
 CROSS_ORIGIN = {
     r"/verifier/v1/credentials/verify": "POST",
+    BATCH: "POST",
     r"/verifier/v1/credentials/[^/]+": "GET, HEAD",
     r"/c/[^/]+(/[^/]+)?": "GET, HEAD",
 }
@@ -245,6 +247,7 @@ def create_api(database: Database, intake: Intake) -> FastAPI:
         cross_origin=CROSS_ORIGIN,
         max_body=MAX_BODY,
         max_json=MAX_JSON,
+        streamed=[BATCH],
     )
 
     @app.post(
@@ -312,7 +315,7 @@ _BAD_JSON = frozenset({"not_json", "not_utf8", "too_deep", "not_finite", "duplic
 async def _examine(intake: Intake, content_type: str, body: bytes) -> Examined:
     kind = content_type.partition(";")[0].strip().lower()
     if kind in ("", "application/json", "application/vc") or kind.endswith("+json"):
-        return await _examine_json(intake, guard_json(body, max_bytes=MAX_JSON))
+        return await examine_json(intake, guard_json(body, max_bytes=MAX_JSON))
     if kind in _FORM_TYPES:
         handed = handed_in(content_type, body)
         if handed.url:
@@ -324,7 +327,8 @@ async def _examine(intake: Intake, content_type: str, body: bytes) -> Examined:
     raise Problem(415, "unsupported_media_type", f"send one of {allowed}")
 
 
-async def _examine_json(intake: Intake, body: Any) -> Examined:
+async def examine_json(intake: Intake, body: Any, *, fetch: bool = True) -> Examined:
+    """A credential as JSON, or what holds one. fetch: whether addresses of others are. Raises Problem, Unreadable."""
     if not isinstance(body, dict):
         raise Problem(422, "invalid_input", "body: send a JSON object: {credential: {…}}, or the credential itself")
     if "@context" in body or not ("credential" in body or "url" in body):
@@ -337,10 +341,10 @@ async def _examine_json(intake: Intake, body: Any) -> Examined:
             raise Problem(422, "invalid_input", "/url: there is a /credential as well; send one of them")
         if not isinstance(body["url"], str):
             raise Problem(422, "invalid_input", "/url: must be the address of a credential")
-        return await intake.examine_address(body["url"], expected)
+        return await intake.examine_address(body["url"], expected, fetch=fetch)
     credential = body["credential"]
     if isinstance(credential, str):
-        return await intake.examine(credential.encode(), expected)
+        return await intake.examine(credential.encode(), expected, fetch=fetch)
     if not isinstance(credential, dict):
         raise Problem(422, "invalid_input", "/credential: must be the credential as a JSON object, or a JWT")
     return await intake.examine_parsed(credential, expected)

@@ -44,16 +44,19 @@ class Intake:
         self._client = client
         self._base_url = base_url
 
-    async def examine(self, body: bytes, expected_recipient: str | None = None) -> Examined:
-        """Any bytes at all. Raises Unreadable when there is no credential in them, or none at their address."""
+    async def examine(self, body: bytes, expected_recipient: str | None = None, *, fetch: bool = True) -> Examined:
+        """Any bytes at all. Raises Unreadable when there is no credential in them, or none at their address.
+
+        fetch: False refuses addresses that are not our own.
+        """
         found = await asyncio.to_thread(documents.read, body)
         if isinstance(found, Address):
-            found = await self._at(found.url)
+            found = await self._at(found.url, fetch=fetch)
         return await self._examine(found, expected_recipient)
 
-    async def examine_address(self, url: str, expected_recipient: str | None = None) -> Examined:
-        """What is at an address. Raises Unreadable."""
-        return await self._examine(await self._at(documents.address(url).url), expected_recipient)
+    async def examine_address(self, url: str, expected_recipient: str | None = None, *, fetch: bool = True) -> Examined:
+        """What is at an address. Raises Unreadable. fetch: as for `examine`."""
+        return await self._examine(await self._at(documents.address(url).url, fetch=fetch), expected_recipient)
 
     async def examine_parsed(self, value: Any, expected_recipient: str | None = None) -> Examined:
         """JSON that has passed the guard already."""
@@ -77,7 +80,7 @@ class Intake:
         shown = found.value if isinstance(found.value, dict) else None
         return Examined(_told(verification, found.baked), shown)
 
-    async def _at(self, url: str) -> Document | Address | Unsupported:
+    async def _at(self, url: str, *, fetch: bool) -> Document | Address | Unsupported:
         credential_id = documents.credential_id_at(url, self._base_url)
         if credential_id is not None:  # our own: no need to ask ourselves over the network
             row = await store.public_credential(self._database, credential_id) if credential_id else None
@@ -85,6 +88,9 @@ class Intake:
                 raise Unreadable("not_found", "there is no such credential here")
             _, token = jose.opened(row.document)
             return await asyncio.to_thread(documents.read, row.document if token is None else token.encode())
+        if not fetch:
+            detail = f"{url[:300]} is not fetched: in a batch only this Laurel's own addresses are looked up"
+            raise Unreadable("fetch_refused", detail)
         try:
             fetched = await self._client.get(url, accept=ACCEPT, max_bytes=MAX_BAKED)
         except FetchRefused as error:

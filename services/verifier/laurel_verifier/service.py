@@ -14,6 +14,7 @@ from laurel.http import AddressPolicy, GuardedClient
 from laurel.outbox import Relay
 from laurel.service import Service
 from laurel_verifier.api import create_api
+from laurel_verifier.batch_api import add_batch
 from laurel_verifier.config import Settings
 from laurel_verifier.downloads import Badges
 from laurel_verifier.handlers import index_consumer, issuers_consumer
@@ -66,6 +67,7 @@ async def open_service(settings: Settings, bus: Bus, *, clock: Callable[[], date
         )
         intake = Intake(database, verifier, client, settings.base_url)
         api = create_api(database, intake)
+        add_batch(api, intake, settings)
         badges = Badges(own_client, settings.base_url)
         add_pages(api, database=database, verifier=verifier, intake=intake, badges=badges, base_url=settings.base_url)
         yield Service(
