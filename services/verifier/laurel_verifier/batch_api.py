@@ -125,8 +125,8 @@ _DOCS: dict[str, Any] = {
 }
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "A line for each that is not blank, in their order: see the schema BatchLineOut.",
-        "content": {NDJSON[0]: {"schema": {"type": "string", "description": "A BatchLineOut a line."}}},
+        "description": "A line for each that is not blank, in their order; each of them has this schema.",
+        "content": {NDJSON[0]: {"schema": {"$ref": "#/components/schemas/BatchLineOut"}}},
         "model": BatchLineOut,
     }
 }
