@@ -7,6 +7,7 @@ a message: a recorded span costs more than handling the message does.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -73,6 +74,12 @@ def current_traceparent() -> str | None:
     return format_traceparent(trace.get_current_span().get_span_context())
 
 
+@functools.lru_cache(maxsize=4)
+def _tracer(provider: trace.TracerProvider) -> trace.Tracer:
+    """A provider's tracer: making one costs more than a span."""
+    return provider.get_tracer("laurel")
+
+
 def start_span(
     name: str,
     *,
@@ -83,7 +90,9 @@ def start_span(
     """A span that the caller ends; it does not become current. parent: a traceparent to continue."""
     remote = parse_traceparent(parent)
     context = trace.set_span_in_context(NonRecordingSpan(remote)) if remote else None
-    return trace.get_tracer("laurel").start_span(name, context=context, kind=kind, attributes=dict(attributes or {}))
+    return _tracer(trace.get_tracer_provider()).start_span(
+        name, context=context, kind=kind, attributes=dict(attributes or {})
+    )
 
 
 @contextmanager
