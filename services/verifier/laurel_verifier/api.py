@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from laurel.credential.baking import MAX_BAKED
 from laurel.database import Database
 from laurel.security import Principal, guard_json
-from laurel.web import Problem, create_app, json_response, not_found, requires
+from laurel.web import Problem, create_app, json_response, not_found, quick_route, requires
 from laurel_verifier import store
 from laurel_verifier.checks import Step
 from laurel_verifier.documents import MAX_DOCUMENT, Unreadable
@@ -21,6 +21,7 @@ from laurel_verifier.domain import Verdict
 from laurel_verifier.downloads import PUBLIC
 from laurel_verifier.forms import handed_in
 from laurel_verifier.intake import Examined, Intake
+from laurel_verifier.lookups import Lookups
 
 MAX_BODY = MAX_BAKED + (64 << 10)  # a picture, and the form around it
 MAX_JSON = MAX_DOCUMENT + (64 << 10)  # a credential, and what may stand around it
@@ -237,7 +238,7 @@ _VERIFY_BODY: dict[str, Any] = {
 }
 
 
-def create_api(database: Database, intake: Intake) -> FastAPI:
+def create_api(database: Database, index: Lookups, intake: Intake) -> FastAPI:
     """The application with the API's routes; `pages.add_pages` adds the public pages."""
     app = create_app(
         "verifier",
@@ -250,6 +251,7 @@ def create_api(database: Database, intake: Intake) -> FastAPI:
         streamed=[BATCH],
     )
 
+    @quick_route(app, "/verifier/v1/credentials/verify", "POST")
     @app.post(
         "/verifier/v1/credentials/verify",
         tags=["verify"],
@@ -261,20 +263,21 @@ def create_api(database: Database, intake: Intake) -> FastAPI:
         """200 with a verdict for every credential that can be read: JSON, a JWT, or a baked PNG or SVG, by what the
         bytes are. Anything else is a problem that says why. No API key is needed."""
         try:
-            examined = await _examine(intake, request.headers.get("content-type", ""), await request.body())
+            examined = await _examine(intake, request)
         except Unreadable as error:
             raise unreadable(error) from None
         return json_response(examined.verification, headers={"Cache-Control": "no-store", **PUBLIC})
 
+    @quick_route(app, "/verifier/v1/credentials/{credential_id}", "GET")
     @app.get(
         "/verifier/v1/credentials/{credential_id}",
         tags=["verify"],
         summary="Look up an indexed credential",
         response_model=CredentialOut,
     )
-    async def credential(credential_id: str) -> Response:
+    async def credential(request: Request) -> Response:
         """Public: whoever knows the id may see the credential and its status."""
-        row = await find_credential(database, credential_id)
+        row = await find_credential(index, request.path_params["credential_id"])
         return json_response(
             {
                 "credential_id": row.credential_id,
@@ -295,9 +298,9 @@ def create_api(database: Database, intake: Intake) -> FastAPI:
     return app
 
 
-async def find_credential(database: Database, credential_id: str) -> store.Indexed:
+async def find_credential(index: Lookups, credential_id: str) -> store.Indexed:
     """The indexed credential. Raises Problem 404, also for what cannot be an id."""
-    row = await store.public_credential(database, credential_id) if _CREDENTIAL_ID(credential_id) else None
+    row = await index.credential(credential_id) if _CREDENTIAL_ID(credential_id) else None
     if row is None:
         raise not_found("credential")
     return row
@@ -312,7 +315,11 @@ def unreadable(error: Unreadable) -> Problem:
 _BAD_JSON = frozenset({"not_json", "not_utf8", "too_deep", "not_finite", "duplicate_key", "bad_string"})
 
 
-async def _examine(intake: Intake, content_type: str, body: bytes) -> Examined:
+async def _examine(intake: Intake, request: Request) -> Examined:
+    content_type = request.headers.get("content-type", "")
+    if hasattr(request.state, "json"):  # the edge has guarded it, within MAX_JSON
+        return await examine_json(intake, request.state.json)
+    body = await request.body()
     kind = content_type.partition(";")[0].strip().lower()
     if kind in ("", "application/json", "application/vc") or kind.endswith("+json"):
         return await examine_json(intake, guard_json(body, max_bytes=MAX_JSON))

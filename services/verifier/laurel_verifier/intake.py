@@ -15,10 +15,10 @@ import msgspec
 
 from laurel.credential import jose
 from laurel.credential.baking import MAX_BAKED, Format
-from laurel.database import Database
 from laurel.http import FetchFailed, FetchRefused, GuardedClient
-from laurel_verifier import checks, documents, store, tokens
+from laurel_verifier import checks, documents, tokens
 from laurel_verifier.documents import Address, Document, Unreadable, Unsupported
+from laurel_verifier.lookups import Lookups
 from laurel_verifier.verification import Verification, Verifier
 
 ACCEPT = (
@@ -38,8 +38,8 @@ class Examined:
 class Intake:
     """Takes what people hand in. base_url: our own, whose credentials are in the index."""
 
-    def __init__(self, database: Database, verifier: Verifier, client: GuardedClient, base_url: str) -> None:
-        self._database = database
+    def __init__(self, index: Lookups, verifier: Verifier, client: GuardedClient, base_url: str) -> None:
+        self._index = index
         self._verifier = verifier
         self._client = client
         self._base_url = base_url
@@ -83,7 +83,7 @@ class Intake:
     async def _at(self, url: str, *, fetch: bool) -> Document | Address | Unsupported:
         credential_id = documents.credential_id_at(url, self._base_url)
         if credential_id is not None:  # our own: no need to ask ourselves over the network
-            row = await store.public_credential(self._database, credential_id) if credential_id else None
+            row = await self._index.credential(credential_id) if credential_id else None
             if row is None:
                 raise Unreadable("not_found", "there is no such credential here")
             _, token = jose.opened(row.document)

@@ -326,7 +326,7 @@ async def test_the_database_away_is_said_a_line(
     async def away(*_: object) -> None:
         raise ConnectionError("away")
 
-    monkeypatch.setattr(store, "public_credential", away)
+    monkeypatch.setattr(store, "public_credentials", away)
     found = await answered(verifier, line(one) + b"\n" + line(STRANGER.badge()))
     assert said(found)[0] == (1, "unavailable")
     assert found[0]["problem"]["status"] == 503
