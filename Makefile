@@ -8,10 +8,11 @@ ARGS ?=
 PYTEST_ARGS ?=
 TARGET ?= guard
 RUNS ?= 1000000
+N ?= 50000
 
 # What pip says goes to stderr: stdout belongs to the command that is run.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz mutants check docs lock kafka kafka-stop clean
+.PHONY: help install demo test bench fuzz mutants check docs lock kafka kafka-stop clean
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -22,6 +23,9 @@ demo: $(VENV)/.installed ## Take a course from results to verifiable badges (ARG
 
 test: $(VENV)/.installed-dev ## Run the tests (PYTEST_ARGS="tests/unit -k name")
 	@deploy/local/run-tests $(PYTEST_ARGS)
+
+bench: $(VENV)/.installed-dev ## Measure signing, verifying and the whole path (N=1000000 ARGS=--quick); writes build/bench/
+	@$(BIN)/python -m tests.benchmarks --n $(N) $(ARGS)
 
 fuzz: $(VENV)/.installed-dev ## Fuzz what reads strangers' bytes (TARGET=guard RUNS=1000000; Linux on x86-64)
 	@$(BIN)/python -m tests.fuzz $(TARGET) --runs $(RUNS)

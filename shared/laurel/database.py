@@ -73,6 +73,7 @@ class Database:
             max_size=self._size,
             max_inactive_connection_lifetime=60.0,
             command_timeout=self._command_timeout,
+            reset=_nothing_to_reset,
             **connect_arguments(self.dsn, schema=self.schema, timeout=self._connect_timeout),
         )
         return self
@@ -101,6 +102,13 @@ class Database:
             )
             yield connection
 
+    async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
+        """The rows of one statement that needs no transaction around it: it names the rows that it may see itself."""
+        if self._pool is None:
+            raise RuntimeError("the database is not open: use `async with database`")
+        async with self._pool.acquire(timeout=self._connect_timeout) as connection:
+            return await connection.fetch(query, *arguments)
+
     @asynccontextmanager
     async def session(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
         """A connection of one's own, outside the pool: for advisory locks and LISTEN. Raises one of UNAVAILABLE."""
@@ -122,6 +130,13 @@ class Database:
             raise ConnectionError("the database pool is closed")
         async with asyncio.timeout(2.0):
             await self._pool.fetchval("SELECT 1")
+
+
+async def _nothing_to_reset(_: object) -> None:
+    """Instead of asyncpg's statement at each release, a round trip: what we set holds for a transaction alone.
+
+    Listeners are dropped and an open transaction is rolled back all the same; session locks live in `session()`.
+    """
 
 
 def connect_arguments(dsn: str, *, schema: str, timeout: float) -> dict[str, Any]:

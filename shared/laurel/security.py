@@ -108,8 +108,10 @@ class BadJson(ValueError):
         self.detail = detail
 
 
-# A string, or anything that opens or closes: enough to measure depth without parsing.
-_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+# Without its strings a text shows what opens and closes: enough to measure depth without parsing. One that does not end
+# goes to the end, behind which no parser comes; nothing in it is read twice.
+_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -125,20 +127,10 @@ def guard_json(body: bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH) -> An
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BadJson("not_utf8", f"byte {error.start} is not UTF-8 (RFC 8259 §8.1)") from None
-    depth = deepest = 0
-    for token in _TOKENS.finditer(body):
-        opening = token.group()[:1]
-        if opening in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-            if deepest > max_depth:
-                raise BadJson("too_deep", f"nested deeper than {max_depth} levels")
-        elif opening in b"]}":
-            depth -= 1
+    if body.count(b"[") + body.count(b"{") > max_depth and _depth(body) > max_depth:
+        raise BadJson("too_deep", f"nested deeper than {max_depth} levels")
     try:
-        value = json.loads(
-            text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=_int
-        )
+        value = _decode(text)
     except BadJson:
         raise
     except (ValueError, RecursionError) as error:
@@ -146,6 +138,18 @@ def guard_json(body: bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH) -> An
     if "\\u" in text or "\x00" in text:  # only an escape can hide a NUL or a surrogate: UTF-8 has neither left here
         _check_strings(value)
     return value
+
+
+def _depth(body: bytes) -> int:
+    depth = deepest = 0
+    for bracket in _STRINGS.sub(b"", body).translate(None, _NO_BRACKETS):
+        if bracket in b"[{":
+            depth += 1
+            if depth > deepest:
+                deepest = depth
+        else:
+            depth -= 1
+    return deepest
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -174,6 +178,11 @@ def _int(text: str) -> int:
     if len(text) > 40:
         raise BadJson("not_finite", f"an integer of {len(text)} digits is out of range")
     return int(text)
+
+
+_decode = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=_int
+).decode
 
 
 def _check_strings(value: Any) -> None:

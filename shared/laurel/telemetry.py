@@ -7,6 +7,7 @@ a message: a recorded span costs more than handling the message does.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -78,6 +79,12 @@ def current_traceparent() -> str | None:
     return format_traceparent(trace.get_current_span().get_span_context())
 
 
+@functools.lru_cache(maxsize=4)
+def _tracer(provider: trace.TracerProvider) -> trace.Tracer:
+    """A provider's tracer: making one costs more than a span."""
+    return provider.get_tracer("laurel")
+
+
 def start_span(
     name: str,
     *,
@@ -90,7 +97,9 @@ def start_span(
     if _propagate_only:
         return NonRecordingSpan(_child_of(remote or trace.get_current_span().get_span_context()))
     context = trace.set_span_in_context(NonRecordingSpan(remote)) if remote else None
-    return trace.get_tracer("laurel").start_span(name, context=context, kind=kind, attributes=dict(attributes or {}))
+    return _tracer(trace.get_tracer_provider()).start_span(
+        name, context=context, kind=kind, attributes=dict(attributes or {})
+    )
 
 
 def _child_of(parent: SpanContext) -> SpanContext:

@@ -12,6 +12,7 @@ from laurel.database import Database
 from laurel.http import Fetched, GuardedClient
 from laurel_verifier.documents import Unreadable
 from laurel_verifier.intake import Intake
+from laurel_verifier.lookups import Lookups
 from laurel_verifier.resolution import Issuers, Resolved
 from laurel_verifier.sandbox import Findings, Job, Sandbox, examine
 from laurel_verifier.status_lists import StatusLists
@@ -59,8 +60,9 @@ class Desk:
         sandbox = cast(Sandbox, _HereAndNow())
         base_url = "https://nobody.example"  # no credential claims to be one of ours, so that the database is not asked
         database = cast(Database, None)
+        index = Lookups(database)
         verifier = Verifier(
-            database=database,
+            index=index,
             issuers=_Strangers(database, client, base_url=base_url, allow_http=False, clock=lambda: NOW),
             lists=StatusLists(client),
             own=sandbox,
@@ -68,7 +70,7 @@ class Desk:
             base_url=base_url,
             clock=lambda: NOW,
         )
-        self._intake = Intake(database, verifier, client, base_url)
+        self._intake = Intake(index, verifier, client, base_url)
 
     async def verdict(self, body: bytes) -> str:
         """The verdict on any bytes."""

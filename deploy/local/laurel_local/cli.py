@@ -314,6 +314,9 @@ def verify(
     local: Annotated[
         bool, typer.Option("--local", help="Also look up issuers on this machine, by plain http: badges of a demo.")
     ] = False,
+    batch: Annotated[
+        bool, typer.Option("--batch", help="FILE is NDJSON: a credential a line. With --json an answer a line.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Say whether a credential is valid, step by step. Exit codes: 0 valid, 1 not, 3 could not be checked.
@@ -321,7 +324,10 @@ def verify(
     With --url it is that Laurel's verdict. Without it no index is known, only what the issuer publishes: "revoked" may
     then mean suspended, where the badge has no list of its own for suspension.
     """
-    from laurel_local.verify import run as run_verify
+    if batch:
+        from laurel_local.verify_batch import run as run_verify
+    else:
+        from laurel_local.verify import run as run_verify
 
     logs.configure(level="ERROR")
     _run(run_verify(source, url=url, local=local, output=Output(as_json=as_json)))

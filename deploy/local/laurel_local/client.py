@@ -7,6 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from typing import Any, Self
 
 import httpx
+import msgspec
 
 from laurel_local.exits import Exit, Failure
 from laurel_local.state import State
@@ -73,17 +74,34 @@ class Client:
             answer = await self._http.request(
                 method, path, json=json, content=body, headers=dict(headers or {}), params=query
             )
-        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-            raise Failure(f"{self.url}: {error}", fix=_LIKE, code=Exit.USAGE) from None
-        except httpx.TransportError as error:
-            raise distrust(self.url, error) or Failure(
-                f"{self.url} does not answer: {type(error).__name__} {error}".rstrip(),
-                fix="start it (`laurel up`), or name another with --url",
-                code=Exit.UNREACHABLE,
-            ) from None
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise self._unanswered(error) from None
         if answer.is_success:
             return answer.json() if answer.content else None
         raise _refused(answer)
+
+    async def lines(
+        self, method: str, path: str, *, body: bytes, headers: Mapping[str, str]
+    ) -> AsyncIterator[dict[str, Any]]:
+        """The objects of an NDJSON answer, as they come. Raises as `call`."""
+        try:
+            async with self._http.stream(method, path, content=body, headers=dict(headers)) as answer:
+                if not answer.is_success:
+                    await answer.aread()
+                    raise _refused(answer)
+                async for line in answer.aiter_lines():
+                    yield msgspec.json.decode(line)
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise self._unanswered(error) from None
+
+    def _unanswered(self, error: httpx.TransportError | httpx.InvalidURL) -> Failure:
+        if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL):
+            return Failure(f"{self.url}: {error}", fix=_LIKE, code=Exit.USAGE)
+        return distrust(self.url, error) or Failure(
+            f"{self.url} does not answer: {type(error).__name__} {error}".rstrip(),
+            fix="start it (`laurel up`), or name another with --url",
+            code=Exit.UNREACHABLE,
+        )
 
     async def pages(self, path: str, **params: str | int | None) -> AsyncIterator[Any]:
         """Every item of a list, page after page."""

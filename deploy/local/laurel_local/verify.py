@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from laurel_local.trust import authorities, distrust
 from laurel_verifier.checks import Against, failed, legible
 from laurel_verifier.documents import ADDRESS_CODES, Unreadable
 from laurel_verifier.intake import ACCEPT, Intake
+from laurel_verifier.lookups import Lookups
 from laurel_verifier.resolution import Issuers, Resolved
 from laurel_verifier.sandbox import Sandbox
 from laurel_verifier.status_lists import MAX_LIST_DOCUMENT, StatusLists
@@ -131,15 +134,18 @@ class _StrangersOnly(Issuers):
         return None
 
 
-async def _here(body: bytes, *, local: bool) -> dict[str, Any]:
+@asynccontextmanager
+async def local_intake(*, local: bool, processes: int = 1) -> AsyncIterator[Intake]:
+    """A verifier without a Laurel. local: issuers of this machine are looked up as well."""
     policy = AddressPolicy.parse("127.0.0.0/8,::1/128" if local else "")
     database = Database("postgresql://no-laurel.invalid", schema="verifier")  # never opened
+    index = Lookups(database)
     async with (
         GuardedClient(policy, total_timeout=10.0, max_bytes=MAX_LIST_DOCUMENT) as client,
-        Sandbox(processes=1, seconds=10.0, memory=1 << 30) as sandbox,
+        Sandbox(processes=processes, seconds=10.0, memory=1 << 30) as sandbox,
     ):
         verifier = Verifier(
-            database=database,
+            index=index,
             issuers=_StrangersOnly(database, client, base_url=_NOWHERE, allow_http=local),
             lists=StatusLists(client),
             own=sandbox,
@@ -147,8 +153,13 @@ async def _here(body: bytes, *, local: bool) -> dict[str, Any]:
             base_url=_NOWHERE,
             clock=lambda: datetime.now(UTC),
         )
+        yield Intake(index, verifier, client, _NOWHERE)
+
+
+async def _here(body: bytes, *, local: bool) -> dict[str, Any]:
+    async with local_intake(local=local) as intake:
         try:
-            examined = await Intake(database, verifier, client, _NOWHERE).examine(body)
+            examined = await intake.examine(body)
         except Unreadable as error:
             return _unread(error.code, error.detail)
     found: dict[str, Any] = msgspec.to_builtins(examined.verification)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from laurel.credential.baking import MAX_BAKED
 from laurel.database import Database
 from laurel.security import Principal, guard_json
-from laurel.web import Problem, create_app, json_response, not_found, requires
+from laurel.web import Problem, create_app, json_response, not_found, quick_route, requires
 from laurel_verifier import store
 from laurel_verifier.checks import Step
 from laurel_verifier.documents import MAX_DOCUMENT, Unreadable
@@ -21,12 +21,15 @@ from laurel_verifier.domain import Verdict
 from laurel_verifier.downloads import PUBLIC
 from laurel_verifier.forms import handed_in
 from laurel_verifier.intake import Examined, Intake
+from laurel_verifier.lookups import Lookups
 
 MAX_BODY = MAX_BAKED + (64 << 10)  # a picture, and the form around it
 MAX_JSON = MAX_DOCUMENT + (64 << 10)  # a credential, and what may stand around it
 _CREDENTIAL_ID = re.compile(r"[0-9A-Za-z-]{1,64}").fullmatch
+BATCH = r"/verifier/v1/credentials/verify/batch"
 CROSS_ORIGIN = {
     r"/verifier/v1/credentials/verify": "POST",
+    BATCH: "POST",
     r"/verifier/v1/credentials/[^/]+": "GET, HEAD",
     r"/c/[^/]+(/[^/]+)?": "GET, HEAD",
 }
@@ -239,7 +242,7 @@ _VERIFY_BODY: dict[str, Any] = {
 }
 
 
-def create_api(database: Database, intake: Intake) -> FastAPI:
+def create_api(database: Database, index: Lookups, intake: Intake) -> FastAPI:
     """The application with the API's routes; `pages.add_pages` adds the public pages."""
     app = create_app(
         "verifier",
@@ -249,9 +252,10 @@ def create_api(database: Database, intake: Intake) -> FastAPI:
         cross_origin=CROSS_ORIGIN,
         max_body=MAX_BODY,
         max_json=MAX_JSON,
-        streamed=["/verify"],  # the page's form, which answers people also where it refuses: `pages`
+        streamed=["/verify", BATCH],  # the page's form answers people also where it refuses: `pages`
     )
 
+    @quick_route(app, "/verifier/v1/credentials/verify", "POST")
     @app.post(
         "/verifier/v1/credentials/verify",
         tags=["verify"],
@@ -263,20 +267,21 @@ def create_api(database: Database, intake: Intake) -> FastAPI:
         """200 with a verdict for every credential that can be read: JSON, a JWT, or a baked PNG or SVG, by what the
         bytes are. Anything else is a problem that says why. No API key is needed."""
         try:
-            examined = await _examine(intake, request.headers.get("content-type", ""), await request.body())
+            examined = await _examine(intake, request)
         except Unreadable as error:
             raise unreadable(error) from None
         return json_response(examined.verification, headers={"Cache-Control": "no-store", **PUBLIC})
 
+    @quick_route(app, "/verifier/v1/credentials/{credential_id}", "GET")
     @app.get(
         "/verifier/v1/credentials/{credential_id}",
         tags=["verify"],
         summary="Look up an indexed credential",
         response_model=CredentialOut,
     )
-    async def credential(credential_id: str) -> Response:
+    async def credential(request: Request) -> Response:
         """Public: whoever knows the id may see the credential and its status."""
-        row = await find_credential(database, credential_id)
+        row = await find_credential(index, request.path_params["credential_id"])
         return json_response(
             {
                 "credential_id": row.credential_id,
@@ -297,9 +302,9 @@ def create_api(database: Database, intake: Intake) -> FastAPI:
     return app
 
 
-async def find_credential(database: Database, credential_id: str) -> store.Indexed:
+async def find_credential(index: Lookups, credential_id: str) -> store.Indexed:
     """The indexed credential. Raises Problem 404, also for what cannot be an id."""
-    row = await store.public_credential(database, credential_id) if _CREDENTIAL_ID(credential_id) else None
+    row = await index.credential(credential_id) if _CREDENTIAL_ID(credential_id) else None
     if row is None:
         raise not_found("credential")
     return row
@@ -314,10 +319,14 @@ def unreadable(error: Unreadable) -> Problem:
 _BAD_JSON = frozenset({"not_json", "not_utf8", "too_deep", "not_finite", "duplicate_key", "bad_string"})
 
 
-async def _examine(intake: Intake, content_type: str, body: bytes) -> Examined:
+async def _examine(intake: Intake, request: Request) -> Examined:
+    content_type = request.headers.get("content-type", "")
+    if hasattr(request.state, "json"):  # the edge has guarded it, within MAX_JSON
+        return await examine_json(intake, request.state.json)
+    body = await request.body()
     kind = content_type.partition(";")[0].strip().lower()
     if kind in ("", "application/json", "application/vc") or kind.endswith("+json"):
-        return await _examine_json(intake, guard_json(body, max_bytes=MAX_JSON))
+        return await examine_json(intake, guard_json(body, max_bytes=MAX_JSON))
     if kind in _FORM_TYPES:
         handed = handed_in(content_type, body)
         if handed.url:
@@ -329,7 +338,8 @@ async def _examine(intake: Intake, content_type: str, body: bytes) -> Examined:
     raise Problem(415, "unsupported_media_type", f"send one of {allowed}")
 
 
-async def _examine_json(intake: Intake, body: Any) -> Examined:
+async def examine_json(intake: Intake, body: Any, *, fetch: bool = True) -> Examined:
+    """A credential as JSON, or what holds one. fetch: whether addresses of others are. Raises Problem, Unreadable."""
     if not isinstance(body, dict):
         raise Problem(422, "invalid_input", "body: send a JSON object: {credential: {…}}, or the credential itself")
     if "@context" in body or not ("credential" in body or "url" in body):
@@ -342,10 +352,10 @@ async def _examine_json(intake: Intake, body: Any) -> Examined:
             raise Problem(422, "invalid_input", "/url: there is a /credential as well; send one of them")
         if not isinstance(body["url"], str):
             raise Problem(422, "invalid_input", "/url: must be the address of a credential")
-        return await intake.examine_address(body["url"], expected)
+        return await intake.examine_address(body["url"], expected, fetch=fetch)
     credential = body["credential"]
     if isinstance(credential, str):
-        return await intake.examine(credential.encode(), expected)
+        return await intake.examine(credential.encode(), expected, fetch=fetch)
     if not isinstance(credential, dict):
         raise Problem(422, "invalid_input", "/credential: must be the credential as a JSON object, or a JWT")
     return await intake.examine_parsed(credential, expected)

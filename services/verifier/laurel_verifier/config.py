@@ -32,6 +32,8 @@ class Settings(SharedSettings):
     sandbox_memory_mb: int = Field(
         default=1024, ge=256, description="Address space of such a process in MiB; more than it, and it dies."
     )
+    batch_max_lines: int = Field(default=100_000, ge=1, description="Lines of one batch that is verified.")
+    batch_max_bytes: int = Field(default=256 << 20, ge=1024, description="Bytes of one batch that is verified.")
 
     @field_validator("allow_networks")
     @classmethod

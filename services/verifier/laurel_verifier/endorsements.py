@@ -53,6 +53,11 @@ class Endorsement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         return self.verdict == "valid" and self.concerns is not False
 
 
+def named_in(raw: bytes) -> bool:
+    """Whether `attached` may find any in this JSON: nearly all documents have none, and need no walk."""
+    return b"endorsement" in raw or b"\\u" in raw
+
+
 def attached(document: dict[str, Any]) -> list[Attached]:
     """The endorsements of a credential, of its issuer, its achievement and whatever else in it may have some.
 

@@ -18,6 +18,7 @@ from laurel.credential.proofs import NOT_CHECKED, proofs_of
 from laurel_verifier import domain, store
 from laurel_verifier.checks import Against, Check, failed, not_applicable, not_checked, passed, short
 from laurel_verifier.issuer_keys import Keys, find_keys, proof_pointer
+from laurel_verifier.own_proofs import OwnProofs
 from laurel_verifier.resolution import Issuers, Resolved
 from laurel_verifier.sandbox import Findings, Job, NotExamined, Sandbox, SandboxLimit
 from laurel_verifier.tokens import check_signature, find_token_key
@@ -59,6 +60,7 @@ class Examiner:
 
     def __init__(self, issuers: Issuers) -> None:
         self._issuers = issuers
+        self._own = OwnProofs()
 
     async def examine(self, presented: Presented, now: datetime) -> Genuine:
         """Steps 3 and 4 for a document that has passed the step "format"."""
@@ -66,7 +68,7 @@ class Examiner:
         keys, token_key = await self._keys(presented, now)  # 3
         schema = domain.wants_open_badge_schema(document)
         try:
-            findings = await presented.sandbox.examine(Job(presented.raw, tuple(keys.keys), schema, now))  # 4
+            findings = await self._findings(presented, tuple(keys.keys), schema, now)  # 4
         except SandboxLimit as error:
             context = failed("context", "limit_exceeded", str(error), pointer="")
             return Genuine((form, context, keys.check, _unreached()), keys.resolved)
@@ -81,6 +83,17 @@ class Examiner:
             _all_signatures(presented, findings, keys, token_key),
         )
         return Genuine(checks, keys.resolved)
+
+    async def _findings(self, presented: Presented, keys: tuple[str, ...], schema: bool, now: datetime) -> Findings:
+        row = presented.row if presented.envelope is None else None
+        if row is not None:
+            found = self._own.findings(presented.document, row.document, keys)
+            if found is not None:
+                return found
+        findings = await presented.sandbox.examine(Job(presented.raw, keys, schema, now))
+        if row is not None:
+            await self._own.after(presented.document, findings)
+        return findings
 
     async def _keys(self, presented: Presented, now: datetime) -> tuple[Keys, str]:
         """Step 3: for the proofs in the document, and for the token around it (whose Multikey comes second)."""

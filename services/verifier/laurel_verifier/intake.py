@@ -15,10 +15,10 @@ import msgspec
 
 from laurel.credential import jose
 from laurel.credential.baking import MAX_BAKED, Format
-from laurel.database import Database
 from laurel.http import FetchFailed, FetchRefused, GuardedClient
-from laurel_verifier import checks, documents, store, tokens
+from laurel_verifier import checks, documents, tokens
 from laurel_verifier.documents import Address, Document, Unreadable, Unsupported
+from laurel_verifier.lookups import Lookups
 from laurel_verifier.verification import Verification, Verifier
 
 ACCEPT = (
@@ -38,22 +38,25 @@ class Examined:
 class Intake:
     """Takes what people hand in. base_url: our own, whose credentials are in the index."""
 
-    def __init__(self, database: Database, verifier: Verifier, client: GuardedClient, base_url: str) -> None:
-        self._database = database
+    def __init__(self, index: Lookups, verifier: Verifier, client: GuardedClient, base_url: str) -> None:
+        self._index = index
         self._verifier = verifier
         self._client = client
         self._base_url = base_url
 
-    async def examine(self, body: bytes, expected_recipient: str | None = None) -> Examined:
-        """Any bytes at all. Raises Unreadable when there is no credential in them, or none at their address."""
+    async def examine(self, body: bytes, expected_recipient: str | None = None, *, fetch: bool = True) -> Examined:
+        """Any bytes at all. Raises Unreadable when there is no credential in them, or none at their address.
+
+        fetch: False refuses addresses that are not our own.
+        """
         found = await asyncio.to_thread(documents.read, body)
         if isinstance(found, Address):
-            found = await self._at(found.url)
+            found = await self._at(found.url, fetch=fetch)
         return await self._examine(found, expected_recipient)
 
-    async def examine_address(self, url: str, expected_recipient: str | None = None) -> Examined:
-        """What is at an address. Raises Unreadable."""
-        return await self._examine(await self._at(documents.address(url).url), expected_recipient)
+    async def examine_address(self, url: str, expected_recipient: str | None = None, *, fetch: bool = True) -> Examined:
+        """What is at an address. Raises Unreadable. fetch: as for `examine`."""
+        return await self._examine(await self._at(documents.address(url).url, fetch=fetch), expected_recipient)
 
     async def examine_parsed(self, value: Any, expected_recipient: str | None = None) -> Examined:
         """JSON that has passed the guard already."""
@@ -77,14 +80,17 @@ class Intake:
         shown = found.value if isinstance(found.value, dict) else None
         return Examined(_told(verification, found.baked), shown)
 
-    async def _at(self, url: str) -> Document | Address | Unsupported:
+    async def _at(self, url: str, *, fetch: bool) -> Document | Address | Unsupported:
         credential_id = documents.credential_id_at(url, self._base_url)
         if credential_id is not None:  # our own: no need to ask ourselves over the network
-            row = await store.public_credential(self._database, credential_id) if credential_id else None
+            row = await self._index.credential(credential_id) if credential_id else None
             if row is None:
                 raise Unreadable("not_found", "there is no such credential here")
             _, token = jose.opened(row.document)
             return await asyncio.to_thread(documents.read, row.document if token is None else token.encode())
+        if not fetch:
+            detail = f"{url[:300]} is not fetched: in a batch only this Laurel's own addresses are looked up"
+            raise Unreadable("fetch_refused", detail)
         try:
             fetched = await self._client.get(url, accept=ACCEPT, max_bytes=MAX_BAKED)
         except FetchRefused as error:

@@ -18,7 +18,6 @@ from starlette.requests import ClientDisconnect
 
 from laurel.credential import jose
 from laurel.credential.baking import FORMATS, MAX_BAKED, MAX_SVG
-from laurel.database import Database
 from laurel.web import PROBLEM_JSON, Problem, not_found
 from laurel_verifier import store
 from laurel_verifier.api import MAX_BODY, find_credential
@@ -27,6 +26,7 @@ from laurel_verifier.documents import ADDRESS_CODES, Unreadable
 from laurel_verifier.downloads import HARMLESS, Badges, answered
 from laurel_verifier.forms import Handed, handed_in, line, parse_form
 from laurel_verifier.intake import Intake
+from laurel_verifier.lookups import Lookups
 from laurel_verifier.negotiation import negotiate
 from laurel_verifier.presentation import badge, raster
 from laurel_verifier.representations import HTML, MEDIA_TYPES, representation
@@ -40,10 +40,10 @@ _HEARD_OUT = 64 << 20
 
 
 def add_pages(
-    app: FastAPI, *, database: Database, verifier: Verifier, intake: Intake, badges: Badges, base_url: str
+    app: FastAPI, *, index: Lookups, verifier: Verifier, intake: Intake, badges: Badges, base_url: str
 ) -> None:
     """Add the pages' routes to the verifier's application."""
-    pages = Pages(database, verifier, intake, badges, base_url)
+    pages = Pages(index, verifier, intake, badges, base_url)
     for path, methods, answer in (
         ("/", _GET, pages.start),
         ("/verify", _GET, pages.verify_form),
@@ -70,8 +70,8 @@ def add_pages(
 class Pages:
     """The answers of the public paths."""
 
-    def __init__(self, database: Database, verifier: Verifier, intake: Intake, badges: Badges, base_url: str) -> None:
-        self._database = database
+    def __init__(self, index: Lookups, verifier: Verifier, intake: Intake, badges: Badges, base_url: str) -> None:
+        self._index = index
         self._verifier = verifier
         self._intake = intake
         self._badges = badges
@@ -101,7 +101,7 @@ class Pages:
         download = request.query_params.get("download", "") not in ("", "0")
         accept = request.headers.get("accept")
         try:
-            row = await find_credential(self._database, credential_id)
+            row = await find_credential(self._index, credential_id)
         except Problem:
             if not download and negotiate(accept, (HTML, *MEDIA_TYPES)) == HTML:
                 return self._not_found()
@@ -119,7 +119,7 @@ class Pages:
         """The badge's picture with the credential in it (Open Badges 3.0 §5.3)."""
         if suffix not in FORMATS:
             raise not_found("file: a badge is a .png or an .svg")
-        row = await find_credential(self._database, credential_id)
+        row = await find_credential(self._index, credential_id)
         return await self._badges.baked(request, row, suffix)
 
     async def check_recipient(self, request: Request, credential_id: str) -> Response:
@@ -127,7 +127,7 @@ class Pages:
         fields = parse_form(request.headers.get("content-type", ""), await request.body())
         expected = line(fields.get("recipient"), 320)
         try:
-            row = await find_credential(self._database, credential_id)
+            row = await find_credential(self._index, credential_id)
         except Problem:
             return self._not_found()
         return await self._credential_page(row, expected or None)
@@ -155,7 +155,7 @@ class Pages:
 
     async def image(self, credential_id: str) -> Response:
         """The badge's picture as a file, for link previews. Rasters only: an SVG could run as a document."""
-        row = await find_credential(self._database, credential_id)
+        row = await find_credential(self._index, credential_id)
         document, _ = jose.opened(row.document)
         found = raster(badge(document, self._base_url).image or "")
         if found is None:

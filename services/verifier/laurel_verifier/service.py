@@ -14,10 +14,12 @@ from laurel.http import AddressPolicy, GuardedClient
 from laurel.outbox import Relay
 from laurel.service import Service
 from laurel_verifier.api import create_api
+from laurel_verifier.batch_api import add_batch
 from laurel_verifier.config import Settings
 from laurel_verifier.downloads import Badges
 from laurel_verifier.handlers import index_consumer, issuers_consumer
 from laurel_verifier.intake import Intake
+from laurel_verifier.lookups import Lookups
 from laurel_verifier.pages import add_pages
 from laurel_verifier.resolution import Issuers
 from laurel_verifier.sandbox import Sandbox
@@ -53,8 +55,9 @@ async def open_service(settings: Settings, bus: Bus, *, clock: Callable[[], date
         foreign = await stack.enter_async_context(
             Sandbox(processes=settings.sandbox_processes, seconds=settings.sandbox_seconds, memory=memory)
         )
+        index = Lookups(database)
         verifier = Verifier(
-            database=database,
+            index=index,
             issuers=Issuers(
                 database, client, base_url=settings.base_url, allow_http=settings.allow_http_issuers, clock=clock
             ),
@@ -64,10 +67,11 @@ async def open_service(settings: Settings, bus: Bus, *, clock: Callable[[], date
             base_url=settings.base_url,
             clock=clock,
         )
-        intake = Intake(database, verifier, client, settings.base_url)
-        api = create_api(database, intake)
+        intake = Intake(index, verifier, client, settings.base_url)
+        api = create_api(database, index, intake)
+        add_batch(api, intake, settings)
         badges = Badges(own_client, settings.base_url)
-        add_pages(api, database=database, verifier=verifier, intake=intake, badges=badges, base_url=settings.base_url)
+        add_pages(api, index=index, verifier=verifier, intake=intake, badges=badges, base_url=settings.base_url)
         yield Service(
             name="verifier",
             api=api,

@@ -183,15 +183,10 @@ async def remember_issuer(tx: Transaction, published: IssuerProfilePublished) ->
 # --- what the API reads ---------------------------------------------------------------------------------------
 
 
-async def public_credential(database: Database, credential_id: str) -> Indexed | None:
-    """The credential of this id, whoever's it is: its address is all that a reader needs to know."""
-    async with database.transaction(public_id=credential_id) as tx:
-        row = await tx.fetchrow(
-            "SELECT credential_id, tenant_id, issuer, document, status, status_version, status_changed_at, issued_at, "
-            "indexed_at, refresh, message FROM credentials WHERE credential_id = $1",
-            credential_id,
-        )
-    return None if row is None else Indexed(**row)
+async def public_credentials(database: Database, credential_ids: Sequence[str]) -> dict[str, Indexed]:
+    """Those of these ids that are indexed, whoever's they are. `Lookups` asks for one."""
+    rows = await database.fetch("SELECT * FROM public_credentials($1)", credential_ids)
+    return {row["credential_id"]: Indexed(**row) for row in rows}
 
 
 async def known_issuer(database: Database, did: str) -> KnownIssuer | None:

@@ -29,13 +29,13 @@ from laurel import telemetry
 from laurel.credential import jose
 from laurel.credential.baking import Format
 from laurel.credential.text import timestamp
-from laurel.database import Database
 from laurel_verifier import domain, endorsements, store, tokens
 from laurel_verifier.checks import Check, complete, failed, not_applicable, not_checked
 from laurel_verifier.documents import MAX_DOCUMENT
 from laurel_verifier.domain import Verdict
 from laurel_verifier.endorsements import Attached, Endorsement
 from laurel_verifier.genuine import Examiner, Presented
+from laurel_verifier.lookups import Lookups
 from laurel_verifier.resolution import Issuers, Resolved
 from laurel_verifier.sandbox import Sandbox
 from laurel_verifier.status_lists import StatusLists
@@ -79,7 +79,7 @@ class Verifier:
     def __init__(
         self,
         *,
-        database: Database,
+        index: Lookups,
         issuers: Issuers,
         lists: StatusLists,
         own: Sandbox,
@@ -87,7 +87,7 @@ class Verifier:
         base_url: str,
         clock: Callable[[], datetime],
     ) -> None:
-        self._database = database
+        self._index = index
         self._issuers = issuers
         self._examiner = Examiner(issuers)
         self._lists = lists
@@ -121,7 +121,7 @@ class Verifier:
             form = failed("format", "too_large", f"{len(raw):,} bytes; credentials of {MAX_DOCUMENT:,} are checked")
         if form.outcome != "passed":
             return self._conclude([form], document=document)
-        row, form = await self._indexed(document, envelope, form)  # 2
+        row, form = await self._indexed(document, raw, envelope, form)  # 2
         # Exactly what we issued: its bytes are known to be harmless, so it waits for no stranger's.
         sandbox = self._foreign if row is None else self._own
         presented = Presented(document, raw, form, sandbox, row, envelope)
@@ -172,7 +172,7 @@ class Verifier:
         return await self._verify(presented, expected_recipient), document
 
     async def _indexed(
-        self, document: dict[str, Any], envelope: jose.Envelope | None, form: Check
+        self, document: dict[str, Any], raw: bytes, envelope: jose.Envelope | None, form: Check
     ) -> tuple[store.Indexed | None, Check]:
         """The row of exactly this document, in exactly this token where it is in one.
 
@@ -181,8 +181,8 @@ class Verifier:
         if not domain.claims_our_address(document, self._base_url):
             return None, form
         credential_id = domain.own_credential_id(document, self._base_url)
-        row = None if credential_id is None else await store.public_credential(self._database, credential_id)
-        if row is not None and _is_of(row, document, envelope):
+        row = None if credential_id is None else await self._index.credential(credential_id)
+        if row is not None and _is_of(row, document, raw, envelope):
             return row, form
         issuer = domain.issuer_id(document) or ""
         if row is None and (self._issuers.is_ours(issuer) or await self._issuers.is_known(issuer)):
@@ -211,7 +211,7 @@ class Verifier:
         checks.append(domain.check_recipient(document, expected_recipient, genuine=genuine.confirmed))  # 7
         found: tuple[Endorsement, ...] = ()
         if genuine.confirmed and endorsed:  # nobody is asked in the name of a document that nobody has signed
-            attached = endorsements.attached(document)
+            attached = endorsements.attached(document) if endorsements.named_in(presented.raw) else []
             looked_at = attached[: endorsements.MOST_ENDORSEMENTS]
             found = tuple(await asyncio.gather(*(self._endorsement(one) for one in looked_at)))  # 8
             checks.append(endorsements.check(found, len(attached)))
@@ -312,8 +312,10 @@ class Verifier:
         )
 
 
-def _is_of(row: store.Indexed, document: dict[str, Any], envelope: jose.Envelope | None) -> bool:
-    """Whether the row is of this document, and of the token around it, if it came in one."""
+def _is_of(row: store.Indexed, document: dict[str, Any], raw: bytes, envelope: jose.Envelope | None) -> bool:
+    """Whether the row is of this document, and of the token around it, if it came in one. raw: as we write it."""
+    if envelope is None and raw == row.document:
+        return True
     stored, token = jose.opened(row.document)
     if envelope is not None or token is not None:
         return envelope is not None and envelope.compact == token

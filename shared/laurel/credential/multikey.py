@@ -7,6 +7,7 @@ cryptosuite. (Controlled Identifiers 1.0 §2.2.2 Multikey, §2.2.3 JsonWebKey; V
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -95,6 +96,7 @@ def _check_rsa_size(numbers: rsa.RSAPublicNumbers) -> None:
         raise MultibaseError("an RSA key with such an exponent is not read")
 
 
+@functools.lru_cache(maxsize=1024)  # an issuer's key is read again for each of its credentials
 def decode_public(text: str) -> PublicKey:
     """`publicKeyMultibase` → the key. Raises MultibaseError: not a Multikey, another kind of key, not on its curve."""
     if text[:1] != "z":

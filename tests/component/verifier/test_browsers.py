@@ -19,6 +19,7 @@ PREFLIGHT = {"Origin": "https://wallet.example", "Access-Control-Request-Headers
     ("path", "method"),
     [
         ("/verifier/v1/credentials/verify", "POST"),
+        ("/verifier/v1/credentials/verify/batch", "POST"),
         ("/verifier/v1/credentials/00000000-0000-8000-8000-000000000001", "GET"),
         ("/c/00000000-0000-8000-8000-000000000001", "GET"),
         ("/c/00000000-0000-8000-8000-000000000001/image", "GET"),

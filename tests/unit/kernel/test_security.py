@@ -70,6 +70,36 @@ def test_the_guard_raises_nothing_else(body: bytes) -> None:
         return
 
 
+@pytest.mark.parametrize("start", [b'"', b'{"a":"', b"[" * 30 + b'"'])
+@pytest.mark.parametrize("part", [b'\\"', b"\\\\", b"x", b"\\"])
+def test_a_string_that_does_not_end_is_read_once(start: bytes, part: bytes) -> None:
+    """Read again from each quote in it, a megabyte would take hours."""
+    body = start + part * (1 << 19)
+    with pytest.raises(BadJson):
+        guard_json(body, max_bytes=2 << 20)
+
+
+NESTED = st.recursive(
+    st.none() | st.integers() | st.text('a"\\[]{}\n'),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('a"\\[{', max_size=3), inner, max_size=3),
+    max_leaves=40,
+)
+
+
+def depth_of(value: object) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + max(map(depth_of, inner), default=0)
+
+
+@given(NESTED)
+def test_the_guard_measures_depth(value: object) -> None:
+    body, depth = json.dumps([value] * 20).encode(), depth_of(value) + 1
+    assert guard_json(body, max_bytes=1 << 20, max_depth=depth) == [value] * 20
+    with pytest.raises(BadJson) as caught:
+        guard_json(body, max_bytes=1 << 20, max_depth=depth - 1)
+    assert caught.value.code == "too_deep"
+
+
 def test_api_keys() -> None:
     key = new_api_key()
     parsed = parse_api_key(key.text)

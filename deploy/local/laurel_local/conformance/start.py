@@ -20,6 +20,7 @@ from laurel_local.conformance.ring import new_ring
 from laurel_local.conformance.verifying import Conformance
 from laurel_local.conformance.worker import Sandbox
 from laurel_verifier.config import Settings
+from laurel_verifier.lookups import Lookups
 from laurel_verifier.resolution import Issuers
 from laurel_verifier.status_lists import MAX_LIST_DOCUMENT, StatusLists
 from laurel_verifier.verification import Verifier
@@ -75,7 +76,7 @@ async def open_conformance(
         issuers = Issuers(database, client, base_url=base_url, allow_http=False)
         lists = StatusLists(client)
         verifier = Verifier(
-            database=database,
+            index=Lookups(database),
             issuers=issuers,
             lists=lists,
             own=sandbox,
