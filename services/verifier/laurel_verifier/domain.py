@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
-from laurel.credential.contexts import CREDENTIALS_V1, CREDENTIALS_V2, OPEN_BADGES_SCHEMA
+from laurel.credential.contexts import CREDENTIALS_V1, CREDENTIALS_V2, schema_source
 from laurel.credential.text import is_absolute_identifier, parse_timestamp, timestamp
 from laurel_verifier.checks import Against, Check, Step, failed, not_applicable, not_checked, passed
 
@@ -196,13 +196,15 @@ def _typed_objects(value: Any) -> bool:
     return bool(entries) and all(isinstance(one, dict) and listed(one.get("type")) for one in entries)
 
 
-def wants_open_badge_schema(document: Mapping[str, Any]) -> bool:
-    """Whether the credential says that it follows the Open Badges 3.0 schema that is bundled.
+def named_schemas(document: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """The schemas that the credential says it follows: those of Open Badges 3.0 that Laurel has, and all others.
 
     One that names none is held against none: §9.1 step 1 asks it only "if" there is a credentialSchema, and the schema
     refuses what the standard allows, credentials of data model 1.1 (no validFrom) and several status entries among it.
     """
-    return any(one.get("id") == OPEN_BADGES_SCHEMA for one in objects(document.get("credentialSchema")))
+    named = list(dict.fromkeys(str(one.get("id")) for one in objects(document.get("credentialSchema"))))
+    ours = [url for url in named if schema_source(url) is not None]
+    return ours, [url for url in named if url not in ours]
 
 
 # --- dates ----------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from laurel.credential.proofs import proofs_of
 from laurel_local.conformance.worker import Sandbox
 from laurel_verifier import tokens
 from laurel_verifier.checks import Check, Step
-from laurel_verifier.domain import MAX_PROOFS, issuer_id, wants_open_badge_schema
+from laurel_verifier.domain import MAX_PROOFS, issuer_id, named_schemas
 from laurel_verifier.issuer_keys import KEYS_S
 from laurel_verifier.resolution import Issuers, Unresolvable
 from laurel_verifier.sandbox import Job, NotExamined
@@ -191,7 +191,7 @@ class Conformance:
         for check in await self._verifier.unsigned(credential, status="status" in wanted):
             if check.step in wanted:
                 outcome.add_check(check)
-        if "schema" in wanted and wants_open_badge_schema(credential):
+        if "schema" in wanted and named_schemas(credential)[0]:
             inherited = {"@context": presentation["@context"], **credential}
             raw = json.dumps(inherited, ensure_ascii=False).encode()
             try:
