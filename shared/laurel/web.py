@@ -123,6 +123,7 @@ def create_app(
     max_body: int = MAX_BODY,
     max_json: int | None = None,
     streamed: Sequence[str] = (),
+    unlabelled: Sequence[str] = (),
     cross_origin: Mapping[str, str] | None = None,
     readiness: Callable[[], Awaitable[None]] | None = None,
 ) -> FastAPI:
@@ -130,6 +131,7 @@ def create_app(
 
     max_json: bytes of a JSON body where that is less than max_body, which then is for files and forms.
     streamed: path patterns (regular expressions) whose bodies are not JSON documents and are read by their handler.
+    unlabelled: path patterns whose handler finds out what the body is, JSON or not, whatever its label says.
     cross_origin: path patterns that pages of any origin may call, because they need no API key → the methods they may.
     readiness: raises when the service cannot serve; default: the database answers.
     """
@@ -143,7 +145,8 @@ def create_app(
     app.state.database = database
     app.state.known_keys = KnownKeys()
     patterns = [re.compile(one) for one in streamed]
-    app.add_middleware(_Guard, max_body=max_body, max_json=max_json or max_body, streamed=patterns)
+    raw = [re.compile(one) for one in unlabelled]
+    app.add_middleware(_Guard, max_body=max_body, max_json=max_json or max_body, streamed=patterns, raw=raw)
     app.add_middleware(_CrossOrigin, paths={re.compile(one): allow for one, allow in (cross_origin or {}).items()})
     app.add_middleware(_Edge, service=name)
     _handle_errors(app)
@@ -230,11 +233,14 @@ def _printable(text: str) -> str:
 class _Guard:
     """Reads a JSON body whole (bounded), guards it, and hands the same bytes on."""
 
-    def __init__(self, app: ASGIApp, *, max_body: int, max_json: int, streamed: list[re.Pattern[str]]) -> None:
+    def __init__(
+        self, app: ASGIApp, *, max_body: int, max_json: int, streamed: list[re.Pattern[str]], raw: list[re.Pattern[str]]
+    ) -> None:
         self._app = app
         self._max_body = max_body
         self._max_json = max_json
         self._streamed = streamed
+        self._raw = raw
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         bodyless = scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS", "TRACE")
@@ -244,6 +250,7 @@ class _Guard:
         headers = dict(scope["headers"])
         content_type = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
         is_json = content_type in (b"", b"application/json") or content_type.endswith(b"+json")
+        is_json = is_json and not any(one.fullmatch(scope["path"]) for one in self._raw)
         most = self._max_json if is_json else self._max_body
         too_large = Problem(413, "too_large", f"the body is larger than {most} bytes")
         declared = headers.get(b"content-length", b"")

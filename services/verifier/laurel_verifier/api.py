@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 
 from laurel.credential.baking import MAX_BAKED
 from laurel.database import Database
-from laurel.security import Principal, guard_json
+from laurel.security import Principal
 from laurel.web import Problem, create_app, json_response, not_found, requires
 from laurel_verifier import store
 from laurel_verifier.checks import Step
@@ -250,6 +250,7 @@ def create_api(database: Database, intake: Intake) -> FastAPI:
         max_body=MAX_BODY,
         max_json=MAX_JSON,
         streamed=["/verify"],  # the page's form, which answers people also where it refuses: `pages`
+        unlabelled=["/verifier/v1/credentials/verify"],
     )
 
     @app.post(
@@ -316,39 +317,15 @@ _BAD_JSON = frozenset({"not_json", "not_utf8", "too_deep", "not_finite", "duplic
 
 async def _examine(intake: Intake, content_type: str, body: bytes) -> Examined:
     kind = content_type.partition(";")[0].strip().lower()
-    if kind in ("", "application/json", "application/vc") or kind.endswith("+json"):
-        return await _examine_json(intake, guard_json(body, max_bytes=MAX_JSON))
     if kind in _FORM_TYPES:
         handed = handed_in(content_type, body)
         if handed.url:
             return await intake.examine_address(handed.url, handed.recipient or None)
         return await intake.examine(handed.body, handed.recipient or None)
-    if kind in _RAW_TYPES:
+    if kind in ("", "application/json", "application/vc", *_RAW_TYPES) or kind.endswith("+json"):
         return await intake.examine(body)
     allowed = ", ".join(("application/json", "application/vc", *_RAW_TYPES, *_FORM_TYPES))
     raise Problem(415, "unsupported_media_type", f"send one of {allowed}")
-
-
-async def _examine_json(intake: Intake, body: Any) -> Examined:
-    if not isinstance(body, dict):
-        raise Problem(422, "invalid_input", "body: send a JSON object: {credential: {…}}, or the credential itself")
-    if "@context" in body or not ("credential" in body or "url" in body):
-        return await intake.examine_parsed(body)
-    expected = body.get("expected_recipient")
-    if expected is not None and (not isinstance(expected, str) or len(expected) > 320):
-        raise Problem(422, "invalid_input", "/expected_recipient: must be an e-mail address or a DID")
-    if "url" in body:
-        if "credential" in body:
-            raise Problem(422, "invalid_input", "/url: there is a /credential as well; send one of them")
-        if not isinstance(body["url"], str):
-            raise Problem(422, "invalid_input", "/url: must be the address of a credential")
-        return await intake.examine_address(body["url"], expected)
-    credential = body["credential"]
-    if isinstance(credential, str):
-        return await intake.examine(credential.encode(), expected)
-    if not isinstance(credential, dict):
-        raise Problem(422, "invalid_input", "/credential: must be the credential as a JSON object, or a JWT")
-    return await intake.examine_parsed(credential, expected)
 
 
 def _add_reports(app: FastAPI, database: Database) -> None:

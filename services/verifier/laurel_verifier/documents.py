@@ -18,7 +18,9 @@ from laurel.security import BadJson, guard_json
 
 MAX_DOCUMENT = 1 << 20  # bytes of one credential
 _MAX_TEXT = MAX_DOCUMENT * 4 // 3 + 1024  # a JWT of it: base64url, header and signature
+_MAX_WRAPPER = _MAX_TEXT + (64 << 10)  # one of them as a member, and what may stand beside it
 MAX_ADDRESS = 2048  # characters
+MAX_RECIPIENT = 320  # characters
 OWN_FILES = ("badge.png", "badge.svg")  # below the page of a credential
 
 # The request may be right, but no document came of it: what the address answered, not what was handed in.
@@ -98,6 +100,32 @@ def read(body: bytes) -> Document | Address | Unsupported:
     return _text(text)
 
 
+def is_wrapper(found: Document | Address | Unsupported) -> bool:
+    """Whether it is JSON around what was meant: {credential} or {url}, with an expected_recipient or without."""
+    if not isinstance(found, Document) or found.baked is not None or not isinstance(found.value, dict):
+        return False
+    return "@context" not in found.value and ("credential" in found.value or "url" in found.value)
+
+
+def unwrap(body: dict[str, Any]) -> tuple[Document | Address | Unsupported, str | None]:
+    """What is in a wrapper, and the recipient that it names. Raises Unreadable."""
+    recipient = body.get("expected_recipient")
+    if recipient is not None and (not isinstance(recipient, str) or len(recipient) > MAX_RECIPIENT):
+        raise Unreadable("invalid_input", "/expected_recipient: must be an e-mail address or a DID")
+    if "url" in body:
+        if "credential" in body:
+            raise Unreadable("invalid_input", "/url: there is a /credential as well; send one of them")
+        if not isinstance(body["url"], str):
+            raise Unreadable("invalid_input", "/url: must be the address of a credential")
+        return address(body["url"]), recipient
+    credential = body["credential"]
+    if isinstance(credential, str):
+        return read(credential.encode()), recipient
+    if not isinstance(credential, dict):
+        raise Unreadable("invalid_input", "/credential: must be the credential as a JSON object, or a JWT")
+    return from_json(credential), recipient
+
+
 def address(url: str) -> Address:
     """An address that somebody gave as one. Raises Unreadable for what is none, or is no credential's."""
     url = url.strip()
@@ -146,10 +174,13 @@ def _jwt(text: bytes, baked: Format | None = None) -> Document:
 
 def _json(text: bytes, baked: Format | None = None) -> Document | Unsupported:
     try:
-        value = guard_json(text, max_bytes=MAX_DOCUMENT)
+        value = guard_json(text, max_bytes=_MAX_WRAPPER)
     except BadJson as error:
         raise Unreadable(error.code, error.detail) from None
-    return from_json(value, text, baked)
+    found = from_json(value, text, baked)
+    if len(text) > MAX_DOCUMENT and not is_wrapper(found):
+        raise Unreadable("too_large", f"the credential has {len(text):,} bytes; {MAX_DOCUMENT:,} are checked")
+    return found
 
 
 def _text(body: bytes) -> Address | Document | Unsupported:
