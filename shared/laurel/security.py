@@ -17,6 +17,8 @@ from typing import Any
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from laurel import json_places
+
 # --- API keys -----------------------------------------------------------------------------------------------
 
 SCOPES: tuple[str, ...] = (
@@ -100,17 +102,25 @@ MAX_DEPTH = 32
 
 
 class BadJson(ValueError):
-    """Bytes that no parser of ours should see. `pointer` is a JSON pointer where one is known."""
+    """Bytes that no parser of ours should see. clause: the text that says so; it stands at the end of detail, too.
 
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(detail)
+    pointer: JSON Pointer (RFC 6901) of what is wrong, where it is known; offset: the byte where it begins.
+    """
+
+    def __init__(self, code: str, detail: str, clause: str, *, offset: int | None = None) -> None:
+        super().__init__(f"{detail} ({clause})")
         self.code = code
-        self.detail = detail
+        self.detail = f"{detail} ({clause})"
+        self.clause = clause
+        self.pointer: str | None = None
+        self.offset = offset
 
 
 # A string, or anything that opens or closes: enough to measure depth without parsing.
 _TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+# RFC 8259 §9: an implementation may set limits on the size of texts, the depth of nesting, the range and precision of
+# numbers, and the length and character contents of strings. RFC 7493 is I-JSON.
+_LIMITS = "RFC 8259 §9"
 
 
 def guard_json(body: bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH) -> Any:
@@ -120,11 +130,11 @@ def guard_json(body: bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH) -> An
     bad_string (NUL or a lone surrogate).
     """
     if len(body) > max_bytes:
-        raise BadJson("too_large", f"the body has {len(body)} bytes; {max_bytes} are allowed")
+        raise BadJson("too_large", f"the body has {len(body)} bytes; {max_bytes} are allowed", _LIMITS)
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise BadJson("not_utf8", f"byte {error.start} is not UTF-8 (RFC 8259 §8.1)") from None
+        raise BadJson("not_utf8", f"byte {error.start} is not UTF-8", "RFC 8259 §8.1", offset=error.start) from None
     depth = deepest = 0
     for token in _TOKENS.finditer(body):
         opening = token.group()[:1]
@@ -132,19 +142,24 @@ def guard_json(body: bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH) -> An
             depth += 1
             deepest = max(deepest, depth)
             if deepest > max_depth:
-                raise BadJson("too_deep", f"nested deeper than {max_depth} levels")
+                raise BadJson("too_deep", f"nested deeper than {max_depth} levels", _LIMITS, offset=token.start())
         elif opening in b"]}":
             depth -= 1
     try:
         value = json.loads(
             text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=_int
         )
-    except BadJson:
+        if "\\u" in text or "\x00" in text:  # only an escape can hide a NUL or a surrogate: UTF-8 has neither left here
+            _check_strings(value)
+    except BadJson as error:
+        error.pointer, place = json_places.locate(text, error.code)
+        error.offset = None if place is None else len(text[:place].encode())
         raise
+    except json.JSONDecodeError as error:
+        offset = len(text[: error.pos].encode())
+        raise BadJson("not_json", f"not JSON: {error}", "RFC 8259 §2", offset=offset) from None
     except (ValueError, RecursionError) as error:
-        raise BadJson("not_json", f"not JSON: {error}") from None
-    if "\\u" in text or "\x00" in text:  # only an escape can hide a NUL or a surrogate: UTF-8 has neither left here
-        _check_strings(value)
+        raise BadJson("not_json", f"not JSON: {error}", "RFC 8259 §2") from None
     return value
 
 
@@ -154,25 +169,26 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
-                raise BadJson("duplicate_key", f"the key {name[:80]!r} stands twice in one object (RFC 8259 §4)")
+                detail = f"the key {name[:80]!r} stands twice in one object"
+                raise BadJson("duplicate_key", detail, "RFC 8259 §4; RFC 7493 §2.3")
             seen.add(name)
     return made
 
 
 def _constant(name: str) -> Any:
-    raise BadJson("not_finite", f"{name} is not JSON (RFC 8259 §6)")
+    raise BadJson("not_finite", f"{name} is not JSON", "RFC 8259 §6")
 
 
 def _float(text: str) -> float:
     value = float(text)
     if value in (float("inf"), float("-inf")):
-        raise BadJson("not_finite", f"the number {text[:40]} is out of range")
+        raise BadJson("not_finite", f"the number {text[:40]} is out of range", "RFC 7493 §2.2")
     return value
 
 
 def _int(text: str) -> int:
-    if len(text) > 40:
-        raise BadJson("not_finite", f"an integer of {len(text)} digits is out of range")
+    if len(text) > json_places.MAX_DIGITS:
+        raise BadJson("not_finite", f"an integer of {len(text)} digits is out of range", "RFC 7493 §2.2")
     return int(text)
 
 
@@ -181,8 +197,8 @@ def _check_strings(value: Any) -> None:
     while pending:
         one = pending.pop()
         if isinstance(one, str):
-            if "\x00" in one or _LONE_SURROGATE.search(one):
-                raise BadJson("bad_string", "a string holds NUL or a lone surrogate")
+            if json_places.is_bad_string(one):
+                raise BadJson("bad_string", "a string holds NUL or a lone surrogate", f"RFC 7493 §2.1; {_LIMITS}")
         elif isinstance(one, Mapping):
             pending.extend(one.keys())
             pending.extend(one.values())

@@ -46,6 +46,9 @@ class FieldError(BaseModel):
     field: str = Field(description="JSON pointer (RFC 6901), column or parameter name.")
     code: str = Field(description="Stable snake_case word.")
     detail: str = Field(description="What is wrong, and the fix.")
+    step: str | None = Field(default=None, description="Of a check: `format` for what is not JSON as we take it.")
+    clause: str | None = Field(default=None, description="The text that asks for it.")
+    offset: int | None = Field(default=None, description="The byte of the body where it begins, where that is known.")
 
 
 class ProblemDocument(BaseModel):
@@ -210,7 +213,11 @@ def _allowed(request: Request, first: str) -> str:
 
 
 def _bad_json(error: BadJson) -> Problem:
-    return Problem(413 if error.code == "too_large" else 400, error.code, error.detail)
+    found = FieldError(
+        field=error.pointer or "body", code=error.code, detail=error.detail, step="format", clause=error.clause,
+        offset=error.offset,
+    )  # fmt: skip
+    return Problem(413 if error.code == "too_large" else 400, error.code, error.detail, errors=[found])
 
 
 def _field_error(error: dict[str, Any]) -> FieldError:

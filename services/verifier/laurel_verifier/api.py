@@ -13,9 +13,9 @@ from pydantic import BaseModel, Field
 from laurel.credential.baking import MAX_BAKED
 from laurel.database import Database
 from laurel.security import Principal
-from laurel.web import Problem, create_app, json_response, not_found, requires
+from laurel.web import FieldError, Problem, create_app, json_response, not_found, requires
 from laurel_verifier import store
-from laurel_verifier.checks import Step
+from laurel_verifier.checks import CLAUSES, Step
 from laurel_verifier.documents import MAX_DOCUMENT, Unreadable
 from laurel_verifier.domain import Verdict
 from laurel_verifier.downloads import PUBLIC
@@ -309,7 +309,11 @@ async def find_credential(database: Database, credential_id: str) -> store.Index
 def unreadable(error: Unreadable) -> Problem:
     """The problem document of what could not be read: 413, 400 for JSON that is none, 422 for everything else."""
     status = 413 if error.code == "too_large" else 400 if error.code in _BAD_JSON else 422
-    return Problem(status, error.code, error.detail)
+    found = FieldError(
+        field=error.pointer or "body", code=error.code, detail=error.detail, step="format",
+        clause=error.clause or CLAUSES["format"], offset=error.offset,
+    )  # fmt: skip
+    return Problem(status, error.code, error.detail, errors=[found])
 
 
 _BAD_JSON = frozenset({"not_json", "not_utf8", "too_deep", "not_finite", "duplicate_key", "bad_string"})

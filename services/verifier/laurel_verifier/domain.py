@@ -22,8 +22,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
-import msgspec
-
 from laurel.credential.contexts import CREDENTIALS_V1, CREDENTIALS_V2, schema_source
 from laurel.credential.text import is_absolute_identifier, parse_timestamp, timestamp
 from laurel_verifier.checks import Against, Check, Step, failed, not_applicable, not_checked, passed
@@ -127,8 +125,7 @@ def check_format(document: Any, size: int, *, enveloped: bool = False) -> Check:
         code, pointer, detail = problem
         if code == "unsupported_format":  # it may be as good as can be: we just cannot read it
             return not_checked("format", code, detail, pointer=pointer)
-        found = failed("format", code, detail, pointer=pointer)
-        return msgspec.structs.replace(found, clause=_DATES.get(pointer, found.clause))
+        return failed("format", code, detail, pointer=pointer, clause=_DATES.get(pointer))
     model = "2.0" if document["@context"][0] == CREDENTIALS_V2 else "1.1"
     return passed("format", f"a verifiable credential of data model {model}, {size:,} bytes of well-formed JSON")
 

@@ -58,7 +58,8 @@ class Intake:
 
     def unreadable(self, error: Unreadable) -> Examined:
         """The same refusal as a verdict, for people."""
-        return Examined(self._verifier.unread(checks.failed("format", error.code, error.detail)))
+        check = checks.failed("format", error.code, error.detail, pointer=error.pointer, clause=error.clause)
+        return Examined(self._verifier.unread(check))
 
     async def _handed_in(self, found: Document | Address | Unsupported, expected: str | None) -> Examined:
         if isinstance(found, Document) and documents.is_wrapper(found):

@@ -228,7 +228,7 @@ def _json(data: bytes, name: str, limit: int) -> dict[str, Any]:
     try:
         value = guard_json(data, max_bytes=limit)
     except BadJson as error:
-        raise JoseError(error.code, f"the {name} of the token: {error.detail}") from None
+        raise JoseError(error.code, f"the {name} of the token: {error.detail}", error.pointer) from None
     if not isinstance(value, dict):
         raise JoseError("malformed_jwt", f"the {name} of the token is not a JSON object")
     return value

@@ -22,6 +22,7 @@ from laurel.process import serve_http
 from laurel_local import verify as command
 from laurel_local.console import Output
 from laurel_local.exits import Exit, Failure
+from laurel_verifier.checks import CLAUSES
 from laurel_verifier.documents import MAX_DOCUMENT
 from tests.component.verifier.conftest import Verifier
 from tests.component.verifier.issuing import BASE_URL, TestIssuer, credential_id, to_bytes
@@ -266,6 +267,29 @@ async def test_a_label_decides_nothing(
         (tmp_path / "badge").write_bytes(body)
         assert await command.run(str(tmp_path / "badge"), url=None, local=False, output=Output(as_json=True)) == Exit.OK
         assert json.loads(capsys.readouterr().out)["verdict"] == "valid"
+
+
+async def test_a_refusal_says_where_and_by_which_clause(
+    verifier: Verifier, server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for body, field, offset, clause in (
+        (b'\xef\xbb\xbf\n{"a":[NaN]}', "/a/0", 10, "RFC 8259 §6"),
+        (b' {"a":"\\ud800"}', "/a", 6, "RFC 7493 §2.1; RFC 8259 §9"),
+        (b" hell\xff", "body", 5, "RFC 8259 §8.1"),
+        (b'{"credential":"{"}', "/credential", None, "RFC 8259 §2"),
+        (b'{"url":"ftp://x.example"}', "/url", None, CLAUSES["format"]),
+        (b'{"url":7}', "/url", None, CLAUSES["format"]),
+        (bake_svg(SVG, b'{"a":NaN}'), "/a", None, "RFC 8259 §6"),
+    ):
+        answer = await verifier.client.post(URL, content=body)
+        (error,) = answer.json()["errors"]
+        assert (error["step"], error["field"], error.get("offset")) == ("format", field, offset), error
+        assert (error["clause"], error["detail"]) == (clause, answer.json()["detail"])
+        (tmp_path / "badge").write_bytes(body)
+        for url in (server, None):
+            await command.run(str(tmp_path / "badge"), url=url, local=False, output=Output(as_json=True))
+            check = json.loads(capsys.readouterr().out)["checks"][0]
+            assert (check.get("pointer", "body"), check["clause"]) == (field, clause)
 
 
 async def test_a_wrapper_takes_nothing_from_the_limit(verifier: Verifier) -> None:
