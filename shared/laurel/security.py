@@ -17,6 +17,8 @@ from typing import Any
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from laurel import json_places
+
 # --- API keys -----------------------------------------------------------------------------------------------
 
 SCOPES: tuple[str, ...] = (
@@ -100,19 +102,28 @@ MAX_DEPTH = 32
 
 
 class BadJson(ValueError):
-    """Bytes that no parser of ours should see. `pointer` is a JSON pointer where one is known."""
+    """Bytes that no parser of ours should see. clause: the text that says so; it stands at the end of detail, too.
 
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(detail)
+    pointer: JSON Pointer (RFC 6901) of what is wrong, where it is known; offset: the byte where it begins.
+    """
+
+    def __init__(self, code: str, detail: str, clause: str, *, offset: int | None = None) -> None:
+        super().__init__(f"{detail} ({clause})")
         self.code = code
-        self.detail = detail
+        self.detail = f"{detail} ({clause})"
+        self.clause = clause
+        self.pointer: str | None = None
+        self.offset = offset
 
 
-# Without its strings a text shows what opens and closes: enough to measure depth without parsing. One that does not end
-# goes to the end, behind which no parser comes; nothing in it is read twice.
-_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+# A string; one that does not end goes to the end, behind which no parser comes: nothing is read twice.
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)'
+_STRINGS = re.compile(_STRING, re.DOTALL)
+_STRINGS_AND_BRACKETS = re.compile(_STRING + rb"|[\[\]{}]", re.DOTALL)
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+# RFC 8259 §9: an implementation may set limits on the size of texts, the depth of nesting, the range and precision of
+# numbers, and the length and character contents of strings. RFC 7493 is I-JSON.
+_LIMITS = "RFC 8259 §9"
 
 
 def guard_json(body: bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH) -> Any:
@@ -122,34 +133,50 @@ def guard_json(body: bytes, *, max_bytes: int, max_depth: int = MAX_DEPTH) -> An
     bad_string (NUL or a lone surrogate).
     """
     if len(body) > max_bytes:
-        raise BadJson("too_large", f"the body has {len(body)} bytes; {max_bytes} are allowed")
+        raise BadJson("too_large", f"the body has {len(body)} bytes; {max_bytes} are allowed", _LIMITS)
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise BadJson("not_utf8", f"byte {error.start} is not UTF-8 (RFC 8259 §8.1)") from None
-    if body.count(b"[") + body.count(b"{") > max_depth and _depth(body) > max_depth:
-        raise BadJson("too_deep", f"nested deeper than {max_depth} levels")
+        raise BadJson("not_utf8", f"byte {error.start} is not UTF-8", "RFC 8259 §8.1", offset=error.start) from None
+    if body.count(b"[") + body.count(b"{") > max_depth and _is_deeper(body, max_depth):
+        detail = f"nested deeper than {max_depth} levels"
+        raise BadJson("too_deep", detail, _LIMITS, offset=_too_deep_at(body, max_depth))
     try:
         value = _decode(text)
-    except BadJson:
+        if "\\u" in text or "\x00" in text:  # only an escape can hide a NUL or a surrogate: UTF-8 has neither left here
+            _check_strings(value)
+    except BadJson as error:
+        error.pointer, place = json_places.locate(text, error.code)
+        error.offset = None if place is None else len(text[:place].encode())
         raise
+    except json.JSONDecodeError as error:
+        offset = len(text[: error.pos].encode())
+        raise BadJson("not_json", f"not JSON: {error}", "RFC 8259 §2", offset=offset) from None
     except (ValueError, RecursionError) as error:
-        raise BadJson("not_json", f"not JSON: {error}") from None
-    if "\\u" in text or "\x00" in text:  # only an escape can hide a NUL or a surrogate: UTF-8 has neither left here
-        _check_strings(value)
+        raise BadJson("not_json", f"not JSON: {error}", "RFC 8259 §2") from None
     return value
 
 
-def _depth(body: bytes) -> int:
-    depth = deepest = 0
+def _is_deeper(body: bytes, most: int) -> bool:
+    """Whether it is nested deeper, without parsing: what is left of a text without its strings opens and closes."""
+    depth = 0
     for bracket in _STRINGS.sub(b"", body).translate(None, _NO_BRACKETS):
         if bracket in b"[{":
             depth += 1
-            if depth > deepest:
-                deepest = depth
+            if depth > most:
+                return True
         else:
             depth -= 1
-    return deepest
+    return False
+
+
+def _too_deep_at(body: bytes, most: int) -> int:
+    depth = 0
+    for token in _STRINGS_AND_BRACKETS.finditer(body):
+        depth += 1 if token[0] in (b"[", b"{") else -1 if token[0] in (b"]", b"}") else 0
+        if depth > most:
+            return token.start()
+    raise AssertionError("it is not as deep as that")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -158,25 +185,26 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for name, _ in pairs:
             if name in seen:
-                raise BadJson("duplicate_key", f"the key {name[:80]!r} stands twice in one object (RFC 8259 §4)")
+                detail = f"the key {name[:80]!r} stands twice in one object"
+                raise BadJson("duplicate_key", detail, "RFC 8259 §4; RFC 7493 §2.3")
             seen.add(name)
     return made
 
 
 def _constant(name: str) -> Any:
-    raise BadJson("not_finite", f"{name} is not JSON (RFC 8259 §6)")
+    raise BadJson("not_finite", f"{name} is not JSON", "RFC 8259 §6")
 
 
 def _float(text: str) -> float:
     value = float(text)
     if value in (float("inf"), float("-inf")):
-        raise BadJson("not_finite", f"the number {text[:40]} is out of range")
+        raise BadJson("not_finite", f"the number {text[:40]} is out of range", "RFC 7493 §2.2")
     return value
 
 
 def _int(text: str) -> int:
-    if len(text) > 40:
-        raise BadJson("not_finite", f"an integer of {len(text)} digits is out of range")
+    if len(text) > json_places.MAX_DIGITS:
+        raise BadJson("not_finite", f"an integer of {len(text)} digits is out of range", "RFC 7493 §2.2")
     return int(text)
 
 
@@ -190,8 +218,8 @@ def _check_strings(value: Any) -> None:
     while pending:
         one = pending.pop()
         if isinstance(one, str):
-            if "\x00" in one or _LONE_SURROGATE.search(one):
-                raise BadJson("bad_string", "a string holds NUL or a lone surrogate")
+            if json_places.is_bad_string(one):
+                raise BadJson("bad_string", "a string holds NUL or a lone surrogate", f"RFC 7493 §2.1; {_LIMITS}")
         elif isinstance(one, Mapping):
             pending.extend(one.keys())
             pending.extend(one.values())

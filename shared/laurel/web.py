@@ -49,6 +49,9 @@ class FieldError(BaseModel):
     field: str = Field(description="JSON pointer (RFC 6901), column or parameter name.")
     code: str = Field(description="Stable snake_case word.")
     detail: str = Field(description="What is wrong, and the fix.")
+    step: str | None = Field(default=None, description="Of a check: `format` for what is not JSON as we take it.")
+    clause: str | None = Field(default=None, description="The text that asks for it.")
+    offset: int | None = Field(default=None, description="The byte of the body where it begins, where that is known.")
 
 
 class ProblemDocument(BaseModel):
@@ -129,6 +132,7 @@ def create_app(
     max_body: int = MAX_BODY,
     max_json: int | None = None,
     streamed: Sequence[str] = (),
+    unlabelled: Sequence[str] = (),
     cross_origin: Mapping[str, str] | None = None,
     readiness: Callable[[], Awaitable[None]] | None = None,
 ) -> FastAPI:
@@ -136,6 +140,7 @@ def create_app(
 
     max_json: bytes of a JSON body where that is less than max_body, which then is for files and forms.
     streamed: path patterns (regular expressions) whose bodies are not JSON documents and are read by their handler.
+    unlabelled: path patterns whose handler finds out what the body is, JSON or not, whatever its label says.
     cross_origin: path patterns that pages of any origin may call, because they need no API key → the methods they may.
     readiness: raises when the service cannot serve; default: the database answers.
     """
@@ -149,7 +154,8 @@ def create_app(
     app.state.database = database
     app.state.known_keys = KnownKeys()
     patterns = [re.compile(one) for one in streamed]
-    app.add_middleware(_Guard, max_body=max_body, max_json=max_json or max_body, streamed=patterns)
+    raw = [re.compile(one) for one in unlabelled]
+    app.add_middleware(_Guard, max_body=max_body, max_json=max_json or max_body, streamed=patterns, raw=raw)
     app.add_middleware(_CrossOrigin, paths={re.compile(one): allow for one, allow in (cross_origin or {}).items()})
     app.add_middleware(_Edge, service=name)
     _handle_errors(app)
@@ -234,7 +240,11 @@ def _allowed(request: Request, first: str) -> str:
 
 def bad_json(error: BadJson) -> Problem:
     """The problem of JSON that the guard refused."""
-    return Problem(413 if error.code == "too_large" else 400, error.code, error.detail)
+    found = FieldError(
+        field=error.pointer or "body", code=error.code, detail=error.detail, step="format", clause=error.clause,
+        offset=error.offset,
+    )  # fmt: skip
+    return Problem(413 if error.code == "too_large" else 400, error.code, error.detail, errors=[found])
 
 
 def _field_error(error: dict[str, Any]) -> FieldError:
@@ -257,11 +267,14 @@ def _printable(text: str) -> str:
 class _Guard:
     """Reads a JSON body whole (bounded), guards it, and hands the same bytes on."""
 
-    def __init__(self, app: ASGIApp, *, max_body: int, max_json: int, streamed: list[re.Pattern[str]]) -> None:
+    def __init__(
+        self, app: ASGIApp, *, max_body: int, max_json: int, streamed: list[re.Pattern[str]], raw: list[re.Pattern[str]]
+    ) -> None:
         self._app = app
         self._max_body = max_body
         self._max_json = max_json
         self._streamed = streamed
+        self._raw = raw
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         bodyless = scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS", "TRACE")
@@ -271,6 +284,7 @@ class _Guard:
         headers = dict(scope["headers"])
         content_type = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
         is_json = content_type in (b"", b"application/json") or content_type.endswith(b"+json")
+        is_json = is_json and not any(one.fullmatch(scope["path"]) for one in self._raw)
         most = self._max_json if is_json else self._max_body
         too_large = Problem(413, "too_large", f"the body is larger than {most} bytes")
         declared = headers.get(b"content-length", b"")
@@ -290,11 +304,10 @@ class _Guard:
                 return
         if body and is_json:
             try:
-                value = guard_json(bytes(body), max_bytes=most)
+                guard_json(bytes(body), max_bytes=most)
             except BadJson as error:
                 await bad_json(error).response(scope["path"])(scope, receive, send)
                 return
-            scope.setdefault("state", {})["json"] = value  # who wants it need not read it again
         replayed = False
 
         async def replay() -> Message:

@@ -5,7 +5,8 @@ Of a JSON Web Token (RFC 7515), where the characters of header and payload are s
  T2. an EnvelopedVerifiableCredential around the token, if it says nothing more (VC Data Model 2.0 §4.13.1), and
      how that is written (J1);
  T3. (r, n - s) for (r, s), as P4;
- T4. the credential in it instead of it, where that has a proof of its own.
+ T4. the credential in it instead of it, where that has a proof of its own;
+ T5. JSON around it whose one member `credential` it is.
 No other character: header or payload written otherwise is another token, and so is the same token in base64url with
 padding, stray bits or line breaks (RFC 7515 §2 has none).
 
@@ -119,6 +120,8 @@ def token_in(inside: bytes) -> str | None:
     if _TOKEN(text):
         return text  # T1
     document = parsed(inside)
+    if isinstance(document, dict) and document.keys() == {"credential"} and isinstance(document["credential"], str):
+        return token_in(document["credential"].encode())  # T5
     if not isinstance(document, dict) or document.keys() != {"@context", "id", "type"}:
         return None
     identifier = document["id"]

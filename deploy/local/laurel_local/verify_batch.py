@@ -17,7 +17,6 @@ from typing import Any, BinaryIO
 import msgspec
 from rich.text import Text
 
-from laurel.security import BadJson
 from laurel.web import bad_json
 from laurel_local.client import Client
 from laurel_local.console import Output
@@ -25,7 +24,7 @@ from laurel_local.exits import Exit, Failure
 from laurel_local.verify import local_intake
 from laurel_verifier.api import BATCH, MAX_JSON
 from laurel_verifier.batch import Batch, Limits, Line, Lines, Places
-from laurel_verifier.batch_api import NDJSON, CredentialJudge, refused
+from laurel_verifier.batch_api import NDJSON, CredentialJudge, refused, too_long
 from laurel_verifier.checks import legible
 
 Show = Callable[[dict[str, Any]], None]
@@ -149,8 +148,7 @@ async def _ask_about(client: Client, part: list[Line], show: Show) -> None:
 
 
 def _too_long(line: Line) -> dict[str, Any]:
-    problem = bad_json(BadJson("too_large", f"the line is longer than {MAX_JSON} bytes"))
-    answer: dict[str, Any] = msgspec.json.decode(refused(line.number, problem))
+    answer: dict[str, Any] = msgspec.json.decode(refused(line.number, bad_json(too_long())))
     return answer
 
 

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from laurel.addresses import is_address
-from laurel.credential.text import is_did, is_plausible, is_web_url, parse_timestamp
+from laurel.credential.text import is_did, is_plausible, is_web_url, usual_timestamp
 from laurel_assessment.domain import Attempt, Finding
 
 MAX_ROW = 64 * 1024  # bytes of one record
@@ -378,7 +378,7 @@ def _completed_at(row: Row, findings: list[Finding], received_at: datetime) -> d
     text = row.completed_at
     if not text:
         return None
-    moment = parse_timestamp(text.strip())
+    moment = usual_timestamp(text.strip())
     if moment is None:
         detail = f"{text[:40]!r} is not an RFC 3339 time with an offset, such as 2026-05-31T17:00:00Z"
         findings.append(Finding("/completed_at", "not_a_timestamp", detail))

@@ -12,10 +12,10 @@ from pydantic import BaseModel, Field
 
 from laurel.credential.baking import MAX_BAKED
 from laurel.database import Database
-from laurel.security import Principal, guard_json
-from laurel.web import Problem, create_app, json_response, not_found, quick_route, requires
+from laurel.security import Principal
+from laurel.web import FieldError, Problem, create_app, json_response, not_found, quick_route, requires
 from laurel_verifier import store
-from laurel_verifier.checks import Step
+from laurel_verifier.checks import CLAUSES, Step
 from laurel_verifier.documents import MAX_DOCUMENT, Unreadable
 from laurel_verifier.domain import Verdict
 from laurel_verifier.downloads import PUBLIC
@@ -253,6 +253,7 @@ def create_api(database: Database, index: Lookups, intake: Intake) -> FastAPI:
         max_body=MAX_BODY,
         max_json=MAX_JSON,
         streamed=["/verify", BATCH],  # the page's form answers people also where it refuses: `pages`
+        unlabelled=["/verifier/v1/credentials/verify"],
     )
 
     @quick_route(app, "/verifier/v1/credentials/verify", "POST")
@@ -313,7 +314,11 @@ async def find_credential(index: Lookups, credential_id: str) -> store.Indexed:
 def unreadable(error: Unreadable) -> Problem:
     """The problem document of what could not be read: 413, 400 for JSON that is none, 422 for everything else."""
     status = 413 if error.code == "too_large" else 400 if error.code in _BAD_JSON else 422
-    return Problem(status, error.code, error.detail)
+    found = FieldError(
+        field=error.pointer or "body", code=error.code, detail=error.detail, step="format",
+        clause=error.clause or CLAUSES["format"], offset=error.offset,
+    )  # fmt: skip
+    return Problem(status, error.code, error.detail, errors=[found])
 
 
 _BAD_JSON = frozenset({"not_json", "not_utf8", "too_deep", "not_finite", "duplicate_key", "bad_string"})
@@ -321,44 +326,17 @@ _BAD_JSON = frozenset({"not_json", "not_utf8", "too_deep", "not_finite", "duplic
 
 async def _examine(intake: Intake, request: Request) -> Examined:
     content_type = request.headers.get("content-type", "")
-    if hasattr(request.state, "json"):  # the edge has guarded it, within MAX_JSON
-        return await examine_json(intake, request.state.json)
     body = await request.body()
     kind = content_type.partition(";")[0].strip().lower()
-    if kind in ("", "application/json", "application/vc") or kind.endswith("+json"):
-        return await examine_json(intake, guard_json(body, max_bytes=MAX_JSON))
     if kind in _FORM_TYPES:
         handed = handed_in(content_type, body)
         if handed.url:
             return await intake.examine_address(handed.url, handed.recipient or None)
         return await intake.examine(handed.body, handed.recipient or None)
-    if kind in _RAW_TYPES:
+    if kind in ("", "application/json", "application/vc", *_RAW_TYPES) or kind.endswith("+json"):
         return await intake.examine(body)
     allowed = ", ".join(("application/json", "application/vc", *_RAW_TYPES, *_FORM_TYPES))
     raise Problem(415, "unsupported_media_type", f"send one of {allowed}")
-
-
-async def examine_json(intake: Intake, body: Any, *, fetch: bool = True) -> Examined:
-    """A credential as JSON, or what holds one. fetch: whether addresses of others are. Raises Problem, Unreadable."""
-    if not isinstance(body, dict):
-        raise Problem(422, "invalid_input", "body: send a JSON object: {credential: {…}}, or the credential itself")
-    if "@context" in body or not ("credential" in body or "url" in body):
-        return await intake.examine_parsed(body)
-    expected = body.get("expected_recipient")
-    if expected is not None and (not isinstance(expected, str) or len(expected) > 320):
-        raise Problem(422, "invalid_input", "/expected_recipient: must be an e-mail address or a DID")
-    if "url" in body:
-        if "credential" in body:
-            raise Problem(422, "invalid_input", "/url: there is a /credential as well; send one of them")
-        if not isinstance(body["url"], str):
-            raise Problem(422, "invalid_input", "/url: must be the address of a credential")
-        return await intake.examine_address(body["url"], expected, fetch=fetch)
-    credential = body["credential"]
-    if isinstance(credential, str):
-        return await intake.examine(credential.encode(), expected, fetch=fetch)
-    if not isinstance(credential, dict):
-        raise Problem(422, "invalid_input", "/credential: must be the credential as a JSON object, or a JWT")
-    return await intake.examine_parsed(credential, expected)
 
 
 def _add_reports(app: FastAPI, database: Database) -> None:

@@ -18,8 +18,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from laurel.database import is_unavailable
 from laurel.security import BadJson, guard_json
-from laurel.web import Problem, bad_json
-from laurel_verifier.api import BATCH, MAX_JSON, ProblemDetailsOut, VerificationOut, examine_json, unreadable
+from laurel.web import FieldError, Problem, bad_json
+from laurel_verifier.api import BATCH, MAX_JSON, ProblemDetailsOut, VerificationOut, unreadable
 from laurel_verifier.batch import Batch, Ended, Limits, Line, Places
 from laurel_verifier.config import Settings
 from laurel_verifier.documents import Unreadable
@@ -39,6 +39,7 @@ class LineProblemOut(ProblemDetailsOut):
     """Why there is no verdict: what the API of one credential answers with."""
 
     status: int
+    errors: list[FieldError] = Field(default=[], description="What is wrong, and where.")
 
 
 class BatchLineOut(BaseModel):
@@ -52,11 +53,12 @@ class BatchLineOut(BaseModel):
     )
 
 
-class _Problem(msgspec.Struct, frozen=True):
+class _Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     type: str
     title: str
     status: int
     detail: str
+    errors: tuple[dict[str, Any], ...] = ()
 
 
 class _Answer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -95,22 +97,27 @@ class CredentialJudge:
 
     async def _examine(self, line: Line) -> Verification:
         if line.too_long:
-            raise BadJson("too_large", f"the line is longer than {MAX_JSON} bytes")
-        value = guard_json(line.raw, max_bytes=MAX_JSON)
-        if isinstance(value, str):
-            return (await self._intake.examine(value.encode(), fetch=False)).verification
-        return (await examine_json(self._intake, value, fetch=False)).verification
+            raise too_long()
+        raw = line.raw
+        if raw[:1] == b'"':  # a token as a JSON string
+            raw = guard_json(raw, max_bytes=MAX_JSON).encode()
+        return (await self._intake.examine(raw, fetch=False)).verification
 
 
 _ENDS = {"too_large": 413, "too_many_lines": 413, "timeout": 408}
 
 
+def too_long() -> BadJson:
+    """What is wrong with a line that was passed over."""
+    return BadJson("too_large", f"the line is longer than {MAX_JSON} bytes", "RFC 8259 §9")
+
+
 def refused(number: int, problem: Problem, *, ended: bool = False) -> bytes:
     """A line that says why there is no verdict."""
     told = problem.document()
-    return msgspec.json.encode(
-        _Answer(number, problem=_Problem(told.type, told.title, told.status, told.detail), ended=ended)
-    )
+    errors = tuple(one.model_dump(exclude_none=True) for one in told.errors)
+    shown = _Problem(told.type, told.title, told.status, told.detail, errors)
+    return msgspec.json.encode(_Answer(number, problem=shown, ended=ended))
 
 
 _DESCRIPTION = (

@@ -90,9 +90,18 @@ def passed(step: Step, detail: str, *, against: Iterable[Against] = ()) -> Check
     return Check(step=step, outcome="passed", detail=detail, clause=CLAUSES[step], against=tuple(against))
 
 
-def failed(step: Step, code: str, detail: str, *, pointer: str | None = None, against: Iterable[Against] = ()) -> Check:
-    """The step found what `code` says."""
-    return _wrong(step, "failed", code, detail, pointer, against)
+def failed(
+    step: Step,
+    code: str,
+    detail: str,
+    *,
+    pointer: str | None = None,
+    against: Iterable[Against] = (),
+    clause: str | None = None,
+) -> Check:
+    """The step found what `code` says. clause: where it is known more exactly than CLAUSES has it."""
+    found = _wrong(step, "failed", code, detail, pointer, against)
+    return found if clause is None else msgspec.structs.replace(found, clause=clause)
 
 
 def not_checked(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +19,9 @@ from laurel.security import BadJson, guard_json
 
 MAX_DOCUMENT = 1 << 20  # bytes of one credential
 _MAX_TEXT = MAX_DOCUMENT * 4 // 3 + 1024  # a JWT of it: base64url, header and signature
+_MAX_WRAPPER = _MAX_TEXT + (64 << 10)  # one of them as a member, and what may stand beside it
 MAX_ADDRESS = 2048  # characters
+MAX_RECIPIENT = 320  # characters
 OWN_FILES = ("badge.png", "badge.svg")  # below the page of a credential
 
 # The request may be right, but no document came of it: what the address answered, not what was handed in.
@@ -41,12 +44,27 @@ _OPEN_BADGES_2 = re.compile(
 
 
 class Unreadable(LaurelError):
-    """No credential could be had from what was handed in. code: stable; detail: why, and what to do."""
+    """No credential could be had from what was handed in. code: stable; detail: why, and what to do.
 
-    def __init__(self, code: str, detail: str) -> None:
+    pointer: JSON Pointer (RFC 6901) of what is wrong; offset: the byte where it begins; clause: the text that asks for
+    it. None: not known.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        pointer: str | None = None,
+        offset: int | None = None,
+        clause: str | None = None,
+    ) -> None:
         super().__init__(f"{code}: {detail}")
         self.code = code
         self.detail = detail
+        self.pointer = pointer
+        self.offset = offset
+        self.clause = clause
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +100,8 @@ def read(body: bytes) -> Document | Address | Unsupported:
     """What these bytes are. Raises Unreadable, at once also for what is too large, too deep or a bomb."""
     if body.startswith(PNG_SIGNATURE):
         return _unbaked(body, "png")
-    text = body.removeprefix(codecs.BOM_UTF8).strip()
+    text = body.removeprefix(codecs.BOM_UTF8).lstrip()
+    start, text = len(body) - len(text), text.rstrip()
     if text[:1] == b"<" or body[:4] in _UTF16_TAG:
         if _HTML(text):
             raise Unreadable("web_page", "this is a web page; give the credential itself, or its address")
@@ -94,8 +113,48 @@ def read(body: bytes) -> Document | Address | Unsupported:
     if is_compact_jws(text):
         return _jwt(text)
     if text[:1] in (b"{", b"["):
-        return _json(text)
-    return _text(text)
+        return _json(text, start=start)
+    return _text(text, start)
+
+
+def is_wrapper(found: Document | Address | Unsupported) -> bool:
+    """Whether it is JSON around what was meant: {credential} or {url}, with an expected_recipient or without."""
+    if not isinstance(found, Document) or found.baked is not None or not isinstance(found.value, dict):
+        return False
+    return "@context" not in found.value and ("credential" in found.value or "url" in found.value)
+
+
+def unwrap(body: dict[str, Any]) -> tuple[Document | Address | Unsupported, str | None]:
+    """What is in a wrapper, and the recipient that it names. Raises Unreadable."""
+    recipient = body.get("expected_recipient")
+    if recipient is not None and (not isinstance(recipient, str) or len(recipient) > MAX_RECIPIENT):
+        raise _unfit("/expected_recipient", "must be an e-mail address or a DID")
+    if "url" in body:
+        if "credential" in body:
+            raise _unfit("/url", "there is a /credential as well; send one of them")
+        if not isinstance(body["url"], str):
+            raise _unfit("/url", "must be the address of a credential")
+        return _member(body, "url", address), recipient
+    if isinstance(body["credential"], str):
+        return _member(body, "credential", lambda text: read(text.encode())), recipient
+    if not isinstance(body["credential"], dict):
+        raise _unfit("/credential", "must be the credential as a JSON object, or a JWT")
+    return from_json(body["credential"]), recipient
+
+
+def _unfit(pointer: str, why: str) -> Unreadable:
+    return Unreadable("invalid_input", f"{pointer}: {why}", pointer=pointer)
+
+
+def _member(
+    body: dict[str, Any], name: str, reading: Callable[[str], Document | Address | Unsupported]
+) -> Document | Address | Unsupported:
+    """What the text of a member is; places within the text are none of the body."""
+    try:
+        return reading(body[name])
+    except Unreadable as error:
+        error.pointer, error.offset = f"/{name}", None
+        raise
 
 
 def address(url: str) -> Address:
@@ -135,7 +194,7 @@ def _unbaked(body: bytes, baked: Format) -> Document | Unsupported:
         if error.code == "open_badges_2":
             return Unsupported(error.code, error.detail, baked)
         raise Unreadable(error.code, f"{error.detail} (Open Badges 3.0 §5.3)") from None
-    return _jwt(inside, baked) if is_compact_jws(inside) else _json(inside, baked)
+    return _jwt(inside, baked) if is_compact_jws(inside) else _json(inside, baked, start=None)
 
 
 def _jwt(text: bytes, baked: Format | None = None) -> Document:
@@ -144,22 +203,28 @@ def _jwt(text: bytes, baked: Format | None = None) -> Document:
     return Document("jwt", text, None, baked)
 
 
-def _json(text: bytes, baked: Format | None = None) -> Document | Unsupported:
+def _json(text: bytes, baked: Format | None = None, *, start: int | None) -> Document | Unsupported:
+    """start: the byte of what was handed in where the text begins; None: it does not stand there as it is."""
     try:
-        value = guard_json(text, max_bytes=MAX_DOCUMENT)
+        value = guard_json(text, max_bytes=_MAX_WRAPPER)
     except BadJson as error:
-        raise Unreadable(error.code, error.detail) from None
-    return from_json(value, text, baked)
+        offset = None if start is None or error.offset is None else start + error.offset
+        raise Unreadable(error.code, error.detail, pointer=error.pointer, offset=offset, clause=error.clause) from None
+    found = from_json(value, text, baked)
+    if len(text) > MAX_DOCUMENT and not is_wrapper(found):
+        raise Unreadable("too_large", f"the credential has {len(text):,} bytes; {MAX_DOCUMENT:,} are checked")
+    return found
 
 
-def _text(body: bytes) -> Address | Document | Unsupported:
+def _text(body: bytes, start: int = 0) -> Address | Document | Unsupported:
     if not body:
         raise Unreadable("empty", "there is nothing in it")
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
-        detail = f"byte {error.start} is not UTF-8; a credential is JSON, a JWT, or a PNG or SVG that holds one"
-        raise Unreadable("not_utf8", detail) from None
+        offset = start + error.start
+        detail = f"byte {offset} is not UTF-8; a credential is JSON, a JWT, or a PNG or SVG that holds one"
+        raise Unreadable("not_utf8", detail, offset=offset, clause="RFC 8259 §8.1") from None
     if _SD_JWT(text):
         detail = "this is an SD-JWT, which is not verified here: ask for an Open Badge 3.0"
         return Unsupported("unsupported_format", detail)
@@ -168,7 +233,7 @@ def _text(body: bytes) -> Address | Document | Unsupported:
         raise Unreadable("malformed_jwt", f"{detail} with a point between them, and no padding or line breaks")
     scheme = _SCHEME(text[:60])
     if scheme is None or any(letter.isspace() for letter in text[:MAX_ADDRESS]):
-        return _json(body)  # the guard says what is wrong with it
+        return _json(body, start=start)  # the guard says what is wrong with it
     if scheme[1].lower() in ("http", "https"):
         if len(text) > MAX_ADDRESS:
             raise Unreadable("bad_url", f"the address is longer than {MAX_ADDRESS:,} characters")

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
-from laurel.credential.contexts import CREDENTIALS_V1, CREDENTIALS_V2, OPEN_BADGES_SCHEMA
+from laurel.credential.contexts import CREDENTIALS_V1, CREDENTIALS_V2, schema_source
 from laurel.credential.text import is_absolute_identifier, parse_timestamp, timestamp
 from laurel_verifier.checks import Against, Check, Step, failed, not_applicable, not_checked, passed
 
@@ -108,6 +108,12 @@ def own_credential_id(document: Mapping[str, Any], base_url: str) -> str | None:
     return rest if rest and len(rest) <= 64 and rest.replace("-", "").isalnum() and rest.isascii() else None
 
 
+_DATES = {
+    **dict.fromkeys(("/validFrom", "/validUntil"), "VC Data Model 2.0 §4.9"),
+    "/issuanceDate": "VC Data Model 1.1 §4.6", "/expirationDate": "VC Data Model 1.1 §4.8",
+}  # fmt: skip
+
+
 def check_format(document: Any, size: int, *, enveloped: bool = False) -> Check:
     """Step "format": what every verifiable credential has, in the types that it has them in.
 
@@ -119,7 +125,7 @@ def check_format(document: Any, size: int, *, enveloped: bool = False) -> Check:
         code, pointer, detail = problem
         if code == "unsupported_format":  # it may be as good as can be: we just cannot read it
             return not_checked("format", code, detail, pointer=pointer)
-        return failed("format", code, detail, pointer=pointer)
+        return failed("format", code, detail, pointer=pointer, clause=_DATES.get(pointer))
     model = "2.0" if document["@context"][0] == CREDENTIALS_V2 else "1.1"
     return passed("format", f"a verifiable credential of data model {model}, {size:,} bytes of well-formed JSON")
 
@@ -165,11 +171,8 @@ def _format_problems(document: Any) -> Iterator[tuple[str, str, str]]:
         yield "too_many_statuses", "/credentialStatus", detail
     for name in ("validFrom", "validUntil", "issuanceDate", "expirationDate"):
         if name in document and parse_timestamp(document[name]) is None:
-            yield (
-                "bad_date",
-                f"/{name}",
-                f"{name} is not a date and time with a time zone, of the years 1 to 9999 in UTC",
-            )
+            detail = f"{name} is not a date and time with a time zone (XML Schema 1.1 dateTimeStamp)"
+            yield "bad_date", f"/{name}", detail
     if contexts[0] == CREDENTIALS_V1 and "issuanceDate" not in document:  # VC Data Model 1.1 §4.6
         detail = "issuanceDate is missing: a credential of data model 1.1 says when it becomes valid"
         yield "no_issuance_date", "/issuanceDate", detail
@@ -196,13 +199,15 @@ def _typed_objects(value: Any) -> bool:
     return bool(entries) and all(isinstance(one, dict) and listed(one.get("type")) for one in entries)
 
 
-def wants_open_badge_schema(document: Mapping[str, Any]) -> bool:
-    """Whether the credential says that it follows the Open Badges 3.0 schema that is bundled.
+def named_schemas(document: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """The schemas that the credential says it follows: those of Open Badges 3.0 that Laurel has, and all others.
 
     One that names none is held against none: §9.1 step 1 asks it only "if" there is a credentialSchema, and the schema
     refuses what the standard allows, credentials of data model 1.1 (no validFrom) and several status entries among it.
     """
-    return any(one.get("id") == OPEN_BADGES_SCHEMA for one in objects(document.get("credentialSchema")))
+    named = list(dict.fromkeys(str(one.get("id")) for one in objects(document.get("credentialSchema"))))
+    ours = [url for url in named if schema_source(url) is not None]
+    return ours, [url for url in named if url not in ours]
 
 
 # --- dates ----------------------------------------------------------------------------------------------------

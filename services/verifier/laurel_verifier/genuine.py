@@ -6,7 +6,6 @@ endorsement all pass through here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -66,9 +65,9 @@ class Examiner:
         """Steps 3 and 4 for a document that has passed the step "format"."""
         document, form = presented.document, presented.form
         keys, token_key = await self._keys(presented, now)  # 3
-        schema = domain.wants_open_badge_schema(document)
+        schemas, _ = domain.named_schemas(document)
         try:
-            findings = await self._findings(presented, tuple(keys.keys), schema, now)  # 4
+            findings = await self._findings(presented, tuple(keys.keys), bool(schemas), now)  # 4
         except SandboxLimit as error:
             context = failed("context", "limit_exceeded", str(error), pointer="")
             return Genuine((form, context, keys.check, _unreached()), keys.resolved)
@@ -78,7 +77,7 @@ class Examiner:
         checks = (
             form,
             _context_check(document, findings),
-            _schema_check(document, findings, schema),
+            _schema_check(document, findings),
             keys.check,
             _all_signatures(presented, findings, keys, token_key),
         )
@@ -110,48 +109,54 @@ class Examiner:
 # --- step 4 -------------------------------------------------------------------------------------------------------
 
 
-def _bundled(kind: Literal["context", "schema"], urls: Sequence[str]) -> list[Against]:
-    """Those that Laurel has a pinned copy of."""
-    known = contexts.manifest("contexts" if kind == "context" else "schemas")
-    return [
-        Against(kind=kind, id=url, source="bundled", version=known[url].version, digest=f"sha256:{known[url].sha256}")
-        for url in urls
-        if url in known
-    ]
+def _bundled(kind: Literal["context", "schema"], url: str, copy: contexts.Resource, place: str = "") -> Against:
+    """What is known of a pinned copy. place: JSON Pointer of what stands for `url` in it."""
+    return Against(
+        kind=kind, id=url, source="bundled", url=f"{copy.url}#{place}" if place else None,
+        version=copy.version, digest=f"sha256:{copy.sha256}",
+    )  # fmt: skip
 
 
 def _context_check(document: dict[str, Any], findings: Findings) -> Check:
     urls = [one for one in document["@context"] if isinstance(one, str)]
-    against = _bundled("context", urls)
+    known = contexts.manifest()
+    against = [_bundled("context", url, known[url]) for url in urls if url in known]
     inline = len(document["@context"]) - len(urls)
     against += [Against(kind="context", id="@context", source="document")] * (inline > 0)
     if not findings.context_code:
         detail = f"every word is defined by its {len(urls) + inline} contexts, of which Laurel has pinned copies"
         return passed("context", detail, against=against)
     make = not_checked if findings.context_code == "unknown_context" else failed
-    return make("context", findings.context_code, findings.context_detail, pointer="/@context", against=against)
+    return make(
+        "context", findings.context_code, findings.context_detail, pointer=findings.context_pointer, against=against
+    )
 
 
-def _schema_check(document: dict[str, Any], findings: Findings, wanted: bool) -> Check:
-    named = [str(one.get("id")) for one in domain.objects(document.get("credentialSchema"))]
-    against = _bundled("schema", named)
+def _schema_check(document: dict[str, Any], findings: Findings) -> Check:
+    ours, others = domain.named_schemas(document)
+    sources = ((url, contexts.schema_source(url)) for url in ours)
+    against = [_bundled("schema", url, *source) for url, source in sources if source is not None]
     if findings.schema:
         more = f" (and {len(findings.schema) - 1} more)" if len(findings.schema) > 1 else ""
         pointer = findings.schema[0].partition(": ")[0]
         pointer = "" if pointer == "/" else pointer
         return failed("schema", "schema_violated", findings.schema[0] + more, pointer=pointer, against=against)
-    if wanted:
-        entries = document.get("credentialStatus")
-        several = (  # what `_schema_findings` of the sandbox leaves out
-            f", apart from credentialStatus: the schema wants one object, and here is a list of {len(entries)}"
-            if isinstance(entries, list)
-            else ""
-        )
-        return passed("schema", f"it follows the Open Badges 3.0 JSON schema of 1EdTech{several}", against=against)
-    if not named:
+    if others:
+        besides = f", which it names besides {short(ours[0])}: it follows that one" if ours else ""
+        detail = f"Laurel has no copy of the schema {short(others[0])}{besides}"
+        return not_checked("schema", "unknown_schema", detail, pointer="/credentialSchema", against=against)
+    if not ours:
         return not_applicable("schema", "it names no schema")
-    detail = f"Laurel has no copy of the schema {short(named[0])}"
-    return not_checked("schema", "unknown_schema", detail, pointer="/credentialSchema")
+    entries = document.get("credentialStatus")
+    several = (  # what `_schema_findings` of the sandbox leaves out
+        f", apart from credentialStatus: the schema wants one object, and here is a list of {len(entries)}"
+        if isinstance(entries, list)
+        else ""
+    )
+    names = " and ".join(url.rpartition("/")[2] for url in ours)
+    return passed(
+        "schema", f"it follows the Open Badges 3.0 JSON schema of 1EdTech ({names}){several}", against=against
+    )
 
 
 # The member of a proof that a code speaks of.

@@ -49,10 +49,7 @@ class Intake:
 
         fetch: False refuses addresses that are not our own.
         """
-        found = await asyncio.to_thread(documents.read, body)
-        if isinstance(found, Address):
-            found = await self._at(found.url, fetch=fetch)
-        return await self._examine(found, expected_recipient)
+        return await self._handed_in(await asyncio.to_thread(documents.read, body), expected_recipient, fetch=fetch)
 
     async def examine_address(self, url: str, expected_recipient: str | None = None, *, fetch: bool = True) -> Examined:
         """What is at an address. Raises Unreadable. fetch: as for `examine`."""
@@ -60,11 +57,22 @@ class Intake:
 
     async def examine_parsed(self, value: Any, expected_recipient: str | None = None) -> Examined:
         """JSON that has passed the guard already."""
-        return await self._examine(documents.from_json(value), expected_recipient)
+        return await self._handed_in(documents.from_json(value), expected_recipient)
 
     def unreadable(self, error: Unreadable) -> Examined:
         """The same refusal as a verdict, for people."""
-        return Examined(self._verifier.unread(checks.failed("format", error.code, error.detail)))
+        check = checks.failed("format", error.code, error.detail, pointer=error.pointer, clause=error.clause)
+        return Examined(self._verifier.unread(check))
+
+    async def _handed_in(
+        self, found: Document | Address | Unsupported, expected: str | None, *, fetch: bool = True
+    ) -> Examined:
+        if isinstance(found, Document) and documents.is_wrapper(found):
+            found, named = await asyncio.to_thread(documents.unwrap, found.value)
+            expected = expected or named
+        if isinstance(found, Address):
+            found = await self._at(found.url, fetch=fetch)
+        return await self._examine(found, expected)
 
     async def _examine(self, found: Document | Address | Unsupported, expected: str | None) -> Examined:
         if isinstance(found, Address):

@@ -90,7 +90,8 @@ def _revoked(document: Mapping[str, Any], url: str) -> frozenset[str] | None:
     for one in (entry for value in named for entry in domain.listed(value)):
         if not isinstance(one, dict) or not isinstance(one.get("id"), str):
             return None
-        # "revoked" is true or left out; some write it as text. Whatever else it may be is not an all-clear.
-        if one.get("revoked") not in (False, "false"):
+        # "revoked" is true or left out; some write it as text. Whatever else it may be is not an all-clear; 0 neither,
+        # which Python takes for False.
+        if one.get("revoked") is not False and one.get("revoked") != "false":
             found.add(one["id"])
     return frozenset(found)

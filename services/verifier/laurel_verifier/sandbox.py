@@ -58,6 +58,7 @@ _REMEMBERED, _REMEMBERED_S = 4096, 60.0  # documents that were too much; for a m
 class Job(msgspec.Struct, frozen=True):
     """document: UTF-8 JSON. keys: for each of its proofs the public Multikey that it must verify under; "" for none.
 
+    schema: whether it is held against those of the schemas that it names that Laurel has.
     purpose: the proofPurpose that its proofs must have. challenge, domain: those that they must have, if any.
     """
 
@@ -79,10 +80,11 @@ class ProofFinding(msgspec.Struct, frozen=True):
 
 
 class Findings(msgspec.Struct, frozen=True):
-    """context: "" or why the words of the document cannot be trusted; schema: "pointer: message" lines."""
+    """context: "" or why the words of the document cannot be trusted, and where; schema: "pointer: message" lines."""
 
     context_code: str = ""
     context_detail: str = ""
+    context_pointer: str = ""
     schema: tuple[str, ...] = ()
     proofs: tuple[ProofFinding, ...] = ()
 
@@ -291,15 +293,17 @@ def examine(job: Job) -> Findings:
 
     document: dict[str, Any] = json.loads(job.document)
     statements = jsonld.Statements(proofs.unsecured(document))
-    code = detail = ""
+    code = detail = place = ""
     try:
         _ = statements.nquads
     except contexts.UnknownContext as error:
-        code, detail = "unknown_context", str(error)
+        code, detail, place = "unknown_context", str(error), "/@context"
     except jsonld.UnsafeDocument as error:
-        code, detail = "unsafe_document", str(error)
+        code, detail, place = "unsafe_document", str(error), error.pointer
     schema = _schema_findings(document) if job.schema else ()
-    return Findings(code, detail[:600], schema, _proof_findings(document, job, statements))
+    return Findings(
+        code, detail[:600], place if len(place) <= 600 else "", schema, _proof_findings(document, job, statements)
+    )
 
 
 def _proof_findings(document: dict[str, Any], job: Job, statements: Statements) -> tuple[ProofFinding, ...]:
@@ -330,12 +334,15 @@ def _proof_findings(document: dict[str, Any], job: Job, statements: Statements) 
 
 def _schema_findings(document: dict[str, Any]) -> tuple[str, ...]:
     from laurel.credential.schema import open_badge_findings
+    from laurel_verifier.domain import named_schemas
 
     entries = document.get("credentialStatus")
     if isinstance(entries, list) and entries:
         # VC Data Model 2.0 §4.10 allows several entries; the schema of 1EdTech knows one.
         document = {**document, "credentialStatus": entries[0]}
-    return tuple(f"{found.pointer or '/'}: {found.message}"[:400] for found in open_badge_findings(document))
+    schemas, _ = named_schemas(document)
+    found = (finding for url in schemas for finding in open_badge_findings(document, url))
+    return tuple(f"{one.pointer or '/'}: {one.message}"[:400] for one in found)
 
 
 def examined(frame: bytes) -> bytes:
@@ -393,13 +400,17 @@ def main(answer: Callable[[bytes], bytes] = examined) -> None:
 
     answer: frame → frame.
     """
+    from laurel.credential import contexts
+
     memory, seconds, computing = int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C at a terminal is the parent's to answer
     sys.setrecursionlimit(4000)
     # Compiled before the first job, so that it is not the document's time.
-    examine(Job(b'{"@context": "https://www.w3.org/ns/credentials/v2", "id": "urn:x:y"}', (), True, datetime.now(UTC)))
+    schemas = [{"id": url} for url in (*contexts.manifest("schemas"), contexts.ENDORSEMENT_SCHEMA)]
+    first = {"@context": contexts.CREDENTIALS_V2, "id": "urn:x:y", "credentialSchema": schemas}
+    examine(Job(json.dumps(first).encode(), (), True, datetime.now(UTC)))
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     sink.write(b"\0")
     sink.flush()

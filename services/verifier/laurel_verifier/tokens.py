@@ -13,7 +13,7 @@ import asyncio
 from datetime import datetime
 from typing import Any
 
-from laurel.credential import contexts, did, jose, jose_keys
+from laurel.credential import contexts, did, jose, jose_claims, jose_keys
 from laurel.credential.proofs import NOT_CHECKED
 from laurel.credential.text import is_absolute_identifier, is_web_url, pointer, timestamp
 from laurel_verifier import domain, key_urls, store
@@ -118,7 +118,8 @@ def _may_be_newer(envelope: jose.Envelope, resolved: Resolved, row: store.Indexe
 
 def check_signature(envelope: jose.Envelope, key: str) -> Check:
     """Step "signature". key: "" where there is none."""
-    kind = "VC-JWT of Open Badges 3.0" if envelope.format == "vc-jwt" else "vc+jwt of W3C"
+    of = "Open Badges 3.0" if jose_claims.is_open_badge(envelope.document) else "VC Data Model 1.1"
+    kind = f"VC-JWT of {of}" if envelope.format == "vc-jwt" else "vc+jwt of W3C"
     named = Against(kind="key", id=envelope.kid or envelope.key or "jwk", source="document", version=envelope.algorithm)
     if not key:
         detail = "the key that the token names was not found"

@@ -30,6 +30,8 @@ JWK_V1 = "https://w3id.org/security/jwk/v1"
 CID_V1 = "https://www.w3.org/ns/cid/v1"
 OPEN_BADGES_SCHEMA = "https://purl.imsglobal.org/spec/ob/v3p0/schema/json/ob_v3p0_achievementcredential_schema.json"
 ENDORSEMENT_SCHEMA = "https://purl.imsglobal.org/spec/ob/v3p0/schema/json/ob_v3p0_endorsementcredential_schema.json"
+# A schema without a file of its own: 1EdTech writes the same as a definition into one that is bundled.
+_DEFINED_IN = {ENDORSEMENT_SCHEMA: (OPEN_BADGES_SCHEMA, "EndorsementCredential")}
 
 
 @dataclass(frozen=True)
@@ -135,10 +137,18 @@ def is_digest(url: str, algorithm: str, digest: bytes) -> bool | None:
     return None
 
 
+def schema_source(url: str) -> tuple[Resource, str] | None:
+    """The bundled file that holds the JSON schema of `url`, and where in it (a JSON Pointer); None: there is none."""
+    bundled, definition = _DEFINED_IN.get(url, (url, ""))
+    resource = manifest("schemas").get(bundled)
+    return None if resource is None else (resource, definition and f"/$defs/{definition}")
+
+
 def load_schema(url: str) -> dict[str, Any]:
-    """The bundled JSON schema whose `$id` is `url`, as a fresh dict. Raises as `load`."""
-    document: dict[str, Any] = json.loads(_pinned_bytes("schemas", url))
-    return document
+    """The JSON schema that `url` stands for, bundled or defined in a bundled one, as a fresh dict. Raises as `load`."""
+    bundled, definition = _DEFINED_IN.get(url, (url, ""))
+    document: dict[str, Any] = json.loads(_pinned_bytes("schemas", bundled))
+    return {**document["$defs"][definition], "$defs": document["$defs"]} if definition else document
 
 
 def digest_sri(url: str) -> str:

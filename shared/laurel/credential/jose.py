@@ -35,7 +35,8 @@ __all__ = [
 ]  # fmt: skip
 
 Format = Literal["vc-jwt", "vc+jwt", "vp+jwt"]
-"""vc-jwt: by Open Badges 3.0 §8.2. vc+jwt, vp+jwt: a credential and a presentation by VC-JOSE-COSE 1.0 §3.1."""
+"""vc-jwt: by Open Badges 3.0 §8.2 or VC Data Model 1.1 §6.3.1. vc+jwt, vp+jwt: a credential and a presentation by
+VC-JOSE-COSE 1.0 §3.1."""
 
 MAX_PAYLOAD = 1 << 20  # bytes, as of a credential that comes as JSON
 MAX_HEADER = 8 << 10  # bytes: a JWK of RSA-4096 has some 750
@@ -179,7 +180,7 @@ def parse(text: str, *, media_type: str | None = None) -> Envelope:
     payload = _json(_decoded(parts[1], "payload"), "payload", MAX_PAYLOAD)
     form = _format(header, payload, media_type)
     document, claims = jose_claims.split(payload, form)
-    if kid is None and key is None and form == "vc-jwt":
+    if kid is None and key is None and form == "vc-jwt" and jose_claims.is_open_badge(document):
         raise JoseError("no_key_named", "the header has neither kid nor jwk (Open Badges 3.0 §8.2.2)", "/kid")
     signed = f"{parts[0]}.{parts[1]}".encode("ascii")
     return Envelope(form, algorithm, kid, key, claims, document, signed, signature)
@@ -227,7 +228,7 @@ def _json(data: bytes, name: str, limit: int) -> dict[str, Any]:
     try:
         value = guard_json(data, max_bytes=limit)
     except BadJson as error:
-        raise JoseError(error.code, f"the {name} of the token: {error.detail}") from None
+        raise JoseError(error.code, f"the {name} of the token: {error.detail}", error.pointer) from None
     if not isinstance(value, dict):
         raise JoseError("malformed_jwt", f"the {name} of the token is not a JSON object")
     return value
@@ -277,7 +278,7 @@ def _format(header: dict[str, Any], payload: dict[str, Any], media_type: str | N
     if held == ("vc" if name == "vp+jwt" else "vp"):  # RFC 8725 §3.11: one kind of token is never taken for another
         raise JoseError("wrong_typ", f"typ of the header is {name}, and its cty {held}: one of them is wrong", "/cty")
     if name == "jwt" and media_type is None:
-        return "vc-jwt" if jose_claims.is_open_badge(payload) else "vc+jwt"
+        return "vc-jwt" if jose_claims.is_vc_jwt(payload) else "vc+jwt"
     if name in ("vc+jwt", "vp+jwt") and media_type in (None, f"application/{name}"):
         return "vc+jwt" if name == "vc+jwt" else "vp+jwt"
     expected = media_type or "vc+jwt, vp+jwt or JWT"

@@ -2,7 +2,8 @@
 
 VC-JWT (Open Badges 3.0 §8.2.3, §8.2.5) repeats the credential's properties: `iss` the issuer's id, `jti` the id, `nbf`
 validFrom, `exp` validUntil, `sub` the subject's id. They are required, and a verifier must compare them. A credential
-of data model 1.1 stands in a claim `vc` there (VC Data Model 1.1 §6.3.1).
+of data model 1.1 stands in a claim `vc`, whether it is an Open Badge or not (VC Data Model 1.1 §6.3.1); what is none
+needs no id, and then no `jti`.
 
 vc+jwt and vp+jwt (VC-JOSE-COSE 1.0 §3.1.3) need none. `iss`, `jti` and `sub` must not contradict the payload where they
 are there; `exp` and `nbf` are about the signature, not the credential. `vc` and `vp` are forbidden.
@@ -60,11 +61,16 @@ class Claims:
     expires: datetime | None = None
 
 
-def is_open_badge(payload: dict[str, Any]) -> bool:
-    """Whether Open Badges' rules for claims hold: by its type, or because it holds a credential of data model 1.1."""
-    types = payload.get("type")
+def is_open_badge(document: dict[str, Any]) -> bool:
+    """Whether Open Badges' rules hold, by its type."""
+    types = document.get("type")
     named = {one for one in (types if isinstance(types, list) else [types]) if isinstance(one, str)}
-    return bool(named & _OPEN_BADGE_TYPES) or "vc" in payload
+    return bool(named & _OPEN_BADGE_TYPES)
+
+
+def is_vc_jwt(payload: dict[str, Any]) -> bool:
+    """Whether the claims repeat the credential: Open Badges' do, and those around one of data model 1.1."""
+    return "vc" in payload or is_open_badge(payload)
 
 
 def claims_of(document: dict[str, Any]) -> dict[str, Any]:
@@ -81,17 +87,17 @@ def claims_of(document: dict[str, Any]) -> dict[str, Any]:
 def split(payload: dict[str, Any], form: Literal["vc-jwt", "vc+jwt", "vp+jwt"]) -> tuple[dict[str, Any], Claims]:
     """The payload as the document that it holds and its claims, which agree with each other. Raises JoseError."""
     if form == "vc-jwt":
-        return _open_badge(payload)
+        return _vc_jwt(payload)
     for name in ("vc", "vp"):
         if name in payload:
             raise JoseError("forbidden_claim", f"{form} has no claim {name!r} (VC-JOSE-COSE 1.0 §1.1.2.1)", f"/{name}")
     registered = _PRESENTATION_CLAIMS if form == "vp+jwt" else CLAIMS
     document = {name: value for name, value in payload.items() if name not in registered}
     issuer = document.get("holder" if form == "vp+jwt" else "issuer")
-    _agree(payload, "iss", _identifier(issuer), "the holder" if form == "vp+jwt" else "the issuer", needed=False)
-    _agree(payload, "jti", document.get("id"), "the id", needed=False)
+    _agree(payload, "iss", _identifier(issuer), "the holder" if form == "vp+jwt" else "the issuer")
+    _agree(payload, "jti", document.get("id"), "the id")
     if form == "vc+jwt":
-        _agree(payload, "sub", _subject(document), "the subject's id", needed=False)
+        _agree(payload, "sub", _subject(document), "the subject's id")
         _no_audience(payload)
     nonce = payload.get("nonce")
     if form == "vp+jwt" and nonce is not None and not isinstance(nonce, str):
@@ -105,7 +111,7 @@ def split(payload: dict[str, Any], form: Literal["vc-jwt", "vc+jwt", "vp+jwt"]) 
     )
 
 
-def _open_badge(payload: dict[str, Any]) -> tuple[dict[str, Any], Claims]:
+def _vc_jwt(payload: dict[str, Any]) -> tuple[dict[str, Any], Claims]:
     if "vp" in payload:
         detail = "a VC-JWT has no claim 'vp': it is a credential, not a presentation"
         raise JoseError("forbidden_claim", detail, "/vp")
@@ -114,14 +120,16 @@ def _open_badge(payload: dict[str, Any]) -> tuple[dict[str, Any], Claims]:
     else:
         document = {name: value for name, value in payload.items() if name not in CLAIMS}
     begins, ends = _date_names(document)
-    _agree(payload, "iss", _identifier(document.get("issuer")), "the issuer", needed=True)
-    _agree(payload, "sub", _subject(document), "the subject's id", needed=_subject(document) is not None)
-    _agree_in_time(payload, "nbf", document.get(begins), begins)
-    _agree(payload, "jti", document.get("id"), "the id", needed=True)
+    badge = is_open_badge(document)
+    clause = "Open Badges 3.0 §8.2.3" if badge else "VC Data Model 1.1 §6.3.1"
+    _agree(payload, "iss", _identifier(document.get("issuer")), "the issuer", needed=clause)
+    _agree(payload, "sub", _subject(document), "the subject's id", needed="" if _subject(document) is None else clause)
+    _agree_in_time(payload, "nbf", document.get(begins), begins, needed=clause)
+    _agree(payload, "jti", document.get("id"), "the id", needed=clause if badge or "id" in document else "")
     _no_audience(payload)
     if "exp" in payload:
         if ends in document:
-            _agree_in_time(payload, "exp", document[ends], ends)
+            _agree_in_time(payload, "exp", document[ends], ends, needed=clause)
         else:  # §8.2.5.1: it must then be used to set the value
             moment = _moment(payload, "exp")
             assert moment is not None
@@ -174,10 +182,11 @@ def _subject(document: dict[str, Any]) -> object:
     return subjects[0].get("id") if len(subjects) == 1 and isinstance(subjects[0], dict) else None
 
 
-def _agree(payload: dict[str, Any], name: str, value: object, where: str, *, needed: bool) -> None:
+def _agree(payload: dict[str, Any], name: str, value: object, where: str, *, needed: str = "") -> None:
+    """needed: the clause that asks for the claim, "" where none does."""
     if name not in payload:
         if needed:
-            raise _missing(name, where)
+            raise _missing(name, where, needed)
         return
     claim = payload[name]
     if not isinstance(claim, str):
@@ -187,10 +196,10 @@ def _agree(payload: dict[str, Any], name: str, value: object, where: str, *, nee
         raise JoseError("claim_mismatch", f"the claim {name} is {claim[:200]!r}, but {where} is {found}", f"/{name}")
 
 
-def _agree_in_time(payload: dict[str, Any], name: str, value: object, where: str) -> None:
+def _agree_in_time(payload: dict[str, Any], name: str, value: object, where: str, *, needed: str) -> None:
     claim = _moment(payload, name)
     if claim is None:
-        raise _missing(name, where)
+        raise _missing(name, where, needed)
     moment = parse_timestamp(value)
     # Most issuers write whole seconds here and fractions there.
     if moment is None or abs((moment - claim).total_seconds()) >= 1:
@@ -199,8 +208,8 @@ def _agree_in_time(payload: dict[str, Any], name: str, value: object, where: str
         raise JoseError("claim_mismatch", detail, f"/{name}")
 
 
-def _missing(name: str, where: str) -> JoseError:
-    detail = f"the claim {name} is missing; it repeats {where} (Open Badges 3.0 §8.2.3)"
+def _missing(name: str, where: str, clause: str) -> JoseError:
+    detail = f"the claim {name} is missing; it repeats {where} ({clause})"
     return JoseError("missing_claim", detail, f"/{name}")
 
 

@@ -19,7 +19,16 @@ from typing import Any, NoReturn
 from pyld import jsonld as pyld
 
 from laurel.credential import compacted, contexts
-from laurel.credential.rdf import RELATIVE, QuadWriter, Unsafe, UnsafeDocument, bad_iris, canonicalize
+from laurel.credential.rdf import (
+    MAX_BLANK_NODES,
+    RELATIVE,
+    QuadWriter,
+    Unsafe,
+    UnsafeDocument,
+    bad_iris,
+    canonicalize,
+    too_many_blank_nodes,
+)
 from laurel.credential.text import pointer
 from laurel.errors import LaurelError
 
@@ -256,6 +265,7 @@ class Statements:
     def __init__(self, document: dict[str, Any]) -> None:
         self._document = document
         self._canonical: dict[bool, bytes] = {}
+        self._blank_nodes = 0  # among the statements, once they are written
 
     @property
     def nquads(self) -> str:
@@ -277,15 +287,19 @@ class Statements:
             return UnsafeDocument("", "nested too deeply")
         except (UnsafeDocument, contexts.UnknownContext) as error:
             return error
+        self._blank_nodes = writer.blank_nodes
         return "".join(writer.lines)
 
     def canonical(self, *, sha384: bool = False) -> bytes:
         """The RDFC-1.0 canonical N-Quads. Raises as `expand` and `canonicalize`."""
         if sha384 not in self._canonical:
+            nquads = self.nquads
+            if self._blank_nodes > MAX_BLANK_NODES:  # without reading again what was just written
+                raise too_many_blank_nodes(self._blank_nodes)
             try:
-                self._canonical[sha384] = canonicalize(self.nquads, sha384=sha384)
+                self._canonical[sha384] = canonicalize(nquads, sha384=sha384)
             except UnsafeDocument as unsafe:
-                for iri in bad_iris(self.nquads):
+                for iri in bad_iris(nquads):
                     if place := _place_of(iri, self._document):
                         raise UnsafeDocument(pointer(tuple(place)), f"{iri!r} is not an IRI: {unsafe.reason}") from None
                 raise

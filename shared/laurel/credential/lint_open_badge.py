@@ -42,16 +42,19 @@ def json_schema(subject: Subject) -> Iterator[Found]:
     if isinstance(entries, list) and entries:
         # VC Data Model 2.0 §4.10 allows several entries; the schema of 1EdTech knows one. `status_entries` checks each.
         document = {**document, "credentialStatus": entries[0]}
-    for found in schema.open_badge_findings(document, "EndorsementCredential" if subject.endorsement else None):
+    for found in schema.open_badge_findings(document, _schema_url(subject)):
         if not subject.is_told(found.pointer):
             yield steps(found.pointer), found.message
 
 
 def credential_schema(subject: Subject) -> Iterator[Found]:
     entries = [entry for _, entry in objects_at(subject.document, "credentialSchema", ())]
-    wanted = contexts.ENDORSEMENT_SCHEMA if subject.endorsement else contexts.OPEN_BADGES_SCHEMA
-    if {"id": wanted, "type": SCHEMA_TYPE} not in entries:
+    if {"id": _schema_url(subject), "type": SCHEMA_TYPE} not in entries:
         yield ("credentialSchema",), f"no credentialSchema names the schema of 1EdTech with the type {SCHEMA_TYPE}"
+
+
+def _schema_url(subject: Subject) -> str:
+    return contexts.ENDORSEMENT_SCHEMA if subject.endorsement else contexts.OPEN_BADGES_SCHEMA
 
 
 def credential_name(subject: Subject) -> Iterator[Found]:

@@ -19,9 +19,9 @@ from laurel.credential.text import (
     is_did,
     is_plausible,
     is_web_url,
-    parse_timestamp,
     pointer,
     shows_nothing,
+    usual_timestamp,
 )
 
 Path = tuple[str | int, ...]
@@ -365,7 +365,7 @@ def key_active(subject: Subject) -> Iterator[Found]:
 
     What was reserved and dated while a key was active may still be signed with it: equal intents give equal bytes.
     """
-    dated = parse_timestamp(subject.document.get("validFrom"))
+    dated = usual_timestamp(subject.document.get("validFrom"))
     for key in subject.keys:
         if key.compromised:
             yield ("issuer",), f"the key {key.verification_method!r} was compromised"
@@ -380,14 +380,14 @@ def timestamps(subject: Subject) -> Iterator[Found]:
     if "validFrom" not in subject.document:
         yield ("validFrom",), "validFrom is missing"
     for path, name, value in subject.values:
-        if name in TIME_KEYS and value is not None and parse_timestamp(value) is None:
+        if name in TIME_KEYS and value is not None and usual_timestamp(value) is None:
             yield path, f"{str(value)!r} is not a date and time with a time zone"
 
 
 def periods(subject: Subject) -> Iterator[Found]:
     for path, node in ((), subject.document), *subject.subjects():
         for first, last in _PERIODS:
-            start, end = parse_timestamp(node.get(first)), parse_timestamp(node.get(last))
+            start, end = usual_timestamp(node.get(first)), usual_timestamp(node.get(last))
             if start is not None and end is not None and end < start:
                 yield (*path, last), f"{last} is before {first}"
 
@@ -396,12 +396,12 @@ def plausible_years(subject: Subject) -> Iterator[Found]:
     """What stands for no time at all."""
     for name in TIME_KEYS:
         for path, value in subject.named(name):
-            moment = parse_timestamp(value)
+            moment = usual_timestamp(value)
             if moment is not None and not is_plausible(moment):
                 yield path, f"{value!r} is hardly meant"
 
 
 def awarded_date(subject: Subject) -> Iterator[Found]:
-    awarded, start = (parse_timestamp(subject.document.get(name)) for name in ("awardedDate", "validFrom"))
+    awarded, start = (usual_timestamp(subject.document.get(name)) for name in ("awardedDate", "validFrom"))
     if awarded is not None and start is not None and awarded - start > _A_DAY:
         yield ("awardedDate",), "it was awarded more than a day after it became valid"

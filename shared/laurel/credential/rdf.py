@@ -21,6 +21,7 @@ RELATIVE = "x-laurel-relative:"
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _XSD = "http://www.w3.org/2001/XMLSchema#"
 _I18N = "https://www.w3.org/ns/i18n#"
+MAX_BLANK_NODES = 10_000  # of a document that is put into canonical form
 _JSON_SAFE_INTEGER = 2**53  # RFC 7493 §2.2: JavaScript verifiers can not read larger integers exactly
 
 # Canonical N-Quads, RDF 1.2 N-Quads §5: short escapes, \u for the other controls and DEL, everything else as it is.
@@ -91,16 +92,19 @@ def bad_iris(nquads: str) -> Iterator[str]:
 
 
 class QuadWriter:
-    """Expanded JSON-LD → N-Quads lines (JSON-LD 1.1 API §8.1 Deserialize, §8.2 Object and §8.3 List to RDF)."""
+    """Expanded JSON-LD → N-Quads lines (JSON-LD 1.1 API §8.1 Deserialize, §8.2 Object and §8.3 List to RDF).
+
+    lines: what was written; blank_nodes: how many of them it names.
+    """
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self._labels: dict[str, str] = {}
-        self._blank_nodes = 0
+        self.blank_nodes = 0
 
     def _fresh(self) -> str:
-        self._blank_nodes += 1
-        return f"_:b{self._blank_nodes}"
+        self.blank_nodes += 1
+        return f"_:b{self.blank_nodes}"
 
     def _resource(self, identifier: object) -> str:
         if not isinstance(identifier, str):
@@ -242,7 +246,12 @@ def _canonical_double(value: float) -> str:
     return f"{whole}.{fraction.rstrip('0') or '0'}E{int(exponent)}"
 
 
-def canonicalize(nquads: str | bytes, *, max_blank_nodes: int = 10_000, sha384: bool = False) -> bytes:
+def too_many_blank_nodes(count: int, most: int = MAX_BLANK_NODES) -> UnsafeDocument:
+    """What is said of a document that is not put into canonical form."""
+    return UnsafeDocument("", f"{count} blank nodes; at most {most} are canonicalised")
+
+
+def canonicalize(nquads: str | bytes, *, max_blank_nodes: int = MAX_BLANK_NODES, sha384: bool = False) -> bytes:
     """RDFC-1.0 canonical N-Quads (UTF-8, sorted by code point) of an N-Quads text, hashing by SHA-256 (or SHA-384).
 
     Poison graphs can take time that is exponential in their blank nodes: the caller runs documents of others in a
@@ -262,7 +271,7 @@ def canonicalize(nquads: str | bytes, *, max_blank_nodes: int = 10_000, sha384: 
             if isinstance(term, pyoxigraph.BlankNode)
         }
         if len(blank) > max_blank_nodes:
-            raise UnsafeDocument("", f"{len(blank)} blank nodes; at most {max_blank_nodes} are canonicalised")
+            raise too_many_blank_nodes(len(blank), max_blank_nodes)
     algorithms = pyoxigraph.CanonicalizationAlgorithm
     dataset.canonicalize(algorithms.RDFC_1_0_SHA_384 if sha384 else algorithms.RDFC_1_0_SHA_256)
     serialized = pyoxigraph.serialize(dataset, format=pyoxigraph.RdfFormat.N_QUADS)

@@ -23,12 +23,12 @@ class SchemaFinding(NamedTuple):
     message: str
 
 
-def open_badge_findings(document: Any, definition: str | None = None) -> list[SchemaFinding]:
-    """Where `document` breaks the OB 3.0 AchievementCredential schema, or one of its definitions such as
-    "EndorsementCredential"; at most 20 findings, in the schema's order."""
+def open_badge_findings(document: Any, url: str = OPEN_BADGES_SCHEMA) -> list[SchemaFinding]:
+    """Where `document` breaks a schema of Open Badges that `contexts.load_schema` has; at most 20 findings, in the
+    schema's order."""
     findings: list[SchemaFinding] = []
     try:
-        for error in _validator(OPEN_BADGES_SCHEMA, definition).iter_errors(document):
+        for error in _validator(url).iter_errors(document):
             findings.append(_finding(_nearest(error)))
             if len(findings) == _MAX_FINDINGS:
                 break
@@ -64,11 +64,8 @@ def _finding(error: jsonschema_rs.ValidationError) -> SchemaFinding:
 
 
 @functools.cache
-def _validator(url: str, definition: str | None = None) -> jsonschema_rs.Draft201909Validator:
-    schema = load_schema(url)
-    if definition is not None:
-        schema = {**schema["$defs"][definition], "$defs": schema["$defs"]}
-    return jsonschema_rs.Draft201909Validator(schema, validate_formats=True, formats=_FORMATS)
+def _validator(url: str) -> jsonschema_rs.Draft201909Validator:
+    return jsonschema_rs.Draft201909Validator(load_schema(url), validate_formats=True, formats=_FORMATS)
 
 
 def _is_date_time(value: str) -> bool:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 import msgspec
 
 from laurel.credential import multibase
 
-# XML Schema 1.1 §3.3.7 dateTime with the time zone required (VC Data Model 2.0 §4.9: dateTimeStamp).
+# XML Schema 1.1 §3.3.7 dateTime with the time zone required (VC Data Model 2.0 §4.9: dateTimeStamp), all of it and as
+# nearly everybody writes it.
+_ZONE = r"(Z|[+-](?:0\d|1[0-3]):[0-5]\d|[+-]14:00)"
 _TIMESTAMP = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d{1,12})?(Z|[+-](?:0\d|1[0-3]):[0-5]\d|[+-]14:00)", re.ASCII
+    r"(-?)(0\d{3}|[1-9]\d{3,})-(\d\d)-(\d\d)T(?:([01]\d|2[0-3]):([0-5]\d):([0-5]\d)(\.\d+)?|24:00:00(?:\.0+)?)" + _ZONE,
+    re.ASCII,
 ).fullmatch
+_USUAL = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d{1,12})?" + _ZONE, re.ASCII).fullmatch
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+_CYCLE = timedelta(days=146_097)  # 400 years, after which the calendar repeats
 FIRST_YEAR, LAST_YEAR = 1900, 2199
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:", re.ASCII).match
@@ -51,9 +57,16 @@ def timestamp(moment: datetime) -> str:
 def parse_timestamp(text: object) -> datetime | None:
     """The aware datetime of an XML Schema dateTimeStamp, or None when `text` is not one (no zone, no such day, …).
 
-    None as well for the few at either end of the calendar that are before the year 1 or after 9999 in UTC.
+    What is before the year 1 in UTC, or after 9999, is the first or the last moment that a datetime can hold: that is
+    on the same side of any clock.
     """
-    match = _TIMESTAMP(text) if isinstance(text, str) else None
+    return usual_timestamp(text) or _unusual_timestamp(text)
+
+
+def usual_timestamp(text: object) -> datetime | None:
+    """As `parse_timestamp`, for what Laurel takes in and signs: None for what XML Schema allows and other programs do
+    not read: 24:00:00, more than 12 digits behind the point, years before 1 and after 9999 in UTC."""
+    match = _USUAL(text) if isinstance(text, str) else None
     if match is None:
         return None
     year, month, day, hour, minute, second, fraction, zone = match.groups()
@@ -64,6 +77,27 @@ def parse_timestamp(text: object) -> datetime | None:
     except (ValueError, OverflowError):
         return None
     return moment
+
+
+def _unusual_timestamp(text: object) -> datetime | None:
+    match = _TIMESTAMP(text) if isinstance(text, str) else None
+    if match is None:
+        return None
+    sign, year, month, day, hour, minute, second, fraction, zone = match.groups()
+    if len(year) > 8:  # any number of digits: what is as far out of the calendar, and a leap year where it is one
+        year = "9999" + year[-4:]
+    cycle, rest = divmod(int(sign + year), 400)
+    time = timedelta(hours=int(hour), minutes=int(minute), seconds=int(second)) if hour else timedelta(days=1)
+    micro = timedelta(microseconds=int((fraction or ".")[1:7].ljust(6, "0")))
+    offset = timedelta() if zone == "Z" else timedelta(hours=int(zone[:3]), minutes=int(zone[0] + zone[4:]))
+    try:
+        moment = datetime(2000 + rest, int(month), int(day), tzinfo=UTC) + time + micro - offset
+    except ValueError:  # no such day
+        return None
+    try:
+        return moment + (cycle - 5) * _CYCLE
+    except OverflowError:
+        return _FIRST if cycle < 5 else _LAST
 
 
 # Letters, symbols and marks that by their very nature show nothing (Unicode 15.1, Default_Ignorable_Code_Point and the

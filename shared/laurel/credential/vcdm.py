@@ -18,7 +18,7 @@ from typing import Any
 
 from laurel.credential import contexts, jsonld, multibase
 from laurel.credential.lint_rules import Checker, Finding, Path, Subject, error, objects_at, plain_json_findings
-from laurel.credential.text import is_web_url, parse_timestamp, pointer
+from laurel.credential.text import is_web_url, pointer, usual_timestamp
 
 ENVELOPED_CREDENTIAL = "EnvelopedVerifiableCredential"
 ENVELOPED_PRESENTATION = "EnvelopedVerifiablePresentation"
@@ -202,13 +202,13 @@ def validity(subject: Subject) -> Iterator[Finding]:
     """dateTimeStamps, of which the first is not after the second."""
     old = _is_one_point_one(subject.document)
     first, last = ("issuanceDate", "expirationDate") if old else ("validFrom", "validUntil")
-    clause = _model("1.1", "§4.6, §4.7") if old else _model("2.0", '§4.9 "Validity Period"')
+    clause = _model("1.1", "§4.6, §4.8") if old else _model("2.0", '§4.9 "Validity Period"')
     if old and first not in subject.document:
         yield error("validity", (first,), "issuanceDate is missing", clause)
     moments = {}
     for name in (first, last):
         if name in subject.document:
-            moments[name] = parse_timestamp(subject.document[name])
+            moments[name] = usual_timestamp(subject.document[name])
             if moments[name] is None:
                 message = f"{name} is not a date and time with a time zone (XML Schema 1.1 dateTimeStamp)"
                 yield error("validity", (name,), message, clause)

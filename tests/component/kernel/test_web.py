@@ -84,13 +84,13 @@ async def add_key(
         (b'{"name":"x","count":true}', 422, "invalid_input", "/count"),
         (b"[]", 422, "invalid_input", "body"),
         (b"", 422, "invalid_input", "body"),
-        (b'{"name":"x","count":NaN}', 400, "not_finite", None),
-        (b'{"name":"x","name":"y","count":1}', 400, "duplicate_key", None),
-        (b'{"name":"\\ud800","count":1}', 400, "bad_string", None),
-        (b'{"name":"\\u0000","count":1}', 400, "bad_string", None),
-        (b"[" * 900 + b"]" * 900, 400, "too_deep", None),
-        (b"\xff", 400, "not_utf8", None),
-        (b"{", 400, "not_json", None),
+        (b'{"name":"x","count":NaN}', 400, "not_finite", "/count"),
+        (b'{"name":"x","name":"y","count":1}', 400, "duplicate_key", "/name"),
+        (b'{"name":"\\ud800","count":1}', 400, "bad_string", "/name"),
+        (b'{"name":"\\u0000","count":1}', 400, "bad_string", "/name"),
+        (b"[" * 900 + b"]" * 900, 400, "too_deep", "body"),
+        (b"\xff", 400, "not_utf8", "body"),
+        (b"{", 400, "not_json", "body"),
         (b'{"name":"' + b"x" * 20_000 + b'"}', 413, "too_large", None),
     ],
 )
@@ -104,6 +104,11 @@ async def test_bad_input(client: httpx.AsyncClient, body: bytes, status: int, co
     assert problem["detail"]
     if field is not None:
         assert field in [error["field"] for error in problem["errors"]]
+    if status == 400:
+        (error,) = problem["errors"]
+        assert (error["step"], error["code"], error["detail"]) == ("format", code, problem["detail"])
+        assert error["clause"].startswith("RFC ")
+        assert error["offset"] >= 0
 
 
 async def test_every_answer_is_a_problem_document_and_leaks_nothing(client: httpx.AsyncClient) -> None:

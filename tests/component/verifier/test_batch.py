@@ -142,10 +142,14 @@ async def test_what_is_no_credential_costs_its_own_line(verifier: Verifier, one:
     assert [number for number, _ in said(found)] == list(range(1, 2 * len(bad) + 2))
     assert words[::2] == ["valid"] * (len(bad) + 1)
     assert words[1::2] == [
-        "not_json", "invalid_input", "invalid_input", "invalid_input", "not_json", "duplicate_key", "not_finite",
+        "not_json", "invalid", "invalid", "invalid", "not_json", "duplicate_key", "not_finite",
         "bad_string", "not_utf8", "too_deep", "too_large", "invalid_input", "invalid_input", "fetch_refused",
         "fetch_refused", "invalid", "invalid",
     ]  # fmt: skip
+    duplicated = found[2 * bad.index(b'{"a":1,"a":2}') + 1]["problem"]["errors"]
+    assert [(each["field"], each["step"], each["clause"]) for each in duplicated] == [
+        ("/a", "format", "RFC 8259 §4; RFC 7493 §2.3")
+    ]
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
@@ -314,7 +318,7 @@ async def test_the_command_without_a_laurel(tmp_path: Path, capsys: pytest.Captu
     file.write_bytes(line(STRANGER.badge()) + b"\n7\n")
     assert await verify_batch.run(str(file), url=None, local=False, output=Output(as_json=True)) is Exit.NO
     found = [json.loads(each) for each in capsys.readouterr().out.splitlines()]
-    assert said(found) == [(1, "valid"), (2, "invalid_input")]
+    assert said(found) == [(1, "valid"), (2, "invalid")]
     file.write_bytes(b"\n")
     with pytest.raises(Failure, match="no credential"):
         await verify_batch.run(str(file), url=None, local=False, output=Output(as_json=True))

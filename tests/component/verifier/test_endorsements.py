@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from laurel.credential import jose, keys, proofs
+from laurel.credential import contexts, jose, keys, proofs
 from laurel.credential.lint import lint
 from tests.component.verifier.conftest import Verifier
 from tests.component.verifier.test_foreign import Foreign, foreign
@@ -64,6 +64,18 @@ async def test_an_endorsement_by_itself(verifier: Verifier) -> None:
     forged["credentialSubject"]["endorsementComment"] = "Taught by nobody."
     found = await verifier.verify(forged)
     assert (found["verdict"], code(found, "signature")) == ("invalid", "bad_signature")
+
+
+async def test_an_endorsement_is_held_against_its_schema(verifier: Verifier) -> None:
+    schema = {"id": contexts.ENDORSEMENT_SCHEMA, "type": "1EdTechJsonSchemaValidator2019"}
+    found = await verifier.verify(endorsement(credentialSchema=[schema]))
+    assert (found["verdict"], outcomes(found)["schema"]) == ("valid", "passed"), found
+    (check,) = (check for check in found["checks"] if check["step"] == "schema")
+    (against,) = check["against"]
+    assert against["id"] == contexts.ENDORSEMENT_SCHEMA
+    assert against["url"] == f"{contexts.OPEN_BADGES_SCHEMA}#/$defs/EndorsementCredential"
+    found = await verifier.verify(endorsement(credentialSchema=[schema], name=["Endorsement"]))
+    assert (found["verdict"], code(found, "schema")) == ("invalid", "schema_violated"), found
 
 
 async def test_a_badge_and_its_endorsement(verifier: Verifier) -> None:

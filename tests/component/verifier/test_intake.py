@@ -22,6 +22,7 @@ from laurel.process import serve_http
 from laurel_local import verify as command
 from laurel_local.console import Output
 from laurel_local.exits import Exit, Failure
+from laurel_verifier.checks import CLAUSES
 from laurel_verifier.documents import MAX_DOCUMENT
 from tests.component.verifier.conftest import Verifier
 from tests.component.verifier.issuing import BASE_URL, TestIssuer, credential_id, to_bytes
@@ -230,6 +231,86 @@ async def test_types_and_members(verifier: Verifier, one: dict[str, Any]) -> Non
         assert detail in answer.json()["detail"]
 
 
+LABELS = (
+    None, "application/json", "application/vc", "application/vc+ld+json", "application/vc+jwt", "text/plain",
+    "application/octet-stream", "image/png", "image/svg+xml",
+)  # fmt: skip
+WRAPPED: dict[str, Bodies] = {
+    **READABLE,
+    "wrapped": lambda ours, theirs: to_bytes({"credential": theirs}),
+    "wrapped after a byte order mark": lambda ours, theirs: b"\xef\xbb\xbf\n" + to_bytes({"credential": theirs}),
+    "wrapped text": lambda ours, theirs: to_bytes({"credential": to_bytes(theirs).decode()}),
+    "wrapped jwt": lambda ours, theirs: to_bytes(
+        {"credential": token().decode(), "expected_recipient": "ada@x.example"}
+    ),
+    "wrapped address": lambda ours, theirs: to_bytes({"url": ours["id"]}),
+}
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+async def test_a_label_decides_nothing(
+    verifier: Verifier, one: dict[str, Any], stranger: TestIssuer, name: str, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    body = WRAPPED[name](one, stranger.badge(7))
+    found = []
+    for label in LABELS:
+        answer = await verifier.client.post(URL, content=body, headers={} if label is None else {"Content-Type": label})
+        assert answer.status_code == 200, (label, answer.text)
+        found.append(comparable(answer.json()))
+    assert found == found[:1] * len(found)
+    if name.startswith("wrapped"):
+        assert found[0]["verdict"] == "valid"
+        page = await verifier.client.post("/verify", data={"credential": body.decode()})
+        assert "Valid" in page.text
+    if name.startswith("wrapped") and "address" not in name:  # which is an address of a Laurel that is not on the net
+        (tmp_path / "badge").write_bytes(body)
+        assert await command.run(str(tmp_path / "badge"), url=None, local=False, output=Output(as_json=True)) == Exit.OK
+        assert json.loads(capsys.readouterr().out)["verdict"] == "valid"
+
+
+async def test_a_refusal_says_where_and_by_which_clause(
+    verifier: Verifier, server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for body, field, offset, clause in (
+        (b'\xef\xbb\xbf\n{"a":[NaN]}', "/a/0", 10, "RFC 8259 §6"),
+        (b' {"a":"\\ud800"}', "/a", 6, "RFC 7493 §2.1; RFC 8259 §9"),
+        (b" hell\xff", "body", 5, "RFC 8259 §8.1"),
+        (b'{"credential":"{"}', "/credential", None, "RFC 8259 §2"),
+        (b'{"url":"ftp://x.example"}', "/url", None, CLAUSES["format"]),
+        (b'{"url":7}', "/url", None, CLAUSES["format"]),
+        (bake_svg(SVG, b'{"a":NaN}'), "/a", None, "RFC 8259 §6"),
+    ):
+        answer = await verifier.client.post(URL, content=body)
+        (error,) = answer.json()["errors"]
+        assert (error["step"], error["field"], error.get("offset")) == ("format", field, offset), error
+        assert (error["clause"], error["detail"]) == (clause, answer.json()["detail"])
+        (tmp_path / "badge").write_bytes(body)
+        for url in (server, None):
+            await command.run(str(tmp_path / "badge"), url=url, local=False, output=Output(as_json=True))
+            check = json.loads(capsys.readouterr().out)["checks"][0]
+            assert (check.get("pointer", "body"), check["clause"]) == (field, clause)
+
+
+async def test_a_wrapper_takes_nothing_from_the_limit(verifier: Verifier) -> None:
+    for size, status in ((MAX_DOCUMENT - 40, 200), (MAX_DOCUMENT + 1000, 413)):
+        badge = {"credential": {"a": "x" * size}}
+        for body, expected in ((to_bytes(badge), 200), (to_bytes(badge["credential"]), status)):
+            answer = await verifier.client.post(URL, content=body)
+            assert answer.status_code == expected
+    assert comparable(await verifier.verify(badge))["first"][2] == "too_large"
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+async def test_nor_does_it_of_what_cannot_be_read(verifier: Verifier, name: str) -> None:
+    found = []
+    for label in LABELS:
+        headers = {} if label is None else {"Content-Type": label}
+        answer = await verifier.client.post(URL, content=UNREADABLE[name], headers=headers)
+        found.append((answer.status_code, refusal(answer)))
+    assert found == found[:1] * len(found)
+
+
 async def test_two_sources_are_one_too_many(verifier: Verifier, one: dict[str, Any]) -> None:
     text, file = {"credential": to_bytes(one).decode()}, {"file": ("x", b"{}")}
     for way, words in (
@@ -320,7 +401,7 @@ async def test_a_body_that_is_too_large_is_refused_by_its_length(verifier: Verif
                 self.read += 1
                 yield bytes(1 << 16)
 
-    for content_type, most in (("application/json", MAX_DOCUMENT), ("image/png", MAX_BAKED)):
+    for content_type in ("application/json", "image/png"):  # what it is shows only when it was read
         stream = Endless()
         headers = {"Content-Type": content_type, "Content-Length": str(20 << 20)}
         request = httpx.Request("POST", BASE_URL + URL, headers=headers, stream=stream)
@@ -329,4 +410,4 @@ async def test_a_body_that_is_too_large_is_refused_by_its_length(verifier: Verif
         request = httpx.Request("POST", BASE_URL + URL, headers={"Content-Type": content_type}, stream=stream)
         answer = await verifier.client.send(request)
         assert answer.status_code == 413
-        assert most < stream.read << 16 <= most + (128 << 10)
+        assert MAX_BAKED < stream.read << 16 <= MAX_BAKED + (128 << 10)

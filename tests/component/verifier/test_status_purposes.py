@@ -316,6 +316,7 @@ def listed(issuer: TestIssuer, url: str) -> dict[str, Any]:
     [
         ({}, "revoked"), ({"revoked": True}, "revoked"), ({"revoked": "true"}, "revoked"),
         ({"revoked": False}, "valid"), ({"revoked": "false"}, "valid"), ({"revoked": None}, "revoked"),
+        ({"revoked": 0}, "revoked"), ({"revoked": 0.0}, "revoked"), ({"revoked": ""}, "revoked"),
         ({"revocationReason": "No final payment"}, "revoked"), ({"id": "https://else.example/c/another"}, "valid"),
     ],
 )  # fmt: skip

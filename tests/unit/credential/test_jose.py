@@ -391,6 +391,19 @@ def test_a_vc_claim_that_is_contradicted(inner: dict[str, Any], outer: dict[str,
     assert refused.value.code == code
 
 
+def test_what_is_no_open_badge_needs_no_id_in_data_model_1_1() -> None:
+    """VC Data Model 1.1 §6.3.1: jti is the id, which is optional (§4.2)."""
+    inner = {**INNER, "type": ["VerifiableCredential"]}
+    payload = {name: value for name, value in {**OUTER, "vc": inner}.items() if name != "jti"}
+    for header in ({"alg": "EdDSA"}, {"alg": "EdDSA", "kid": "k"}):  # nor does it name a key: RFC 7515 §4.1.4
+        assert "id" not in jose.parse(forge(header, payload)).document
+    for name in ("iss", "nbf"):
+        with pytest.raises(jose.JoseError, match=r"VC Data Model 1\.1 §6\.3\.1"):
+            jose.parse(forge({"alg": "EdDSA"}, {key: value for key, value in payload.items() if key != name}))
+    with pytest.raises(jose.JoseError, match="the claim jti is missing"):
+        jose.parse(forge({"alg": "EdDSA"}, {**payload, "vc": {**inner, "id": "urn:uuid:1"}}))
+
+
 # --- envelopes ------------------------------------------------------------------------------------------------------
 
 

@@ -264,6 +264,19 @@ def test_too_many_blank_nodes_are_refused_cheaply() -> None:
         jsonld.canonicalize(nquads, max_blank_nodes=100)
 
 
+def test_too_many_blank_nodes_of_a_document_are_not_even_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def statements(count: int) -> jsonld.Statements:
+        context = {"p": {"@id": "urn:x:p", "@container": "@list"}}
+        return jsonld.Statements({"@context": context, "@id": "urn:x:s", "p": [str(number) for number in range(count)]})
+
+    assert statements(10_000).canonical()
+    monkeypatch.delattr(jsonld, "canonicalize")
+    refused = statements(10_001)
+    assert refused.nquads.count("\n") == 20_003  # what is signed without RDF may have any number
+    with pytest.raises(jsonld.UnsafeDocument, match="10001 blank nodes; at most 10000"):
+        refused.canonical()
+
+
 def test_what_is_not_nquads_is_refused() -> None:
     for text in ("nonsense", '<a> <urn:x:p> "x" .', b"\xff\xfe", '<urn:x:s> <urn:x:p> "\ud800" .'):
         with pytest.raises(jsonld.UnsafeDocument):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from laurel.credential import lint, lint_table, proofs, schema
+from laurel.credential import contexts, lint, lint_table, proofs, schema
 from laurel.credential.lint_rules import Subject
 from laurel.credential.text import pointer
 from tests.unit.credential.samples import CREATED, DID, NOW, SIGNER, badge, endorsement, status_list
@@ -133,7 +133,7 @@ def test_the_schema_is_compiled_once() -> None:
     schema._validator.cache_clear()
     for _ in range(3):
         schema.open_badge_findings(json.loads(json.dumps(badge())))
-        schema.open_badge_findings(json.loads(json.dumps(endorsement())), "EndorsementCredential")
+        schema.open_badge_findings(json.loads(json.dumps(endorsement())), contexts.ENDORSEMENT_SCHEMA)
     assert schema._validator.cache_info().misses == 2
 
 

@@ -159,6 +159,10 @@ CASES: list[Case] = [
     Case("timestamps", "/validFrom", lambda d: d.pop("validFrom")),
     Case("timestamps", "/awardedDate", lambda d: d.update(awardedDate="2026-02-29T00:00:00Z")),
     Case("timestamps", "/awardedDate", lambda d: d.update(awardedDate="2026-05-04")),
+    # XML Schema allows these; too few programs read them.
+    Case("timestamps", "/awardedDate", lambda d: d.update(awardedDate="2026-05-03T24:00:00Z")),
+    Case("timestamps", "/validFrom", lambda d: d.update(validFrom="2026-05-04T12:30:00.0000000000001Z")),
+    Case("timestamps", "/validUntil", lambda d: d.update(validUntil="10000-01-01T00:00:00Z")),
     Case("periods", "/validUntil", lambda d: d.update(validUntil="2026-05-04T12:29:59Z")),
     Case("periods", f"{S}/activityEndDate", lambda d: sub(d).update(activityStartDate="2026-05-05T00:00:00Z")),
     Case("periods", "/validUntil", lambda d: d.update(validUntil="2020-01-01T00:00:00Z"), "statuslist"),

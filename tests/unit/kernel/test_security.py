@@ -56,6 +56,32 @@ def test_the_guard_refuses(body: bytes, code: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("body", "pointer", "offset", "clause"),
+    [
+        (b'{"x":{"y/z":[0,NaN]}}', "/x/y~1z/1", 15, "RFC 8259 §6"),
+        (b'[{"a":[]}, [-1e999]]', "/1/0", 12, "RFC 7493 §2.2"),
+        (b"[1, -" + b"9" * 50 + b"]", "/1", 4, "RFC 7493 §2.2"),
+        (b'{"a":1,"a":2,"b":{"c":1,"\\u0063":2,"c":3}}', "/b/c", 24, "RFC 8259 §4; RFC 7493 §2.3"),
+        (b'{"\xc3\xa4":["", "\\ud800"]}', "/\u00e4/1", 11, "RFC 7493 §2.1; RFC 8259 §9"),
+        (b'{"q":{"\\u0000":1}}', "/q", 6, "RFC 7493 §2.1; RFC 8259 §9"),  # of a name: what it is in
+        (b'{"\\udfff":1,"\\udfff":2}', None, 12, "RFC 8259 §4; RFC 7493 §2.3"),  # no pointer can be written
+        (b'{"' + b"k" * 2000 + b'":NaN}', None, 2004, "RFC 8259 §6"),
+        (b"[" + b"0," * 200_000 + b"NaN]", None, None, "RFC 8259 §6"),
+        (b"[" * 900, None, 32, "RFC 8259 §9"),
+        (b'"\xed\xa0\x80"', None, 1, "RFC 8259 §8.1"),
+        (b'{"\xc3\xa4":}', None, 6, "RFC 8259 §2"),
+    ],
+)
+def test_the_guard_says_where_and_by_which_clause(
+    body: bytes, pointer: str | None, offset: int | None, clause: str
+) -> None:
+    with pytest.raises(BadJson) as caught:
+        guard_json(body, max_bytes=1 << 20)
+    assert (caught.value.pointer, caught.value.offset, caught.value.clause) == (pointer, offset, clause)
+    assert caught.value.detail.endswith(f"({clause})")
+
+
+@pytest.mark.parametrize(
     "body", [b'{"a":[1,2.5,-0.0,"x\\u00e9\\ud83d\\ude00",null,true]}', b'"[[[[{{{{"', b"0", b'"\\"["']
 )
 def test_the_guard_lets_json_through(body: bytes) -> None:

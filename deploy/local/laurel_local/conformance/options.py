@@ -13,7 +13,7 @@ from typing import Any
 
 from laurel.credential import proofs
 from laurel.credential.multikey import KeyType
-from laurel.credential.text import is_absolute_identifier, parse_timestamp
+from laurel.credential.text import is_absolute_identifier, usual_timestamp
 from laurel_local.conformance.outcomes import VC_API, Refusal, not_understood
 from laurel_local.conformance.ring import KINDS, Ring, RunKey, kinds_of
 from laurel_verifier.domain import issuer_id
@@ -174,7 +174,7 @@ def _texts(options: dict[str, Any], name: str) -> tuple[str, ...]:
 
 def _time(options: dict[str, Any], name: str) -> datetime | None:
     found = options.get(name)
-    moment = None if found is None else parse_timestamp(found)
+    moment = None if found is None else usual_timestamp(found)
     if found is not None and moment is None:
         raise _refused(
             name, "must be a date and time with a time zone (XML Schema 1.1 dateTimeStamp)", clause=_OF_PROOFS

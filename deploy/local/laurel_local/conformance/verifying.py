@@ -23,7 +23,7 @@ from laurel_local.conformance.outcomes import Outcome
 from laurel_local.conformance.worker import Sandbox
 from laurel_verifier import tokens
 from laurel_verifier.checks import Step
-from laurel_verifier.domain import MAX_PROOFS, issuer_id, wants_open_badge_schema
+from laurel_verifier.domain import MAX_PROOFS, issuer_id, named_schemas
 from laurel_verifier.genuine import MEMBERS
 from laurel_verifier.issuer_keys import KEYS_S, proof_pointer
 from laurel_verifier.resolution import Issuers, Unresolvable
@@ -164,7 +164,7 @@ class Conformance:
         for check in await self._verifier.unsigned(credential, status="status" in wanted):
             if check.step in wanted:
                 outcome.add_check(check)
-        if "schema" in wanted and wants_open_badge_schema(credential):
+        if "schema" in wanted and named_schemas(credential)[0]:
             inherited = {"@context": presentation["@context"], **credential}
             raw = json.dumps(inherited, ensure_ascii=False).encode()
             try:
