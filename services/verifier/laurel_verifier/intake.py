@@ -55,10 +55,6 @@ class Intake:
         """What is at an address. Raises Unreadable. fetch: as for `examine`."""
         return await self._examine(await self._at(documents.address(url).url, fetch=fetch), expected_recipient)
 
-    async def examine_parsed(self, value: Any, expected_recipient: str | None = None) -> Examined:
-        """JSON that has passed the guard already."""
-        return await self._handed_in(documents.from_json(value), expected_recipient)
-
     def unreadable(self, error: Unreadable) -> Examined:
         """The same refusal as a verdict, for people."""
         check = checks.failed("format", error.code, error.detail, pointer=error.pointer, clause=error.clause)
