@@ -14,7 +14,9 @@ MAX_DIGITS = 40  # of an integer
 _MAX_PARTS = 100_000  # tenths of a second: nobody shall be kept busy by what is refused
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-_PART = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[\]{},:]|[^\s\[\]{},:"]+', re.DOTALL).finditer
+_PART = re.compile(
+    r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[\]{},:]|-?[0-9][0-9.eE+-]*|[^\s\[\]{},:"]+', re.DOTALL
+).finditer
 
 
 def is_bad_string(text: str) -> bool:
@@ -26,7 +28,10 @@ def _is_bad_number(text: str) -> bool:
     if text in ("true", "false", "null"):
         return False
     digits = text.removeprefix("-")
-    return len(text) > MAX_DIGITS if digits.isdecimal() else not math.isfinite(float(text))
+    try:
+        return len(text) > MAX_DIGITS if digits.isdecimal() else not math.isfinite(float(text))
+    except ValueError:  # no number at all: what is refused stands before it or behind it
+        return False
 
 
 def locate(text: str, code: str) -> tuple[str | None, int | None]:

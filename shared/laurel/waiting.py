@@ -1,4 +1,8 @@
-"""How loops wait: until told, until stopped, or until the time is up. They never only sleep."""
+"""How loops wait: until told, until stopped, or until the time is up. They never only sleep.
+
+Never by `asyncio.wait_for`: up to Python 3.11 it forgets that it was cancelled when what it waits for comes at the same
+moment, and a loop that was to end goes on.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,8 @@ import random
 async def sleep(until: asyncio.Event, seconds: float) -> None:
     """Return when the event is set or the time is up."""
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(until.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await until.wait()
 
 
 async def first_of(*events: asyncio.Event, seconds: float) -> None:

@@ -232,7 +232,8 @@ async def _watch(postgres: Postgres, halt: asyncio.Event) -> None:
         if postgres.dead:
             raise Stuck("PostgreSQL ended although nobody stopped it; start laurel again, nothing accepted is lost")
         try:
-            await asyncio.wait_for(halt.wait(), 1.0)
+            async with asyncio.timeout(1.0):
+                await halt.wait()
         except TimeoutError:
             continue
 

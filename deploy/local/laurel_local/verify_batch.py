@@ -159,7 +159,9 @@ def _word(answer: dict[str, Any]) -> str:
     """The verdict; what holds no credential is invalid, unless the fault is not its own."""
     if "verification" in answer:
         return str(answer["verification"]["verdict"])
-    return "could_not_check" if answer["problem"]["status"] >= 500 else "invalid"
+    problem = answer["problem"]
+    unasked = problem["type"].endswith(":fetch_refused")  # nothing was looked at, so nothing is said of it
+    return "could_not_check" if problem["status"] >= 500 or unasked else "invalid"
 
 
 def _show(answer: dict[str, Any], output: Output) -> None:

@@ -189,6 +189,9 @@ class Batch:
                 raise self._limits.too_large()
             for line in lines.feed(piece):  # 1
                 taken = await self._take(group, lines, line, taken)
+            if lines.begun - taken > self._limits.lines:  # as many blank ones may stand between them: they are cut, too
+                raise self._limits.too_many()
+            await asyncio.sleep(0)  # pieces may come as fast as they are cut: others have their turn
         for line in lines.finish():
             taken = await self._take(group, lines, line, taken)
 

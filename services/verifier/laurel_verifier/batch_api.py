@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -32,6 +33,7 @@ log = structlog.get_logger()
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 MOST_BATCHES = 32  # at the same time in one process
 SILENCE_S = 30.0  # of whoever sends, or reads
+PATIENCE_S = 120.0  # for both of them in all: a place is not held by a byte now and then
 _LINGER_S = 2.0  # for the rest of a body that is not read: a connection that breaks off may lose the last line
 
 
@@ -196,9 +198,10 @@ class _Streamed(Response):
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             try:
                 async with asyncio.TaskGroup() as group:
-                    body = _Body(receive)
+                    body = _Body(receive, _Patience())
+                    reader = _Patience()
                     watching = group.create_task(body.watch())
-                    await self._batch.run(body.pieces(), lambda out: _sent(send, out))
+                    await self._batch.run(body.pieces(), lambda out: _sent(send, out, reader))
                     watching.cancel()
             except* _Gone:
                 self._gone = True
@@ -208,9 +211,24 @@ class _Streamed(Response):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _sent(send: Send, out: bytes) -> None:
+class _Patience:
+    """What a batch may wait for the other side: a while each time, and so long in all."""
+
+    def __init__(self) -> None:
+        self._left = PATIENCE_S
+
+    @contextlib.asynccontextmanager
+    async def wait(self) -> AsyncIterator[None]:
+        """Raises TimeoutError."""
+        began = time.monotonic()
+        async with asyncio.timeout(min(SILENCE_S, self._left)):
+            yield
+        self._left -= time.monotonic() - began
+
+
+async def _sent(send: Send, out: bytes, patience: _Patience) -> None:
     try:
-        async with asyncio.timeout(SILENCE_S):
+        async with patience.wait():
             await send({"type": "http.response.body", "body": out, "more_body": True})
     except (TimeoutError, OSError):
         raise _Gone from None
@@ -219,18 +237,20 @@ async def _sent(send: Send, out: bytes) -> None:
 class _Body:
     """The body of a request, and whether somebody is still there behind its end."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, patience: _Patience) -> None:
         self._receive = receive
+        self._patience = patience
         self._read = asyncio.Event()
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """As they come. Raises Ended, _Gone."""
         while not self._read.is_set():
             try:
-                async with asyncio.timeout(SILENCE_S):
+                async with self._patience.wait():
                     message = await self._next()
             except TimeoutError:
-                raise Ended("timeout", f"nothing came for {SILENCE_S:g} s; send the rest as another batch") from None
+                detail = f"{SILENCE_S:g} s at once, or {PATIENCE_S:g} in all, were waited for; send the rest anew"
+                raise Ended("timeout", detail) from None
             yield message.get("body", b"")
 
     async def watch(self) -> None:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,9 @@ ACCEPT = (
 )
 
 
+_LARGE = 64 << 10  # bytes that are read one after the other: side by side they would hold up everybody
+
+
 @dataclass(frozen=True, slots=True)
 class Examined:
     """The verdict, and the credential where it could be read."""
@@ -43,13 +47,16 @@ class Intake:
         self._verifier = verifier
         self._client = client
         self._base_url = base_url
+        self._large = asyncio.Semaphore(1)
 
     async def examine(self, body: bytes, expected_recipient: str | None = None, *, fetch: bool = True) -> Examined:
         """Any bytes at all. Raises Unreadable when there is no credential in them, or none at their address.
 
         fetch: False refuses addresses that are not our own.
         """
-        return await self._handed_in(await asyncio.to_thread(documents.read, body), expected_recipient, fetch=fetch)
+        async with self._large if len(body) > _LARGE else contextlib.nullcontext():
+            found = await asyncio.to_thread(documents.read, body)
+        return await self._handed_in(found, expected_recipient, fetch=fetch)
 
     async def examine_address(self, url: str, expected_recipient: str | None = None, *, fetch: bool = True) -> Examined:
         """What is at an address. Raises Unreadable. fetch: as for `examine`."""

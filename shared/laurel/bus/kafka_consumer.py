@@ -120,7 +120,8 @@ class KafkaConsumer:
                     return messages
             else:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), min(left, _CHECK_EVERY))
+                    async with asyncio.timeout(min(left, _CHECK_EVERY)):
+                        await self._news.wait()
             if self._consumer is not None and monotonic() - self._checked >= _CHECK_EVERY:
                 await self._check(self._consumer)
             if monotonic() >= until:

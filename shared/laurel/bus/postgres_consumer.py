@@ -171,7 +171,8 @@ class PostgresConsumer:
                     raise BusUnavailable(f"{self._trouble}; the member rejoins by itself")
                 return []
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), min(left, _TICK))
+                async with asyncio.timeout(min(left, _TICK)):
+                    await self._news.wait()
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         self._refuse_lost(offsets)
@@ -286,7 +287,8 @@ class PostgresConsumer:
                 while self._connection is not None:
                     await self._tick()
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._look.wait(), _TICK)
+                        async with asyncio.timeout(_TICK):
+                            await self._look.wait()
                     self._look.clear()
             except (BusUnavailable, PartitionsLost) as error:
                 log.warning("member %s of group %s: %s", self._member.member_id, self._member.group, error)

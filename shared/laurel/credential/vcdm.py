@@ -18,7 +18,7 @@ from typing import Any
 
 from laurel.credential import contexts, jsonld, multibase
 from laurel.credential.lint_rules import Checker, Finding, Path, Subject, error, objects_at, plain_json_findings
-from laurel.credential.text import is_web_url, pointer, usual_timestamp
+from laurel.credential.text import is_web_url, parse_timestamp, pointer
 
 ENVELOPED_CREDENTIAL = "EnvelopedVerifiableCredential"
 ENVELOPED_PRESENTATION = "EnvelopedVerifiablePresentation"
@@ -208,7 +208,7 @@ def validity(subject: Subject) -> Iterator[Finding]:
     moments = {}
     for name in (first, last):
         if name in subject.document:
-            moments[name] = usual_timestamp(subject.document[name])
+            moments[name] = parse_timestamp(subject.document[name])
             if moments[name] is None:
                 message = f"{name} is not a date and time with a time zone (XML Schema 1.1 dateTimeStamp)"
                 yield error("validity", (name,), message, clause)

@@ -18,12 +18,12 @@ import pytest
 
 from laurel import bus as buses
 from laurel import envelope
-from laurel.bus import Record
+from laurel.bus import Record, TopicPartition
 from laurel.events import ApiKeyCreated
 from laurel.ids import uuid7
 from laurel.process import ensure_topics
 from laurel.security import SCOPES, new_api_key
-from laurel.topics import route
+from laurel.topics import ASSESSMENT, ISSUANCE_GROUP, route
 from tests.component.assessment.conftest import NOW, TABLES, achievement, learner, ndjson
 
 IMPORTS = "/assessment/v1/results/imports"
@@ -86,6 +86,25 @@ async def announce_key(environment: dict[str, str]) -> dict[str, str]:
     return {"authorization": f"Bearer {key.text}"}
 
 
+@asynccontextmanager
+async def working_off(environment: dict[str, str]) -> AsyncIterator[None]:
+    """What the issuer does, as far as imports keep pace with it: it reads on."""
+
+    async def read() -> None:
+        bus = buses.connect(environment["LAUREL_BUS_URL"])
+        async with bus.consumer(group=ISSUANCE_GROUP, topics=[ASSESSMENT.name], member_id="issuer") as consumer:
+            while True:
+                messages = await consumer.poll(2000, 0.5)
+                await consumer.commit({TopicPartition(one.topic, one.partition): one.offset + 1 for one in messages})
+
+    reading = asyncio.create_task(read())
+    try:
+        yield
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+
+
 async def status_of(http: httpx.AsyncClient, import_id: str, wanted: str) -> dict[str, Any]:
     async with asyncio.timeout(60):
         while True:
@@ -140,7 +159,7 @@ async def test_hanging_up_and_being_killed_lose_and_double_nothing(environment: 
             process.kill()
             await process.wait()
 
-        async with running(environment):
+        async with running(environment), working_off(environment):
             done = await status_of(http, import_id, "done")
             counts = (await http.get("/assessment/v1/reports/reconcile")).json()["counts"]
             async with asyncio.timeout(60):

@@ -208,6 +208,29 @@ async def test_silence_ends_a_batch(exchange: Callable[[], Exchange], monkeypatc
     await begun.running
 
 
+async def test_a_byte_now_and_then_holds_no_place_for_ever(
+    exchange: Callable[[], Exchange], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_api, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(batch_api, "_LINGER_S", 0.05)
+    begun = exchange()
+    ended: dict[str, Any] = {}
+    while not ended:
+        begun.put(b" ")  # never silent for long
+        await asyncio.sleep(0.02)
+        if not begun.lines.empty():
+            ended = await begun.get()
+    assert (ended["line"], ended["problem"]["status"], ended["ended"]) == (1, 408, True)
+    await begun.running
+
+
+async def test_blank_lines_are_not_cut_for_ever(verifier: Verifier, one: dict[str, Any]) -> None:
+    found = await answered(verifier, line(one) + b"\n" * 250 + line(one))
+    assert said(found) == [(1, "valid"), (251, "valid")]
+    found = await answered(verifier, line(one) + b"\n" * 800 + line(one))
+    assert [word for _, word in said(found)] == ["valid", "too_many_lines"]
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [({"Content-Type": "application/json"}, 415), ({}, 415), ({**TYPE, "Content-Encoding": "gzip"}, 415)],
