@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import atexit
 import fcntl
+import itertools
 import os
+import random
 import shutil
 import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -125,13 +127,27 @@ def missing_for_kafka() -> str | None:
     return None
 
 
+def _ports() -> Iterator[int]:
+    """Ports of this test process alone, below those that systems give to outgoing connections (32768 and up).
+
+    A port from that range can be some client's by the time the server binds it.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 16
+    mine = range(20_000 + worker * 750, 20_000 + (worker + 1) * 750)
+    begin = random.randrange(len(mine))  # of a run beside this one
+    yield from itertools.cycle([*mine[begin:], *mine[:begin]])
+
+
+_next_ports = _ports()
+
+
 def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    try:
-        return [s.getsockname()[1] for s in sockets]
-    finally:
-        for s in sockets:
-            s.close()
+    found: list[int] = []
+    while len(found) < count:
+        port = next(_next_ports)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.append(port)
+    return found
 
 
 def require_kafka_tools() -> None:

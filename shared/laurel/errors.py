@@ -1,6 +1,6 @@
 """The failures that cross boundaries inside Laurel, each named for what the receiver should do about it.
 
-Problem documents (RFC 9457) belong to the HTTP edge: see `laurel.web`.
+Problem documents (RFC 9457) belong to the HTTP edge: see `laurel.problems`.
 """
 
 from __future__ import annotations

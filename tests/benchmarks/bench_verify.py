@@ -49,6 +49,7 @@ from laurel_issuer.domain import IssuerProfile, build_credential, varying, varyi
 from laurel_verifier import store
 from tests.benchmarks import bench_sign
 from tests.benchmarks.bench_sign import BASE, DEFINITION, DID, NOW, SIGNER
+from tests.conftest import free_ports
 
 TENANT = "019a0000-0000-7000-8000-000000000001"
 VERIFY = "/verifier/v1/credentials/verify"
@@ -146,8 +147,7 @@ def cpu_seconds(root: int) -> float:
 @contextmanager
 def _verifier(dsn: str) -> Iterator[tuple[int, int]]:
     """(pid, port) of the verifier's API."""
-    with socket.create_server(("127.0.0.1", 0)) as bound:
-        port = bound.getsockname()[1]
+    (port,) = free_ports(1)
     secret = base64.b64encode(bytes(32)).decode()
     environment = {
         **os.environ, "LAUREL_BUS_URL": dsn, "LAUREL_DATABASE_URL": dsn, "LAUREL_PUBLIC_URL": BASE,

@@ -8,7 +8,8 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from laurel.paths import service_for
-from laurel.web import Problem, json_response
+from laurel.problems import Problem
+from laurel.web import json_response
 
 
 class Gateway:

@@ -119,11 +119,11 @@ async def _ask(url: str, body: bytes) -> dict[str, Any]:
             code = str(refused.problem.get("type", "")).rpartition(":")[2]
             error: dict[str, Any] = next(iter(refused.problem.get("errors", [])), {})
             place, detail = error.get("field", ""), str(refused.problem.get("detail", refused.message))
-            return _unread(code, detail, place if place.startswith("/") else None, error.get("clause"))
+            return _unread(code, detail, place if place.startswith("/") else "", error.get("clause"))
     return found
 
 
-def _unread(code: str, detail: str, pointer: str | None, clause: str | None) -> dict[str, Any]:
+def _unread(code: str, detail: str, pointer: str, clause: str | None) -> dict[str, Any]:
     if code in ADDRESS_CODES:  # the text of a QR code, say, whose address does not answer: no verdict on anything
         raise Failure(legible(detail), fix="check the address", code=Exit.UNREACHABLE)
     return {
@@ -166,7 +166,7 @@ async def _here(body: bytes, *, local: bool) -> dict[str, Any]:
         try:
             examined = await intake.examine(body)
         except Unreadable as error:
-            return _unread(error.code, error.detail, error.pointer, error.clause)
+            return _unread(error.code, error.detail, error.pointer or "", error.clause)
     found: dict[str, Any] = msgspec.to_builtins(examined.verification)
     return found
 

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import msgspec
 from rich.text import Text
 
-from laurel.web import bad_json
+from laurel.problems import bad_json
 from laurel_local.client import Client
 from laurel_local.console import Output
 from laurel_local.exits import Exit, Failure

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from fastapi import Query, Response
 from pydantic import AfterValidator
 
-from laurel.web import FieldError, Problem, json_response
+from laurel.problems import FieldError, Problem
+from laurel.web import json_response
 from laurel_assessment.domain import Finding
 from laurel_assessment.rows import MAX_COURSE_RUN, as_uuid, plain_course_run
 

@@ -15,8 +15,9 @@ from laurel import outbox
 from laurel.database import Database
 from laurel.events import AchievementPublished, AchievementRetired
 from laurel.ids import uuid7
+from laurel.problems import Problem, not_found
 from laurel.security import Principal
-from laurel.web import Problem, create_app, json_response, not_found, requires
+from laurel.web import create_app, json_response, requires
 from laurel_assessment import public, results_api, shapes, store
 from laurel_assessment.achievements import (
     AchievementInput,

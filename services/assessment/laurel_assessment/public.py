@@ -10,7 +10,9 @@ from fastapi import FastAPI, Query, Request, Response
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from laurel.database import Database
-from laurel.web import CSP, json_response, not_found
+from laurel.edge import CSP
+from laurel.problems import not_found
+from laurel.web import json_response
 from laurel_assessment import store
 from laurel_assessment.achievements import CONTEXTS
 from laurel_assessment.rows import as_uuid

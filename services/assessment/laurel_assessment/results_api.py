@@ -16,8 +16,9 @@ from starlette.requests import ClientDisconnect
 
 from laurel.database import Database, Transaction
 from laurel.ids import learner_key
+from laurel.problems import FieldError, Problem, not_found, too_large
 from laurel.security import Principal, guard_json
-from laurel.web import MAX_BODY, FieldError, Problem, json_response, not_found, requires
+from laurel.web import MAX_BODY, json_response, requires
 from laurel_assessment import import_store, shapes, store
 from laurel_assessment.answers import CourseRun, cursor, page, problem_of
 from laurel_assessment.config import Settings
@@ -205,9 +206,11 @@ def _bulk(app: FastAPI, database: Database, settings: Settings, clock: Callable[
         try:
             taken = await upload.receive(request.stream())
         except Refused as refused:
-            errors = [FieldError(field=one.field, code=one.code, detail=one.detail) for one in refused.findings]
             # What is left of the body is not read: the connection cannot be used again.
             headers = {"Connection": "close"} if refused.status in (408, 413) else {}
+            if refused.status == 413:
+                raise too_large(refused.detail, code=refused.code, headers=headers) from None
+            errors = [FieldError(field=one.field, code=one.code, detail=one.detail) for one in refused.findings]
             if refused.retry_after_s is not None:
                 headers["Retry-After"] = str(refused.retry_after_s)
             raise Problem(refused.status, refused.code, refused.detail, errors=errors, headers=headers) from None

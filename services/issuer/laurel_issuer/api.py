@@ -12,8 +12,9 @@ from pydantic import Field, StrictBool, StrictInt
 
 from laurel.credential.status import MAX_SIZE
 from laurel.database import Transaction, is_unavailable
+from laurel.problems import Problem, not_found
 from laurel.security import Principal
-from laurel.web import Problem, create_app, json_response, not_found, requires
+from laurel.web import create_app, json_response, requires
 from laurel_issuer import shapes, store, store_reports, store_status
 from laurel_issuer.api_admin import admin_routes
 from laurel_issuer.api_endorsements import endorsement_routes

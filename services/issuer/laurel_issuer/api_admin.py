@@ -11,8 +11,9 @@ from pydantic import Field
 
 from laurel.events import ApiKeyCreated, OrganisationCreated
 from laurel.ids import uuid7
+from laurel.problems import Problem, not_found
 from laurel.security import SCOPES, NewApiKey, Principal, new_api_key
-from laurel.web import Problem, authenticate, json_response, not_found, requires
+from laurel.web import authenticate, json_response, requires
 from laurel_issuer import shapes, store
 from laurel_issuer.edge import After, Body, Desk, Line, Moment, Slug, id_after, id_in, invalid, page
 

@@ -12,8 +12,9 @@ from laurel.credential import lint
 from laurel.credential.text import is_absolute_identifier, is_did, timestamp
 from laurel.errors import NotNow
 from laurel.ids import endorsement_id
+from laurel.problems import FieldError, Problem, not_found
 from laurel.security import Principal
-from laurel.web import FieldError, Problem, json_response, not_found, requires
+from laurel.web import json_response, requires
 from laurel_issuer import shapes, store, store_endorsements
 from laurel_issuer.edge import After, Body, Desk, Line, Moment, credential_id_in, id_in, invalid, page, place_after
 from laurel_issuer.endorsing import AnotherRequest, Endorser, NoKey

@@ -17,8 +17,9 @@ from laurel.credential.images import BadImage, from_data_uri
 from laurel.credential.multikey import KeyType
 from laurel.credential.text import is_web_url
 from laurel.ids import uuid7
+from laurel.problems import FieldError, Problem, not_found
 from laurel.security import Principal
-from laurel.web import FieldError, Problem, authenticate, json_response, not_found, requires
+from laurel.web import authenticate, json_response, requires
 from laurel_issuer import keyring, shapes, store, store_status
 from laurel_issuer.domain import CredentialType, Identity, IssuerProfile, probe_credential
 from laurel_issuer.edge import After, Body, Desk, Line, Slug, id_after, id_in, invalid, page

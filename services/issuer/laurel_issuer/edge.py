@@ -14,7 +14,7 @@ from fastapi import Query
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, StringConstraints
 
 from laurel.database import Database
-from laurel.web import FieldError, Problem, not_found
+from laurel.problems import FieldError, Problem, not_found
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]").search
 _ID = re.compile(r"[0-9a-zA-Z-]{1,64}").fullmatch

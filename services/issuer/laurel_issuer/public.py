@@ -9,7 +9,7 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from laurel.credential import did
-from laurel.web import Problem, not_found
+from laurel.problems import Problem, not_found
 from laurel_issuer import shapes, store, store_status
 from laurel_issuer.edge import Desk, id_in
 from laurel_issuer.standing import cache_seconds

@@ -15,8 +15,9 @@ from laurel import telemetry
 from laurel.database import Database
 from laurel.http import FetchFailed, FetchRefused, GuardedClient
 from laurel.ids import uuid7
+from laurel.problems import FieldError, Problem, not_found
 from laurel.security import Principal, seal
-from laurel.web import FieldError, Problem, create_app, not_found, requires
+from laurel.web import create_app, requires
 from laurel_notifier import domain, mailbox, store
 from laurel_notifier.shapes import (
     Deliveries,

@@ -12,8 +12,9 @@ from pydantic import BaseModel, Field
 
 from laurel.credential.baking import MAX_BAKED
 from laurel.database import Database
+from laurel.problems import FieldError, Problem, not_found
 from laurel.security import Principal
-from laurel.web import FieldError, Problem, create_app, json_response, not_found, quick_route, requires
+from laurel.web import create_app, json_response, quick_route, requires
 from laurel_verifier import store
 from laurel_verifier.checks import CLAUSES, Step
 from laurel_verifier.documents import MAX_DOCUMENT, Unreadable

@@ -18,8 +18,8 @@ from pydantic import BaseModel, Field
 from starlette.types import Message, Receive, Scope, Send
 
 from laurel.database import is_unavailable
+from laurel.problems import FieldError, Problem, bad_json, too_large
 from laurel.security import BadJson, guard_json
-from laurel.web import FieldError, Problem, bad_json
 from laurel_verifier.api import BATCH, MAX_JSON, ProblemDetailsOut, VerificationOut, unreadable
 from laurel_verifier.batch import Batch, Ended, Limits, Line, Places
 from laurel_verifier.config import Settings
@@ -167,7 +167,7 @@ def add_batch(app: FastAPI, intake: Intake, settings: Settings) -> None:
         declared = request.headers.get("content-length", "")
         if declared.isascii() and declared.isdigit() and int(declared[:20]) > limits.size:
             ended = limits.too_large()
-            raise Problem(413, ended.code, ended.detail, headers={"Connection": "close"})
+            raise too_large(ended.detail, code=ended.code, headers={"Connection": "close"})
         if free.locked():
             detail = f"{MOST_BATCHES} batches are being judged here; send it again in a moment"
             raise Problem(429, "too_many_batches", detail, headers={"Retry-After": "5", "Connection": "close"})

@@ -70,8 +70,8 @@ class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One step of a verification. detail: for a human: what was checked, against what. code: why not, for a program.
 
     at: when (RFC 3339). against: what it was held against. pointer: JSON Pointer (RFC 6901) of the property that is
-    wrong, "" for the whole document; of a token, into its payload, or its header where that is what is wrong. problem:
-    for what failed or could not be checked.
+    wrong, "" for the whole document; of a token, into the credential in it, or into its claims or its header where
+    these are what is wrong. problem: for what failed or could not be checked.
     """
 
     step: Step
@@ -95,7 +95,7 @@ def failed(
     code: str,
     detail: str,
     *,
-    pointer: str | None = None,
+    pointer: str = "",
     against: Iterable[Against] = (),
     clause: str | None = None,
 ) -> Check:
@@ -105,7 +105,7 @@ def failed(
 
 
 def not_checked(
-    step: Step, code: str, detail: str, *, pointer: str | None = None, against: Iterable[Against] = ()
+    step: Step, code: str, detail: str, *, pointer: str = "", against: Iterable[Against] = ()
 ) -> Check:
     """The step could not be taken."""
     return _wrong(step, "not_checked", code, detail, pointer, against)
@@ -117,7 +117,7 @@ def not_applicable(step: Step, detail: str) -> Check:
 
 
 def _wrong(
-    step: Step, outcome: Outcome, code: str, detail: str, pointer: str | None, against: Iterable[Against]
+    step: Step, outcome: Outcome, code: str, detail: str, pointer: str, against: Iterable[Against]
 ) -> Check:
     return Check(
         step=step, outcome=outcome, code=code, detail=detail, clause=CLAUSES[step], pointer=pointer,

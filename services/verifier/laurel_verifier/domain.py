@@ -80,6 +80,20 @@ def objects(value: Any) -> list[dict[str, Any]]:
     return [one for one in listed(value) if isinstance(one, dict)]
 
 
+def status_entries(document: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The entries of credentialStatus, each with the JSON Pointer to it."""
+    value = document.get("credentialStatus")
+    several = isinstance(value, list)
+    places = (f"/credentialStatus/{index}" if several else "/credentialStatus" for index in range(len(listed(value))))
+    return [(at, one) for at, one in zip(places, listed(value), strict=True) if isinstance(one, dict)]
+
+
+def context_place(document: Mapping[str, Any], url: str) -> str:
+    """JSON Pointer of the context that names `url`; of them all, where it is an inline one's affair."""
+    named = document.get("@context")
+    return f"/@context/{named.index(url)}" if isinstance(named, list) and url in named else "/@context"
+
+
 def issuer_id(document: Mapping[str, Any]) -> str | None:
     """The issuer's DID or URL."""
     issuer = document.get("issuer")
@@ -279,10 +293,11 @@ def check_recipient(document: Mapping[str, Any], expected: str | None, *, genuin
     if any(_same_id(one, wanted) for one in known) or any(_identity_matches(one, wanted) for one in identities):
         if not genuine:
             detail = "it names the person that you named, which says nothing as long as it is not shown to be genuine"
-            return not_checked("recipient", "not_genuine", detail)
+            return not_checked("recipient", "not_genuine", detail, pointer="/credentialSubject")
         return passed("recipient", "the person that you named is the one it was awarded to")
     if not any(_readable(one) for one in identities) and not known:
-        return not_checked("recipient", "unreadable_identity", "its recipient is hashed in a way not known here")
+        detail = "its recipient is hashed in a way not known here"
+        return not_checked("recipient", "unreadable_identity", detail, pointer="/credentialSubject/identifier")
     detail = "it was awarded to somebody else than the person that you named"
     return failed("recipient", "recipient_mismatch", detail, pointer="/credentialSubject")
 

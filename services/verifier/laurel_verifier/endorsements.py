@@ -120,8 +120,8 @@ def check(found: Sequence[Endorsement], count: int) -> Check:
         detail = (
             f"{good} of {count} endorsements are valid; the others were not checked (at most {MOST_ENDORSEMENTS} are)"
         )
-        first = bad[0].pointer if bad else None
-        return not_checked("endorsements", "endorsement_not_checked", detail, pointer=first)
+        first = bad[0] if bad else found[0]
+        return not_checked("endorsements", "endorsement_not_checked", detail, pointer=first.pointer)
     return passed("endorsements", f"{count} endorsement{'s' if count > 1 else ''}, valid and about what holds them")
 
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
-from laurel.web import Problem
+from laurel.problems import Problem
 
 MAX_FIELDS = 20
 _BOUNDARY = re.compile(r'boundary="?([0-9A-Za-z\'()+_,./:=? -]{1,70}?)"?\s*(?:;|$)').search  # RFC 2046 §5.1.1

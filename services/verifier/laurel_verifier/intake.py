@@ -64,7 +64,7 @@ class Intake:
 
     def unreadable(self, error: Unreadable) -> Examined:
         """The same refusal as a verdict, for people."""
-        check = checks.failed("format", error.code, error.detail, pointer=error.pointer, clause=error.clause)
+        check = checks.failed("format", error.code, error.detail, pointer=error.pointer or "", clause=error.clause)
         return Examined(self._verifier.unread(check))
 
     async def _handed_in(

@@ -1,7 +1,7 @@
 """The public pages: a credential, the form that verifies any, the start page, and their assets.
 
 Everything is rendered here and works without JavaScript. Templates escape all text; the content security policy of
-`laurel.web` forbids inline scripts and styles, so that even a mistake here would run nothing.
+`laurel.edge` forbids inline scripts and styles, so that even a mistake here would run nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 
 from laurel.credential import jose
 from laurel.credential.baking import FORMATS, MAX_BAKED, MAX_SVG
-from laurel.web import PROBLEM_JSON, Problem, not_found
+from laurel.problems import PROBLEM_JSON, Problem, not_found, too_large
 from laurel_verifier import store
 from laurel_verifier.api import MAX_BODY, find_credential
 from laurel_verifier.assets import load_assets
@@ -246,5 +246,5 @@ async def _form(request: Request) -> bytes:
                 break
     if size > MAX_BODY:
         detail = f"This is too large. A PNG may have {MAX_BAKED >> 20} MB, an SVG {MAX_SVG >> 20} MB, a text 1 MB."
-        raise Problem(413, "too_large", detail)
+        raise too_large(detail)
     return bytes(body)

@@ -40,34 +40,35 @@ class RevocationLists:
         self._client = client
         self._kept: Memory[str, _List] = Memory(16)
 
-    async def check(self, entry: Mapping[str, Any], document: Mapping[str, Any], now: datetime) -> Check:
-        """Step "status" for an entry {id, type} of the credential `document`."""
+    async def check(self, entry: Mapping[str, Any], at: str, document: Mapping[str, Any], now: datetime) -> Check:
+        """Step "status" for an entry {id, type} of the credential `document`. at: JSON Pointer to the entry."""
         url, credential_id, issuer = entry.get("id"), document.get("id"), domain.issuer_id(document)
         if not isinstance(url, str) or not is_web_url(url):
             detail = "the id of a 1EdTechRevocationList must be the URL of the list"
-            return failed("status", "bad_status_entry", detail, pointer="/credentialStatus")
+            return failed("status", "bad_status_entry", detail, pointer=f"{at}/id")
         if not isinstance(credential_id, str):
             detail = "the list is of ids, and the credential has none"
             return failed("status", "bad_status_entry", detail, pointer="/id")
         if not url.startswith("https://"):
             detail = f"{url[:200]} is not fetched: a list that is not signed is worth nothing without https"
-            return not_checked("status", "insecure_list", detail, pointer="/credentialStatus")
+            return not_checked("status", "insecure_list", detail, pointer=f"{at}/id")
         try:
             found = self._kept.get(url) or await self._fetched(url, now)
         except Unresolvable as error:
-            return not_checked("status", error.code, f"its revocation list is out of reach: {error.detail}")
+            detail = f"its revocation list is out of reach: {error.detail}"
+            return not_checked("status", error.code, detail, pointer=f"{at}/id")
         if found is None:
             detail = f"{url[:200]} does not answer with a revocation list: id, issuer, revokedCredential"
-            return not_checked("status", "not_a_list", detail)
-        at = timestamp(found.fetched_at)
-        against = [Against(kind="status_list", id=url, source="fetched", at=at)]
+            return not_checked("status", "not_a_list", detail, pointer=f"{at}/id")
+        when = timestamp(found.fetched_at)
+        against = [Against(kind="status_list", id=url, source="fetched", at=when)]
         if found.issuer != issuer:
             detail = f"the list is issued by {str(found.issuer)[:200]}, the credential by {issuer}"
-            return not_checked("status", "foreign_list", detail, against=against)
-        where = f"{url[:200]}, fetched at {at}; {_NOT_SIGNED}"
+            return not_checked("status", "foreign_list", detail, pointer=f"{at}/id", against=against)
+        where = f"{url[:200]}, fetched at {when}; {_NOT_SIGNED}"
         if credential_id in found.revoked:
             detail = f"revoked by its issuer: its id is on the list {where}"
-            return failed("status", "revoked", detail, pointer="/credentialStatus", against=against)
+            return failed("status", "revoked", detail, pointer=at, against=against)
         return passed("status", f"not revoked: its id is not on the list {where}", against=against)
 
     async def _fetched(self, url: str, now: datetime) -> _List | None:

@@ -290,6 +290,7 @@ class Lane:
 def examine(job: Job) -> Findings:
     """One document's words, schema and proofs. Slow or deadly for hostile documents: for `Sandbox` and for tests."""
     from laurel.credential import contexts, jsonld, proofs
+    from laurel_verifier import domain
 
     document: dict[str, Any] = json.loads(job.document)
     statements = jsonld.Statements(proofs.unsecured(document))
@@ -297,7 +298,7 @@ def examine(job: Job) -> Findings:
     try:
         _ = statements.nquads
     except contexts.UnknownContext as error:
-        code, detail, place = "unknown_context", str(error), "/@context"
+        code, detail, place = "unknown_context", str(error), domain.context_place(document, error.url)
     except jsonld.UnsafeDocument as error:
         code, detail, place = "unsafe_document", str(error), error.pointer
     schema = _schema_findings(document) if job.schema else ()

@@ -62,28 +62,32 @@ class StatusLists:
         """Ask for the list again the next time: whoever keeps it has said that it changed."""
         self._kept.forget(url)
 
-    async def check(self, entry: dict[str, Any], document: Mapping[str, Any], now: datetime, genuine: Genuine) -> Told:
-        """Step "status" for one entry of the credential `document`."""
+    async def check(
+        self, entry: dict[str, Any], at: str, document: Mapping[str, Any], now: datetime, genuine: Genuine
+    ) -> Told:
+        """Step "status" for one entry of the credential `document`. at: JSON Pointer to the entry."""
         types = {one for one in domain.listed(entry.get("type")) if isinstance(one, str)}
         if revocation_lists.TYPE in types:
-            return Told(await self._revocation_lists.check(entry, document, now))
+            return Told(await self._revocation_lists.check(entry, at, document, now))
         if not types & _ENTRIES:
             detail = f"the status type {sorted(types)} is not read here"
-            return Told(not_checked("status", "unsupported_status", detail, pointer="/credentialStatus"))
+            return Told(not_checked("status", "unsupported_status", detail, pointer=at))
         try:
-            wanted = read_entry(entry)
+            wanted, address = read_entry(entry, at), f"{at}/statusListCredential"
         except BadEntry as error:
             if error.unread:
-                return Told(not_checked("status", "unsupported_status", error.detail, pointer="/credentialStatus"))
-            return Told(failed("status", "bad_status_entry", error.detail, pointer="/credentialStatus"))
+                return Told(not_checked("status", "unsupported_status", error.detail, pointer=at))
+            return Told(failed("status", "bad_status_entry", error.detail, pointer=at))
         try:
             return await self._told(wanted, document, now, genuine)
         except Unresolvable as error:
-            return Told(not_checked("status", error.code, f"its status list is out of reach: {error.detail}"))
+            detail = f"its status list is out of reach: {error.detail}"
+            return Told(not_checked("status", error.code, detail, pointer=address))
         except _Unusable as error:
-            return Told(not_checked("status", error.code, f"its status list cannot be relied on: {error.detail}"))
+            detail = f"its status list cannot be relied on: {error.detail}"
+            return Told(not_checked("status", error.code, detail, pointer=address))
         except status.StatusError as error:
-            return Told(failed("status", error.code, error.detail, pointer="/credentialStatus"))
+            return Told(failed("status", error.code, error.detail, pointer=f"{at}/statusListIndex"))
 
     async def _told(self, wanted: Entry, document: Mapping[str, Any], now: datetime, genuine: Genuine) -> Told:
         issuer = domain.issuer_id(document)

@@ -54,7 +54,10 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A place in a status list. messages: what its values from 0 on mean; none: the entry does not say."""
+    """A place in a status list. messages: what its values from 0 on mean; none: the entry does not say.
+
+    at: JSON Pointer of the entry in its credential.
+    """
 
     purpose: str
     url: str
@@ -62,6 +65,7 @@ class Entry:
     size: int = 1
     messages: tuple[str, ...] = ()
     reference: str | None = None
+    at: str = "/credentialStatus"
 
 
 class BadEntry(Exception):
@@ -73,8 +77,8 @@ class BadEntry(Exception):
         self.unread = unread
 
 
-def read_entry(entry: Mapping[str, Any]) -> Entry:
-    """The entry of a Bitstring Status List or of Status List 2021. Raises BadEntry."""
+def read_entry(entry: Mapping[str, Any], at: str = "/credentialStatus") -> Entry:
+    """The entry of a Bitstring Status List or of Status List 2021; at: as `Entry` has it. Raises BadEntry."""
     purpose, url = entry.get("statusPurpose"), entry.get("statusListCredential")
     index = _index(entry.get("statusListIndex"))
     if not isinstance(purpose, str) or not isinstance(url, str) or not is_web_url(url) or index is None:
@@ -88,7 +92,7 @@ def read_entry(entry: Mapping[str, Any]) -> Entry:
     if size > 1 and not messages:
         raise BadEntry("statusMessage must be there, because statusSize is greater than 1")
     references = [one for one in domain.listed(entry.get("statusReference")) if isinstance(one, str)]
-    return Entry(purpose, url, index, size, messages, references[0] if references else None)
+    return Entry(purpose, url, index, size, messages, references[0] if references else None, at)
 
 
 def _messages(value: Any, size: int) -> tuple[str, ...]:
@@ -138,7 +142,7 @@ def judge(entry: Entry, value: int, where: str, document: Mapping[str, Any], aga
     meaning = f" (“{text}”)" if text is not None else ""
     if verdict is not None and value:
         detail = f"{verdict} by its issuer{meaning}: {where}"
-        return Told(failed("status", verdict, detail, pointer="/credentialStatus", against=against))
+        return Told(failed("status", verdict, detail, pointer=entry.at, against=against))
     if verdict is not None:
         return Told(passed("status", f"not {verdict}{meaning}: {where}", against=against))
     services: tuple[Service, ...] = ()

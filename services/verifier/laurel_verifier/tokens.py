@@ -4,7 +4,8 @@ The order is that of Open Badges 3.0 §8.2.5 and of VC-JOSE-COSE 1.0 §4.1: the 
 signature, the claims that repeat the credential. The rest is asked of the credential in it as of any other. A key
 counts if it is the issuer's by the issuer's own document; what the header says of a key (`jwk`) is compared with that.
 
-Pointers are into the payload. Those of what the header says (alg, kid, jwk, typ, cty, crit, b64) are into the header.
+Pointers are into the credential, or to the claim (exp, nbf) that it has a date from. Those of what the header says
+(alg, kid, jwk, typ, cty, crit, b64) are into the header.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime
 from typing import Any
+
+import msgspec
 
 from laurel.credential import contexts, did, jose, jose_claims, jose_keys
 from laurel.credential.proofs import NOT_CHECKED
@@ -60,7 +63,7 @@ def misplaced(token: str | dict[str, Any], envelope: jose.Envelope) -> Check | N
 def unread(error: jose.JoseError) -> Check:
     """What is wrong with a token that could not be read."""
     make = not_checked if error.code in _NOT_READ else failed
-    return make(_STEPS.get(error.code, "format"), error.code, error.detail, pointer=error.pointer)
+    return make(_STEPS.get(error.code, "format"), error.code, error.detail, pointer=error.pointer or "")
 
 
 async def find_token_key(
@@ -102,9 +105,9 @@ async def find_token_key(
     return found, key
 
 
-def _key_pointer(envelope: jose.Envelope) -> str | None:
-    """The member of the header that names the key, if one does."""
-    return "/kid" if envelope.kid is not None else "/jwk" if envelope.key is not None else None
+def _key_pointer(envelope: jose.Envelope) -> str:
+    """The member of the header that names the key; "/iss" of the payload where none does."""
+    return "/kid" if envelope.kid is not None else "/jwk" if envelope.key is not None else "/iss"
 
 
 def _may_be_newer(envelope: jose.Envelope, resolved: Resolved, row: store.Indexed | None, now: datetime) -> bool:
@@ -127,7 +130,7 @@ def check_signature(envelope: jose.Envelope, key: str) -> Check:
     result = jose.verify(envelope, key)
     if not result.ok:
         make = not_checked if result.reason in NOT_CHECKED else failed
-        pointer = {"wrong_key": "/jwk", "wrong_key_type": "/alg"}.get(result.reason or "")
+        pointer = {"wrong_key": "/jwk", "wrong_key_type": "/alg"}.get(result.reason or "", "")
         return make("signature", result.reason or "bad_signature", result.detail, pointer=pointer, against=[named])
     detail = f"signed as a JSON Web Token ({kind}) with {envelope.algorithm}; not a character was changed since"
     return passed("signature", detail, against=[named])
@@ -136,8 +139,10 @@ def check_signature(envelope: jose.Envelope, key: str) -> Check:
 def check_dates(document: dict[str, Any], envelope: jose.Envelope | None, now: datetime) -> Check:
     """Step "dates": the credential's, and then the token's own (VC-JOSE-COSE 1.0 §3.1.3)."""
     found = domain.check_dates(document, now)
-    if envelope is None or found.outcome != "passed":
+    if envelope is None:
         return found
+    if found.outcome != "passed":
+        return msgspec.structs.replace(found, pointer=envelope.claims.taken.get(found.pointer or "", found.pointer))
     ends, begins = envelope.claims.expires, envelope.claims.not_before
     if ends is not None and now >= ends:
         detail = f"its token was valid until {timestamp(ends)} (exp)"

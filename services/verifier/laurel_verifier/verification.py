@@ -248,23 +248,23 @@ class Verifier:
             known = Told(domain.indexed_status(row.status, row.status_changed_at, now))
             told = indexed_notices(document, refresh=row.refresh, message=row.message, where="Laurel's index")
             return combine([known, *told])
-        entries = domain.objects(document.get("credentialStatus"))
+        entries = domain.status_entries(document)
         if not entries:
             return not_applicable("status", "its issuer has not said where it would be revoked"), ()
         if not genuine:
             # Its list is somebody's address: we ask nobody in the name of a document that nobody has signed.
             detail = "not looked up, because the signature could not be confirmed"
-            return not_checked("status", "not_reached", detail), ()
+            return not_checked("status", "not_reached", detail, pointer="/credentialStatus"), ()
         if len(entries) > MOST_STATUS_ENTRIES:
             detail = f"it names {len(entries)} status entries; {MOST_STATUS_ENTRIES} are looked up"
-            return not_checked("status", "too_many_entries", detail), ()
-        asking = (self._lists.check(entry, document, now, self._genuine_list) for entry in entries)
+            return not_checked("status", "too_many_entries", detail, pointer="/credentialStatus"), ()
+        asking = (self._lists.check(entry, at, document, now, self._genuine_list) for at, entry in entries)
         try:
             async with asyncio.timeout(STATUS_S):
                 return combine(await asyncio.gather(*asking))
         except TimeoutError:
             detail = f"its status lists did not answer within {STATUS_S:.0f} seconds"
-            return not_checked("status", "timeout", detail), ()
+            return not_checked("status", "timeout", detail, pointer="/credentialStatus"), ()
 
     async def _genuine_list(
         self, document: dict[str, Any], envelope: jose.Envelope | None, now: datetime

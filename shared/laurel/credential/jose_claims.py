@@ -11,7 +11,8 @@ are there; `exp` and `nbf` are about the signature, not the credential. `vc` and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -52,6 +53,7 @@ class Claims:
     """What a token says about itself. audience, nonce: for whom and to which challenge a presentation was made.
 
     not_before, expires: of the signature; None for VC-JWT, whose claims are the credential's own dates.
+    taken: JSON Pointer of a date that the credential has from a claim alone → of that claim.
     """
 
     issuer: str | None = None
@@ -59,6 +61,7 @@ class Claims:
     nonce: str | None = None
     not_before: datetime | None = None
     expires: datetime | None = None
+    taken: Mapping[str, str] = field(default_factory=dict)
 
 
 def is_open_badge(document: dict[str, Any]) -> bool:
@@ -134,7 +137,10 @@ def _vc_jwt(payload: dict[str, Any]) -> tuple[dict[str, Any], Claims]:
             moment = _moment(payload, "exp")
             assert moment is not None
             document[ends] = timestamp(moment)
-    return document, Claims(issuer=payload.get("iss"))
+    written = payload.get("vc", payload)
+    dates = ((begins, "nbf"), (ends, "exp"))
+    taken = {f"/{name}": f"/{claim}" for name, claim in dates if name in document and name not in written}
+    return document, Claims(issuer=payload.get("iss"), taken=taken)
 
 
 def _of_vc_claim(payload: dict[str, Any]) -> dict[str, Any]:

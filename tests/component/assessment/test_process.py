@@ -6,7 +6,6 @@ import asyncio
 import base64
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,6 +24,7 @@ from laurel.process import ensure_topics
 from laurel.security import SCOPES, new_api_key
 from laurel.topics import ASSESSMENT, ISSUANCE_GROUP, route
 from tests.component.assessment.conftest import NOW, TABLES, achievement, learner, ndjson
+from tests.conftest import free_ports
 
 IMPORTS = "/assessment/v1/results/imports"
 
@@ -35,8 +35,7 @@ async def environment(assessment_dsn: str) -> dict[str, str]:
     await admin.execute("SET search_path TO assessment")
     await admin.execute(f"TRUNCATE {TABLES}")
     await admin.close()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     separator = "&" if "?" in assessment_dsn else "?"
     return {
         **os.environ,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-import socket
 import sys
 from collections.abc import Sequence
 
@@ -15,6 +14,7 @@ from laurel.events import CredentialIssued, CredentialStatusChanged, Event, Issu
 from laurel.process import ROLES, run_parts
 from laurel.topics import CREDENTIAL, ISSUER, ORGANISATION, route
 from tests.component.issuer.kit import BASE_URL, ID_KEY, START, Clock, Issuer, achievement_of, opened, passed_of, secret
+from tests.conftest import free_ports
 
 
 async def send(issuer: Issuer, events: Sequence[Event]) -> None:
@@ -115,8 +115,7 @@ async def test_killed_in_the_middle_of_a_cohort_it_goes_on_where_it_was(admin_ds
 
 async def start(admin_dsn: str, *, batch_size: int) -> asyncio.subprocess.Process:
     """`python -m laurel_issuer`, with a signing process of its own."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     settings = {
         "BUS_URL": admin_dsn, "DATABASE_URL": admin_dsn, "PUBLIC_URL": BASE_URL, "PORT": str(port), "SIGNERS": "1",
         "ID_KEY": base64.b64encode(ID_KEY).decode(), "CONTACT_KEY": secret(2), "KEK": secret(3),

@@ -41,6 +41,14 @@ class Clock:
         return self.now
 
 
+def says_where(found: dict[str, Any]) -> None:
+    """Each refusal names the step, the property ("" for the whole document) and the clause."""
+    for check in found["checks"]:
+        if check["outcome"] in ("failed", "not_checked"):
+            assert check["clause"], check
+            assert check.get("pointer") is not None, check
+
+
 @dataclass
 class Verifier:
     """What a test of the verifier needs. `feed` publishes events and returns when the verifier has handled them."""
@@ -89,6 +97,7 @@ class Verifier:
         answer = await self.client.post("/verifier/v1/credentials/verify", json=body)
         assert answer.status_code == 200, answer.text
         found: dict[str, Any] = answer.json()
+        says_where(found)
         return found
 
     async def rows(self, query: str) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from starlette.routing import Route
 from laurel.credential import status
 from tests.component.verifier.conftest import Verifier
 from tests.component.verifier.issuing import NOW, TestIssuer
-from tests.component.verifier.test_verdicts import code, outcomes
+from tests.component.verifier.test_verdicts import code, outcomes, pointer_of
 
 
 @dataclass
@@ -172,6 +172,7 @@ async def test_a_list_that_cannot_be_relied_on_is_no_all_clear(
     found = await verifier.verify(listed_badge(stranger, url))
     assert found["verdict"] == "could_not_check"
     assert code(found, "status") == why
+    assert pointer_of(found, "status") == "/credentialStatus/statusListCredential"
 
 
 async def test_a_list_of_another_issuer_or_purpose(verifier: Verifier, foreign: Foreign, stranger: TestIssuer) -> None:

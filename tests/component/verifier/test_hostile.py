@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from laurel.credential import multibase
 from tests.component.verifier.conftest import Verifier
 from tests.component.verifier.issuing import TestIssuer
-from tests.component.verifier.test_verdicts import code, outcomes
+from tests.component.verifier.test_verdicts import code, outcomes, pointer_of
 
 URL = "/verifier/v1/credentials/verify"
 VECTORS = Path(os.environ.get("LAUREL_VECTORS", Path(__file__).parents[4] / "shared" / "vectors"))
@@ -223,5 +223,6 @@ async def test_the_official_rdfc_vectors_use_contexts_that_we_do_not_trust(verif
     document = json.loads((vectors("w3c-vc-di-eddsa") / f"TestVectors/eddsa-rdfc-2022/{name}").read_text())
     found = await verifier.verify(document)
     assert code(found, "context") == "unknown_context"
+    assert pointer_of(found, "context") == "/@context/1"
     assert code(found, "signature") == "unknown_context"
     assert found["verdict"] != "valid"

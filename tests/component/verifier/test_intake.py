@@ -27,6 +27,7 @@ from laurel_verifier.documents import MAX_DOCUMENT
 from tests.component.verifier.conftest import Verifier
 from tests.component.verifier.issuing import BASE_URL, TestIssuer, credential_id, to_bytes
 from tests.component.verifier.test_foreign import Foreign, serving
+from tests.conftest import free_ports
 
 URL = "/verifier/v1/credentials/verify"
 SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><path d="M0 0"/></svg>'
@@ -59,7 +60,7 @@ async def foreign() -> AsyncIterator[Foreign]:
 async def server(verifier: Verifier) -> AsyncIterator[str]:
     """The verifier's API on a socket, for the command."""
     stop, listening = asyncio.Event(), asyncio.Event()
-    port = _free_port()
+    (port,) = free_ports(1)
     task = asyncio.create_task(
         serve_http(verifier.service.api, host="127.0.0.1", port=port, stop=stop, listening=listening)
     )
@@ -67,14 +68,6 @@ async def server(verifier: Verifier) -> AsyncIterator[str]:
     yield f"http://127.0.0.1:{port}"
     stop.set()
     await task
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as bound:
-        port: int = bound.getsockname()[1]
-    return port
 
 
 def comparable(found: dict[str, Any]) -> dict[str, Any]:
@@ -289,7 +282,7 @@ async def test_a_refusal_says_where_and_by_which_clause(
         for url in (server, None):
             await command.run(str(tmp_path / "badge"), url=url, local=False, output=Output(as_json=True))
             check = json.loads(capsys.readouterr().out)["checks"][0]
-            assert (check.get("pointer", "body"), check["clause"]) == (field, clause)
+            assert (check["pointer"] or "body", check["clause"]) == (field, clause)
 
 
 async def test_a_wrapper_takes_nothing_from_the_limit(verifier: Verifier) -> None:

@@ -37,7 +37,7 @@ from tests.component.verifier.issuing import (
 )
 from tests.component.verifier.test_foreign import signed_anyway
 from tests.component.verifier.test_proofs import P256, badge_of, by_did_key
-from tests.component.verifier.test_verdicts import code
+from tests.component.verifier.test_verdicts import code, pointer_of
 
 INDEX = 4711
 MESSAGES = ["nothing to tell", "under review", "replaced", "on appeal", "settled"]
@@ -368,6 +368,7 @@ async def test_a_list_of_ids_that_cannot_be_relied_on_is_no_all_clear(
     far.put("/revocations", answer)
     found = await verifier.verify(listed(stranger, url))
     assert (found["verdict"], code(found, "status")) == ("could_not_check", why), found
+    assert pointer_of(found, "status") == "/credentialStatus/id"
 
 
 async def test_a_list_of_ids_is_asked_over_https_alone_and_never_for_a_forgery(

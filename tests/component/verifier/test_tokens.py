@@ -18,7 +18,7 @@ from tests.component.verifier.issuing import NOW, TestIssuer, changed, issued
 from tests.component.verifier.test_endorsements import badge, unsigned
 from tests.component.verifier.test_foreign import INDEX, Foreign, foreign
 from tests.component.verifier.test_proofs import ED25519, P256, P384, badge_of, by_did_key, named
-from tests.component.verifier.test_verdicts import code, outcomes
+from tests.component.verifier.test_verdicts import code, outcomes, pointer_of
 
 __all__ = ["foreign"]  # a fixture
 
@@ -51,10 +51,6 @@ def forged(document: dict[str, Any], header: dict[str, Any], signer: keys.Signer
 
 async def verify(verifier: Verifier, token: str | bytes, **more: Any) -> dict[str, Any]:
     return await verifier.verify({"credential": token.decode() if isinstance(token, bytes) else token, **more})
-
-
-def pointer_of(found: dict[str, Any], step: str) -> str | None:
-    return next((check.get("pointer") for check in found["checks"] if check["step"] == step), None)
 
 
 def method(identifier: str, controller: str, signer: keys.Signer, **more: Any) -> dict[str, Any]:
@@ -103,7 +99,7 @@ async def test_an_enveloped_credential(verifier: Verifier) -> None:
 @pytest.mark.parametrize(
     ("token", "verdict", "step", "why", "pointer"),
     [
-        (forged({}, {}, ED25519)[:-2] + "_", "invalid", "format", "malformed_jwt", None),
+        (forged({}, {}, ED25519)[:-2] + "_", "invalid", "format", "malformed_jwt", ""),
         (forged({}, {"alg": "none"}, ED25519), "invalid", "signature", "insecure_algorithm", "/alg"),
         (forged({}, {"alg": "HS256"}, ED25519), "invalid", "signature", "insecure_algorithm", "/alg"),
         (forged({}, {"alg": "ES512"}, ED25519), "could_not_check", "signature", "unknown_algorithm", "/alg"),
@@ -153,7 +149,7 @@ async def test_claims_that_contradict_the_credential(verifier: Verifier) -> None
         assert pointer_of(found, "signature") == f"/{name}"
     # There is no validUntil that this one could contradict: it sets it (Open Badges 3.0 §8.2.5.1).
     found = await verify(verifier, forged({**payload, "exp": payload["nbf"] + 1}, header, signer))
-    assert (found["verdict"], code(found, "dates")) == ("expired", "expired")
+    assert (found["verdict"], code(found, "dates"), pointer_of(found, "dates")) == ("expired", "expired", "/exp")
 
 
 async def test_the_key_of_a_web_issuer(verifier: Verifier, foreign: Foreign) -> None:

@@ -24,6 +24,10 @@ def outcomes(found: dict[str, Any]) -> dict[str, str]:
     return {check["step"]: check["outcome"] for check in found["checks"]}
 
 
+def pointer_of(found: dict[str, Any], step: str) -> str | None:
+    return next((check.get("pointer") for check in found["checks"] if check["step"] == step), None)
+
+
 def code(found: dict[str, Any], step: str) -> str | None:
     codes: list[str | None] = [check.get("code") for check in found["checks"] if check["step"] == step]
     return codes[0]

@@ -9,7 +9,7 @@ from importlib import resources
 import pytest
 from pydantic import ValidationError
 
-from laurel.web import Problem
+from laurel.problems import Problem
 from laurel_verifier.config import Settings
 from laurel_verifier.forms import parse_form
 from laurel_verifier.memory import Memory

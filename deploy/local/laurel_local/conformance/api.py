@@ -22,8 +22,9 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 
 from laurel.database import Database
+from laurel.problems import not_found
 from laurel.security import guard_json
-from laurel.web import create_app, json_response, not_found
+from laurel.web import create_app, json_response
 from laurel_local.conformance import options
 from laurel_local.conformance.issuing import Issuer
 from laurel_local.conformance.lists import TTL_MS

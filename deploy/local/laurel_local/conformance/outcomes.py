@@ -12,7 +12,8 @@ from typing import Any, Literal
 from fastapi import Response
 
 from laurel.credential.lint_rules import Finding
-from laurel.web import PROBLEM_JSON, Problem, json_response
+from laurel.problems import PROBLEM_JSON, Problem
+from laurel.web import json_response
 from laurel_verifier.checks import CLAUSES, STEPS, Check, Step, problem_details
 
 Where = Step | Literal["challenge", "domain", "limit", "enveloped", "options"]
@@ -107,4 +108,4 @@ class Refusal(Problem):
 def not_understood(pointer: str, why: str, code: str = "invalid_input", clause: str = VC_API) -> Refusal:
     """What a member of the request says, or that it is said at all. pointer: into the request."""
     kind = f"urn:laurel:problem:{code}"
-    return Refusal(422, problem("options", code, f"{pointer}: {why}", pointer, clause, kind))
+    return Refusal(422, problem("options", code, f"{pointer or 'the body'}: {why}", pointer, clause, kind))

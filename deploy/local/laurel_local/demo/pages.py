@@ -6,7 +6,7 @@ import html
 
 from starlette.responses import HTMLResponse
 
-from laurel.web import CSP
+from laurel.edge import CSP
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; }

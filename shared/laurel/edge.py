@@ -1,0 +1,168 @@
+"""What stands before every API: the guard of bodies, cross-origin answers, the server span and security headers."""
+
+from __future__ import annotations
+
+import re
+
+import structlog
+from fastapi import Response
+from opentelemetry.trace import SpanKind, Status, StatusCode
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from laurel import telemetry
+from laurel.bus import BusUnavailable
+from laurel.database import is_unavailable
+from laurel.problems import Problem, bad_json, too_large
+from laurel.security import BadJson, guard_json
+
+log = structlog.get_logger()
+
+CSP = "default-src 'none'; style-src 'self'; img-src 'self' data:; script-src 'self'; connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"  # noqa: E501
+
+
+class Guard:
+    """Reads a JSON body whole (bounded), guards it, and hands the same bytes on."""
+
+    def __init__(
+        self, app: ASGIApp, *, max_body: int, max_json: int, streamed: list[re.Pattern[str]], raw: list[re.Pattern[str]]
+    ) -> None:
+        self._app = app
+        self._max_body = max_body
+        self._max_json = max_json
+        self._streamed = streamed
+        self._raw = raw
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        bodyless = scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS", "TRACE")
+        if bodyless or any(one.fullmatch(scope["path"]) for one in self._streamed):
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        content_type = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+        is_json = content_type in (b"", b"application/json") or content_type.endswith(b"+json")
+        is_json = is_json and not any(one.fullmatch(scope["path"]) for one in self._raw)
+        most = self._max_json if is_json else self._max_body
+        refused = too_large(f"the body is larger than {most} bytes")
+        declared = headers.get(b"content-length", b"")
+        if declared.isdigit() and len(declared) < 20 and int(declared) > most:  # not a byte of it is read
+            await refused.response(scope["path"])(scope, receive, send)
+            return
+        body = bytearray()
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > most:
+                await refused.response(scope["path"])(scope, receive, send)
+                return
+        if body and is_json:
+            try:
+                guard_json(bytes(body), max_bytes=most)
+            except BadJson as error:
+                await bad_json(error).response(scope["path"])(scope, receive, send)
+                return
+        replayed = False
+
+        async def replay() -> Message:
+            nonlocal replayed
+            if replayed:
+                return await receive()
+            replayed = True
+            return {"type": "http.request", "body": bytes(body), "more_body": False}
+
+        await self._app(scope, replay, send)
+
+
+class CrossOrigin:
+    """Lets scripts of any origin read what anybody may read: preflights, and refusals that they can read, too.
+
+    (Fetch, "CORS protocol".) Never with credentials: `*` forbids them, and none of these paths asks for an API key.
+    """
+
+    def __init__(self, app: ASGIApp, *, paths: dict[re.Pattern[str], str]) -> None:
+        self._app = app
+        self._paths = paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"] if scope["type"] == "http" else ""
+        methods = next((allow for one, allow in self._paths.items() if one.fullmatch(path)), None)
+        if methods is None:
+            await self._app(scope, receive, send)
+            return
+        if scope["method"] == "OPTIONS":
+            headers = {
+                "Allow": f"{methods}, OPTIONS", "Access-Control-Allow-Origin": "*",
+                "Access-Control-Allow-Methods": methods, "Access-Control-Allow-Headers": _CROSS_ORIGIN_HEADERS,
+                "Access-Control-Max-Age": "86400",
+            }  # fmt: skip
+            await Response(status_code=204, headers=headers)(scope, receive, send)
+            return
+
+        async def with_origin(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                present = {name.lower() for name, _ in message["headers"]}
+                if b"access-control-allow-origin" not in present:
+                    message["headers"] = [*message["headers"], (b"access-control-allow-origin", b"*")]
+            await send(message)
+
+        await self._app(scope, receive, with_origin)
+
+
+_CROSS_ORIGIN_HEADERS = "Accept, Accept-Language, Content-Type, If-None-Match, Traceparent"
+
+
+class Edge:
+    """Outermost: the server span, security headers, and the last resort for what nobody caught."""
+
+    def __init__(self, app: ASGIApp, *, service: str) -> None:
+        self._app = app
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        parent = dict(scope["headers"]).get(b"traceparent", b"").decode("latin-1") or None
+        status = 500
+        started = False
+
+        async def with_headers(message: Message) -> None:
+            nonlocal status, started
+            if message["type"] == "http.response.start":
+                status, started = message["status"], True
+                present = {name.lower() for name, _ in message["headers"]}
+                message["headers"] = [
+                    *message["headers"],
+                    *((name, value) for name, value in _SECURITY_HEADERS if name not in present),
+                ]
+            await send(message)
+
+        attributes = {"http.request.method": scope["method"], "laurel.service": self._service}
+        with telemetry.span(f"{scope['method']}", parent=parent, kind=SpanKind.SERVER, attributes=attributes) as span:
+            try:
+                await self._app(scope, receive, with_headers)
+            except Exception as error:
+                if isinstance(error, BusUnavailable) or is_unavailable(error):
+                    log.warning("unavailable", service=self._service, path=scope["path"], reason=repr(error))
+                    detail = "a part that this needs is out of reach; try again"
+                    problem = Problem(503, "unavailable", detail, headers={"Retry-After": "2"})
+                else:
+                    log.exception("unhandled error", service=self._service, path=scope["path"])
+                    problem = Problem(500, "internal_error", "this is our fault and has been logged")
+                span.set_status(Status(StatusCode.ERROR))
+                if started:
+                    raise
+                await problem.response(scope["path"])(scope, receive, with_headers)
+            route = scope.get("route")
+            span.update_name(f"{scope['method']} {getattr(route, 'path', 'unmatched')}")
+            span.set_attribute("http.response.status_code", status)
+
+
+_SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
+    (b"content-security-policy", CSP.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
