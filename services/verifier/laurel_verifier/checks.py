@@ -104,9 +104,7 @@ def failed(
     return found if clause is None else msgspec.structs.replace(found, clause=clause)
 
 
-def not_checked(
-    step: Step, code: str, detail: str, *, pointer: str = "", against: Iterable[Against] = ()
-) -> Check:
+def not_checked(step: Step, code: str, detail: str, *, pointer: str = "", against: Iterable[Against] = ()) -> Check:
     """The step could not be taken."""
     return _wrong(step, "not_checked", code, detail, pointer, against)
 
@@ -116,9 +114,7 @@ def not_applicable(step: Step, detail: str) -> Check:
     return Check(step=step, outcome="not_applicable", detail=detail, clause=CLAUSES[step])
 
 
-def _wrong(
-    step: Step, outcome: Outcome, code: str, detail: str, pointer: str, against: Iterable[Against]
-) -> Check:
+def _wrong(step: Step, outcome: Outcome, code: str, detail: str, pointer: str, against: Iterable[Against]) -> Check:
     return Check(
         step=step, outcome=outcome, code=code, detail=detail, clause=CLAUSES[step], pointer=pointer,
         against=tuple(against), problem=problem_details(step, outcome, code, detail),
