@@ -47,14 +47,13 @@ from laurel.migrate import migrate
 from laurel.settings import with_role
 from laurel_issuer.domain import IssuerProfile, build_credential, varying, varying_paths
 from laurel_verifier import store
-from tests.benchmarks import bench_sign
+from tests.benchmarks import bench_sign, processes
 from tests.benchmarks.bench_sign import BASE, DEFINITION, DID, NOW, SIGNER
 from tests.conftest import free_ports
 
 TENANT = "019a0000-0000-7000-8000-000000000001"
 VERIFY = "/verifier/v1/credentials/verify"
 CONNECTIONS = 16
-_TICKS = os.sysconf("SC_CLK_TCK")
 _WARM = 300  # requests before anything is counted
 
 _KEY = Ed25519Signer(hashlib.sha256(b"somebody else").digest(), "x:y#z").public_key_multibase
@@ -118,30 +117,6 @@ async def _index(dsn: str, documents: list[bytes]) -> None:
 
 
 # --- processes ------------------------------------------------------------------------------------------------------
-
-
-def _processes() -> dict[int, tuple[int, float]]:
-    """pid → (parent, seconds of processor time)."""
-    found = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                fields = (folder / "stat").read_text().rpartition(") ")[2].split()
-            except OSError:
-                continue
-            # with that of children that have ended
-            found[int(folder.name)] = (int(fields[1]), sum(map(int, fields[11:15])) / _TICKS)
-    return found
-
-
-def cpu_seconds(root: int) -> float:
-    """Of a process and all those below it."""
-    processes = _processes()
-    wanted, total = {root}, 0.0
-    while wanted:
-        total += sum(processes[pid][1] for pid in wanted if pid in processes)
-        wanted = {pid for pid, (parent, _) in processes.items() if parent in wanted}
-    return total
 
 
 @contextmanager
@@ -341,12 +316,12 @@ class _Measured:
         self._roots = (verifier, postgres)
 
     def run(self, name: str, work: str, *arguments: Any) -> dict[str, float]:
-        before, start = [cpu_seconds(one) for one in self._roots], time.monotonic()
+        before, start = [processes.tree_seconds(one) for one in self._roots], time.monotonic()
         done = _in_another_process(work, *arguments)
         seconds = time.monotonic() - start
-        used, postgres = (cpu_seconds(one) - was for one, was in zip(self._roots, before, strict=True))
+        used, postgres = (processes.tree_seconds(one) - was for one, was in zip(self._roots, before, strict=True))
         return {
-            f"{name}_per_s": done / max(used, 1 / _TICKS),
+            f"{name}_per_s": done / max(used, 0.01),
             f"{name}_wall_per_s": done / seconds,
             f"{name}_postgres_us": postgres / done * 1e6,
         }

@@ -183,7 +183,7 @@ class Watch:
                 self.rss[kind] = max(self.rss.get(kind, 0.0), processes.rss_mb(pid))
 
     def cpu(self) -> dict[str, float]:
-        return {name: processes.cpu_seconds(processes.tree(pid)) for name, pid in self.rig.watched.items()}
+        return {name: processes.tree_seconds(pid) for name, pid in self.rig.watched.items()}
 
 
 async def _until_done(watch: Watch, admin: asyncpg.Connection, count: int) -> None:

@@ -40,6 +40,11 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     return total / _TICKS
 
 
+def tree_seconds(root: int) -> float:
+    """`cpu_seconds` of a process and all its descendants."""
+    return cpu_seconds(tree(root))
+
+
 def rss_mb(pid: int) -> float:
     """Resident memory in MiB; 0 when the process is gone."""
     try:

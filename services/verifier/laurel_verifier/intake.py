@@ -1,6 +1,6 @@
 """From whatever somebody has to a verdict: one way in for the API, the page and `laurel verify`.
 
-1. What is it? (`documents`, in a thread: pictures are large)
+1. What is it? (`documents`, in a thread where it takes long: pictures are large)
 2. An address: our own is looked up in the index; every other is fetched once, through the guarded client.
 3. The credential goes to the verifier. What it was baked into stands in the report.
 """
@@ -28,6 +28,7 @@ ACCEPT = (
 )
 
 
+_SMALL = 16 << 10  # bytes of JSON that are read sooner than a thread wakes up
 _LARGE = 64 << 10  # bytes that are read one after the other: side by side they would hold up everybody
 
 
@@ -54,8 +55,11 @@ class Intake:
 
         fetch: False refuses addresses that are not our own.
         """
-        async with self._large if len(body) > _LARGE else contextlib.nullcontext():
-            found = await asyncio.to_thread(documents.read, body)
+        if len(body) <= _SMALL and body[:1] == b"{":
+            found = documents.read(body)
+        else:
+            async with self._large if len(body) > _LARGE else contextlib.nullcontext():
+                found = await asyncio.to_thread(documents.read, body)
         return await self._handed_in(found, expected_recipient, fetch=fetch)
 
     async def examine_address(self, url: str, expected_recipient: str | None = None, *, fetch: bool = True) -> Examined:
