@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from laurel import logs, telemetry
 from laurel.bus import Bus, TopicSpec, connect
 from laurel.errors import ConfigurationError, Stuck
-from laurel.loop import run
+from laurel.loop import collect_rarely, run
 from laurel.service import Engine, Service
 from laurel.settings import Settings
 from laurel.topics import TOPICS
@@ -72,6 +72,7 @@ async def serve(name: str, settings: S, open_service: OpenService[S], *, role: s
     bus = open_bus(settings.bus_url)
     try:
         async with open_service(settings, bus) as service, asyncio.TaskGroup() as group:
+            collect_rarely()
             if "api" in roles:
                 group.create_task(serve_http(service.api, host=settings.host, port=settings.port, stop=stop))
             elif health_port:

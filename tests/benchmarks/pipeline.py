@@ -265,7 +265,7 @@ async def burst(rig: Rig, count: int) -> dict[str, Any]:
         await asyncio.sleep(1)
         watch = Watch(rig)
         await watch.sample(admin)
-        cpu_before, started = watch.cpu(), time.monotonic()
+        written_before, cpu_before, started = await _written(admin), watch.cpu(), time.monotonic()
         share = count // IMPORTS
         uploads = [
             asyncio.create_task(
@@ -276,6 +276,7 @@ async def burst(rig: Rig, count: int) -> dict[str, Any]:
         await _until_done(watch, admin, count + 1)
         seconds = time.monotonic() - started
         cpu = {name: after - cpu_before[name] for name, after in watch.cpu().items()}
+        written = await _written(admin)
         await asyncio.gather(*uploads)
         stop.set()
         live_ms = await live
@@ -289,16 +290,29 @@ async def burst(rig: Rig, count: int) -> dict[str, Any]:
             "live_p50_ms": _percentile(live_ms, 50),
             "live_p99_ms": _percentile(live_ms, 99),
             "live_passes": len(live_ms),
+            "live_ms": [round(one) for one in live_ms],
             "expected": total,
             "rss_max_mb": round(max(watch.rss.values()), 1),
             "rss_mb": {name: round(value, 1) for name, value in sorted(watch.rss.items())},
             "cpu_us_per_credential": {name: round(value / count * 1e6, 1) for name, value in cpu.items()},
             "cpu_us_per_credential_total": round(sum(cpu.values()) / count * 1e6, 1),
             "cpu_share": round(sum(cpu.values()) / seconds, 2),
+            "transactions_per_credential": round((written[0] - written_before[0]) / count, 3),
+            "wal_bytes_per_credential": round((written[1] - written_before[1]) / count),
             "timeline": watch.timeline,
         }
     finally:
         await admin.close()
+
+
+async def _written(admin: asyncpg.Connection) -> tuple[int, int]:
+    """Transactions committed and bytes of write-ahead log so far."""
+    row = await admin.fetchrow(
+        "SELECT xact_commit, pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint AS wal FROM pg_stat_database "
+        "WHERE datname = current_database()"
+    )
+    assert row is not None
+    return int(row["xact_commit"]), int(row["wal"])
 
 
 async def _warm(rig: Rig, admin: asyncpg.Connection) -> bool:

@@ -100,25 +100,37 @@ class ImportWorker:
 
     async def step(self) -> bool:
         """Settle one chunk. False when none is owed, or when what was settled before has not been worked off."""
-        if self._pace is not None and not await self._pace.open():
+        if self._pace is None:
+            return await self._next_chunk() is not None
+        if not await self._pace.open():
             return False
+        passes: int | None = None
+        try:
+            passes = await self._next_chunk()
+        finally:
+            self._pace.settled(passes or 0)
+        return passes is not None
+
+    async def _next_chunk(self) -> int | None:
+        """How many passes were in it; None when no chunk is owed."""
         work: Work | None = None
         try:
             async with self._database.transaction() as tx:
                 work = await import_store.next_chunk(tx)  # 4
                 if work is None:
-                    return False
+                    return None
                 with telemetry.span("settle results", parent=work.traceparent):
-                    await self._settle_chunk(tx, work)
+                    return await self._settle_chunk(tx, work)
         except Exception as error:
             if work is None or work.import_id in self._troubled or _begin_again(error):
                 raise
             # Something in these rows is more than we can take: settle them one by one, so that the others get through.
             log.exception("chunk failed; its rows are taken one by one", import_id=work.import_id, chunk=work.seq)
             self._troubled.add(work.import_id)
-        return True
+        return 0
 
-    async def _settle_chunk(self, tx: Transaction, work: Work) -> None:
+    async def _settle_chunk(self, tx: Transaction, work: Work) -> int:
+        """How many passes were in it."""
         arrivals = await read_chunk(work, self._keys.base_url)
         now = self._clock()
         if work.import_id in self._troubled:
@@ -129,13 +141,12 @@ class ImportWorker:
                 import_id=work.import_id,
             )  # fmt: skip
         outcomes = Counter(one.outcome for one in recorded)
-        if self._pace is not None:
-            self._pace.settled(outcomes["passed"])
         if await import_store.chunk_settled(tx, work, outcomes, now=now):  # 5
             log.info("import done", import_id=work.import_id)
             self._troubled.discard(work.import_id)
         for outcome, number in outcomes.items():
             telemetry.count("laurel_results_total", number, outcome=outcome)
+        return outcomes["passed"]
 
     async def _alone(self, tx: Transaction, work: Work, arrival: Arrival, now: datetime) -> store.Recorded:
         async def take(one: Arrival) -> store.Recorded:

@@ -23,7 +23,7 @@ log = structlog.get_logger()
 LEAST_AHEAD = 1_000  # passes: a chunk; shorter lines leave the issuer waiting
 LOOK_EVERY_S = 0.5
 TRICKLE_S = 10.0  # a chunk in so many seconds is settled whatever stands in line
-_SMOOTHING = 0.5  # weight of the newest reading of the rate
+_SMOOTHING = 0.25  # weight of the newest reading of the rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +61,25 @@ class Pace:
         self._ahead_s = ahead_s
         self._monotonic = monotonic
         self._reading: Reading | None = None
-        self._settled = 0
+        self._settled = self._begun = 0
         self._looked_at = self._opened_at = float("-inf")
 
     async def open(self) -> bool:
-        """Whether another chunk may be settled now."""
+        """Whether another chunk may be begun now; say `settled` when it has ended, however it did."""
         now = self._monotonic()
         if now - self._looked_at >= LOOK_EVERY_S:
             await self._look()
-        has_room = self._reading is not None and room(self._reading, settled=self._settled, ahead_s=self._ahead_s) > 0
+        coming = self._settled + self._begun * LEAST_AHEAD  # a chunk that has begun counts as full
+        has_room = self._reading is not None and room(self._reading, settled=coming, ahead_s=self._ahead_s) > 0
         if has_room or now - self._opened_at >= TRICKLE_S:
             self._opened_at = now
+            self._begun += 1
             return True
         return False
 
     def settled(self, passes: int) -> None:
-        """So many passes were put in line."""
+        """A chunk that had begun has ended, and so many passes were put in line."""
+        self._begun -= 1
         self._settled += passes
 
     async def _look(self) -> None:

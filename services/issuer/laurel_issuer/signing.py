@@ -27,6 +27,7 @@ import structlog
 from laurel.credential import lint
 from laurel.errors import NotNow
 from laurel.events import AssessmentPassed
+from laurel.loop import collect_rarely
 from laurel_issuer.domain import Inconsistent, IssuerProfile, StatusPlace, build_credential, varying
 from laurel_issuer.formats import Safe
 from laurel_issuer.keyring import SealedKey
@@ -34,7 +35,7 @@ from laurel_issuer.templates import Templates, compare
 
 log = structlog.get_logger()
 
-CHUNK = 32  # credentials a task: some tens of milliseconds, so that a status list need not wait long
+CHUNK = 125  # credentials a task: 20 ms by a template, a fifth of a second the full way; a status list waits no longer
 _ATTEMPTS = 3
 
 T = TypeVar("T")
@@ -159,6 +160,7 @@ def _begin_process(kek: bytes, canary_every: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; our parent stops us in order
     threading.Thread(target=_die_with_parent, daemon=True).start()
     _begin_thread(kek, canary_every)
+    collect_rarely()
 
 
 def _die_with_parent() -> None:

@@ -41,7 +41,8 @@ log = structlog.get_logger()
 
 SECRET_PURPOSE = "webhook-secret"  # noqa: S105 - a purpose, not a secret
 _POLL_S = 0.5
-_LINGER_S = 0.03  # outcomes wait this long for company: one transaction for many
+_LINGER_S = 0.1  # outcomes wait this long for company, or until there are so many: one transaction for many
+_COMPANY = 200
 _SETTLE_MOST = 500
 _WINDOW_MOST = 512
 _START = 4  # requests at a time for an endpoint that we know nothing about yet
@@ -101,6 +102,7 @@ class DeliveryWorker:
         self._outcomes: list[Settled] = []
         self._wake = asyncio.Event()
         self._to_settle = asyncio.Event()
+        self._enough = asyncio.Event()
 
         @lru_cache(maxsize=4096)
         def open_secret(sealed: str) -> bytes:
@@ -246,6 +248,8 @@ class DeliveryWorker:
             )
         )
         self._to_settle.set()
+        if len(self._outcomes) >= _COMPANY:
+            self._enough.set()
 
     async def _post(self, due: Due, now: datetime) -> Answer:
         span = telemetry.start_span(
@@ -297,7 +301,9 @@ class DeliveryWorker:
         while self._outcomes or not finished.is_set():
             await self._to_settle.wait()
             self._to_settle.clear()
-            await asyncio.sleep(_LINGER_S)
+            if len(self._outcomes) < _COMPANY:
+                await first_of(self._enough, finished, seconds=_LINGER_S)
+            self._enough.clear()
             while self._outcomes:
                 batch = self._outcomes[:_SETTLE_MOST]
                 try:
