@@ -1,6 +1,6 @@
 """The whole path, every service a process of its own: passes in over HTTP → issued, indexed, delivered to a partner.
 
-    python -m tests.benchmarks.pipeline --bus kafka|postgres [--n 20000] [--json]
+    python -m tests.benchmarks.pipeline --bus kafka|postgres [--n 20000] [--workers 2] [--json]
 
 1. A cluster on a fresh, durable PostgreSQL (fsync on, as `laurel up` starts it) and, on Kafka, a fresh broker.
 2. The burst: n passes as NDJSON, in two imports at once; meanwhile single passes of another organisation, one after the
@@ -75,22 +75,22 @@ class Rig:
 
     cluster: Cluster
     partner: Partner
-    watched: dict[str, int]
+    watched: dict[str, list[int]]
     postgres: str
 
 
 @asynccontextmanager
-async def rig(bus: str, folder: Path) -> AsyncIterator[Rig]:
-    """Step 1. bus: "kafka" or "postgres"."""
+async def rig(bus: str, folder: Path, workers: int = 1) -> AsyncIterator[Rig]:
+    """Step 1. bus: "kafka" or "postgres". workers: processes of each service that consume and deliver."""
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(Postgres(folder))
         pid = int((folder / "postgres" / "postmaster.pid").read_text().split()[0])
-        watched = {"postgres": pid}
+        watched = {"postgres": [pid]}
         bus_url = server.dsn()
         if bus == "kafka":
             broker = stack.enter_context(private_kafka())
             bus_url = broker.url
-            watched["kafka"] = int((broker.folder / "kafka.pid").read_text())
+            watched["kafka"] = [int((broker.folder / "kafka.pid").read_text())]
         await migrate_all(server.dsn())
         topics = connect(bus_url)
         await ensure_topics(topics)
@@ -99,7 +99,7 @@ async def rig(bus: str, folder: Path) -> AsyncIterator[Rig]:
         arguments = [sys.executable, "-m", "tests.benchmarks.sink", str(sink_port)]
         sink = subprocess.Popen(arguments)  # noqa: ASYNC220 - once, before anything is measured
         stack.callback(sink.kill)
-        watched["sink"] = sink.pid
+        watched["sink"] = [sink.pid]
         partner = Partner(f"http://127.0.0.1:{sink_port}/hook")
         cluster = Cluster(
             server.dsn(),
@@ -111,7 +111,12 @@ async def rig(bus: str, folder: Path) -> AsyncIterator[Rig]:
         )
         for service in SERVICES:
             cluster.spawn(service)
-            watched[service] = cluster.processes[service].pid
+            watched[service] = [cluster.processes[service].pid]
+            for number in range(2, workers + 1):
+                more = cluster.spawn_worker(service, number)
+                stack.callback(more.wait, 30)
+                stack.callback(more.terminate)
+                watched[service].append(more.pid)
         try:
             await cluster.ready()
             await cluster.organise()
@@ -178,12 +183,12 @@ class Watch:
         }
         self.timeline.append({"s": round(time.monotonic() - self.started, 2), **self.counts})
         for service in SERVICES:
-            for pid in processes.tree(self.rig.watched[service]):
+            for pid in (pid for root in self.rig.watched[service] for pid in processes.tree(root)):
                 kind = "signer" if "multiprocessing" in processes.command(pid) else service
                 self.rss[kind] = max(self.rss.get(kind, 0.0), processes.rss_mb(pid))
 
     def cpu(self) -> dict[str, float]:
-        return {name: processes.tree_seconds(pid) for name, pid in self.rig.watched.items()}
+        return {name: sum(map(processes.tree_seconds, roots)) for name, roots in self.rig.watched.items()}
 
 
 async def _until_done(watch: Watch, admin: asyncpg.Connection, count: int) -> None:
@@ -393,12 +398,12 @@ def _percentile(values: list[float], percent: int) -> float | None:
     return round(statistics.quantiles(values, n=100, method="inclusive")[percent - 1], 1)
 
 
-async def run(bus: str, count: int, *, steady_s: float = STEADY_S) -> dict[str, Any]:
+async def run(bus: str, count: int, *, steady_s: float = STEADY_S, workers: int = 1) -> dict[str, Any]:
     """All figures of one bus."""
     if bus == "kafka" and (missing := missing_for_kafka()):
         return {"left_out": missing}
     with tempfile.TemporaryDirectory(prefix="laurel-bench-", ignore_cleanup_errors=True) as folder:
-        async with rig(bus, Path(folder)) as made:
+        async with rig(bus, Path(folder), workers) as made:
             figures = await burst(made, count)
             figures |= await steady(made, max(20.0, figures["per_s"] / 5), steady_s)
     return figures
@@ -408,9 +413,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bus", choices=("kafka", "postgres"), default="kafka")
     parser.add_argument("--n", type=int, default=20_000)
+    parser.add_argument("--workers", type=int, default=1, help="processes of each service that consume and deliver")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    figures = asyncio.run(run(arguments.bus, arguments.n))
+    figures = asyncio.run(run(arguments.bus, arguments.n, workers=arguments.workers))
     if not arguments.json:
         figures.pop("timeline", None)
     print(json.dumps(figures, indent=None if arguments.json else 2))

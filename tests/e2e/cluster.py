@@ -111,12 +111,19 @@ class Cluster:
     achievement_id: str = ""
 
     def spawn(self, service: str) -> None:
-        environment = {**self.environment, "LAUREL_PORT": str(self.ports[service]), "LAUREL_MEMBER": f"{service}-1"}
         self.starts[service] += 1
+        self.processes[service] = self._spawn(service, 1, "all")
+
+    def spawn_worker(self, service: str, number: int) -> subprocess.Popen[bytes]:
+        """One more process of a service, that consumes and delivers; its caller ends it."""
+        return self._spawn(service, number, "worker")
+
+    def _spawn(self, service: str, number: int, role: str) -> subprocess.Popen[bytes]:
+        member = {"LAUREL_PORT": str(self.ports[service]), "LAUREL_MEMBER": f"{service}-{number}"}
         with (self.logs / f"{service}.log").open("ab") as log:
-            self.processes[service] = subprocess.Popen(
-                [sys.executable, "-m", "laurel_local.cli", "serve", service, "--role", "all"],
-                env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            return subprocess.Popen(
+                [sys.executable, "-m", "laurel_local.cli", "serve", service, "--role", role],
+                env={**self.environment, **member}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
 
     def kill(self, service: str) -> None:
