@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from laurel.database import Transaction
+from laurel.database import Transaction, columns
 from laurel.events import IssuerProfilePublished
 from laurel_assessment.achievements import descriptions_of
 from laurel_assessment.domain import History, Policy, Rules, Stored
@@ -246,7 +246,7 @@ async def record(
     """Write results. Raises UniqueViolationError when another transaction decided one of these attempts first."""
     if not rows:
         return
-    columns = [
+    given = [
         (
             one.result_id, one.outcome, _json(one.reasons), one.line, one.achievement_id, one.achievement_version,
             one.policy_version, one.learner, one.learner_key, one.attempt, one.award, one.credential_id,
@@ -255,7 +255,6 @@ async def record(
         )
         for one in rows
     ]  # fmt: skip
-    # A column of nothing but NULL goes as an empty array: unnest fills it up, and asyncpg has less to look at.
     await tx.execute(
         """
         INSERT INTO results (tenant_id, recorded_at, import_id, result_id, outcome, reasons, line, achievement_id,
@@ -266,7 +265,7 @@ async def record(
             $12::bytea[], $13::int[], $14::int[], $15::uuid[], $16::uuid[], $17::text[], $18::text[], $19::float8[],
             $20::jsonb[], $21::bytea[], $22::timestamptz[], $23::jsonb[], $24::text[]) AS given
         """,
-        tenant_id, now, import_id, *zip(*columns, strict=True),
+        tenant_id, now, import_id, *columns(given),
     )  # fmt: skip
 
 

@@ -61,7 +61,7 @@ class IssuerProfile:
     image: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Prerequisites:
     """What a reservation needs and what is known of it; None: not (yet) there.
 
@@ -81,6 +81,7 @@ class Prerequisites:
     status_purposes: tuple[str, ...] = ("revocation",)
     status_messages: tuple[str, ...] = ()
 
+    @functools.cached_property
     def key_ids(self) -> tuple[str, ...]:
         """The keys that sign the credential, one for each way. Raises KeyError where one is not there."""
         return tuple(self.keys[way.key_type] for way in ways(self.securing))

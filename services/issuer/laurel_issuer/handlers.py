@@ -16,6 +16,7 @@ Step by step, and what a death in between leaves behind:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -183,11 +184,7 @@ def _wanted(events: Sequence[Delivered], prepared: Prepared) -> dict[str, tuple[
     return wanted
 
 
-def _is_uuid(text: str) -> bool:
-    try:
-        return str(UUID(text)) == text
-    except ValueError:
-        return False
+_is_uuid = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 
 
 def _issued(one: Signed) -> CredentialIssued:
@@ -233,11 +230,11 @@ class _Materials:
             )
             for row in keys
         }  # fmt: skip
-        self._lists = {row["list_id"]: row for row in lists}
+        self._lists = {str(row["list_id"]): row for row in lists}
 
     def unpublished_lists(self) -> list[UUID]:
         """Lists that have no version yet."""
-        return [list_id for list_id, row in self._lists.items() if row["version"] == 0]
+        return [row["list_id"] for row in self._lists.values() if row["version"] == 0]
 
     def achievement(self, intent: Intent) -> tuple[dict[str, Any], int | None]:
         """The definition and the validity that the intent pins."""

@@ -82,7 +82,7 @@ async def reserve(tx: Transaction, wanted: Wanted, known: Prerequisites, *, term
         "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT DO NOTHING",
         UUID(wanted.credential_id), wanted.tenant_id, wanted.profile_id, known.profile_version, wanted.subject_id,
         wanted.subject_type, wanted.comment, wanted.name, wanted.valid_until, list(known.securing),
-        list(known.key_ids()), list_id, index, now,
+        list(known.key_ids), list_id, index, now,
     )  # fmt: skip
 
 

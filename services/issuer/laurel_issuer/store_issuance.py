@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from uuid import UUID
 
 import asyncpg
 
 from laurel import envelope
 from laurel.credential import securing
 from laurel.credential.multikey import KeyType
-from laurel.database import Transaction
+from laurel.database import Transaction, columns
 from laurel.errors import NotNow
 from laurel.events import AssessmentPassed
 from laurel.ids import uuid7
@@ -20,7 +19,7 @@ from laurel_issuer.domain import Inconsistent, Prerequisites, kinds_to_make, wai
 from laurel_issuer.standing import entry_sizes, place_key, places_from
 
 Row = asyncpg.Record
-Place = tuple[UUID, int]
+Place = tuple[str, int]  # a status list's id, and the index in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +114,7 @@ async def reserve(tx: Transaction, passed: dict[str, AssessmentPassed], *, terms
     passed: by credential id. Rows that wait for something are not reserved. Commit before anything is signed.
     """
     found = Reservation()
-    ids = [UUID(one) for one in passed]
+    ids = list(passed)
     for row in await tx.fetch("SELECT credential_id, tenant_id FROM credentials WHERE credential_id = ANY ($1)", ids):
         credential_id = str(row["credential_id"])
         own = row["tenant_id"] == passed[credential_id].tenant_id
@@ -131,10 +130,11 @@ async def reserve(tx: Transaction, passed: dict[str, AssessmentPassed], *, terms
     if not fresh:
         return found
     known = await _prerequisites(tx, fresh.values())
+    reasons = {key: waits_for(prerequisites) for key, prerequisites in known.items()}
     ready: dict[str, tuple[AssessmentPassed, Prerequisites]] = {}
     for credential_id, event in fresh.items():
-        prerequisites = known[event.tenant_id, event.achievement_id, event.achievement_version]
-        reason = waits_for(prerequisites)
+        key = event.tenant_id, event.achievement_id, event.achievement_version
+        prerequisites, reason = known[key], reasons[key]
         if reason is None:
             ready[credential_id] = (event, prerequisites)
         else:
@@ -144,10 +144,10 @@ async def reserve(tx: Transaction, passed: dict[str, AssessmentPassed], *, terms
     made = await _allocate(tx, ready, terms, now)
     inserted = await _insert(tx, made)
     found.intents.update((intent.credential_id, intent) for intent in made if intent.credential_id in inserted)
-    lost = [UUID(intent.credential_id) for intent in made if intent.credential_id not in inserted]
+    lost = [intent.credential_id for intent in made if intent.credential_id not in inserted]
     if lost:  # another member has reserved them in this very moment, or even finished them
         await _take_up(tx, lost, passed, found)
-        found.issued.update(str(one) for one in lost if not _settled(found, str(one)))
+        found.issued.update(one for one in lost if not _settled(found, one))
     return found
 
 
@@ -156,7 +156,7 @@ def _settled(found: Reservation, credential_id: str) -> bool:
 
 
 async def _take_up(
-    tx: Transaction, ids: Sequence[UUID], passed: dict[str, AssessmentPassed], found: Reservation
+    tx: Transaction, ids: Sequence[str], passed: dict[str, AssessmentPassed], found: Reservation
 ) -> None:
     for row in await tx.fetch("SELECT * FROM intents WHERE credential_id = ANY ($1)", ids):
         intent = _intent(row)
@@ -168,7 +168,7 @@ async def _take_up(
 
 def _intent(row: Row) -> Intent:
     places = {
-        purpose: (row[f"{purpose}_list"], row[f"{purpose}_index"])
+        purpose: (str(row[f"{purpose}_list"]), row[f"{purpose}_index"])
         for purpose in ("suspension", "refresh", "message")
         if row[f"{purpose}_list"] is not None
     }
@@ -177,7 +177,7 @@ def _intent(row: Row) -> Intent:
         profile_id=row["profile_id"], profile_version=row["profile_version"],
         securing=tuple(row["securing"]), key_ids=tuple(row["key_ids"] or (row["key_id"],)),
         achievement_id=row["achievement_id"], achievement_version=row["achievement_version"],
-        course_run=row["course_run"], revocation=(row["revocation_list"], row["revocation_index"]),
+        course_run=row["course_run"], revocation=(str(row["revocation_list"]), row["revocation_index"]),
         suspension=places.get("suspension"), refresh=places.get("refresh"), message=places.get("message"),
         created=row["created_at"], passed=row["passed"],
     )  # fmt: skip
@@ -241,7 +241,7 @@ async def _allocate(
             Intent(
                 credential_id=credential_id, tenant_id=event.tenant_id,
                 document_url=f"{terms.base_url}/c/{credential_id}", profile_id=known.profile_id,
-                profile_version=known.profile_version, securing=known.securing, key_ids=known.key_ids(),
+                profile_version=known.profile_version, securing=known.securing, key_ids=known.key_ids,
                 achievement_id=event.achievement_id, achievement_version=event.achievement_version,
                 course_run=event.course_run,
                 revocation=places["revocation", credential_id], suspension=places.get(("suspension", credential_id)),
@@ -270,14 +270,15 @@ async def take_places(
             await tx.execute(
                 "INSERT INTO status_lists (list_id, tenant_id, profile_id, purpose, size, url, capacity, created_at) "
                 "VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-                UUID(list_id), tenant_id, profile_id, purpose, size, f"{terms.base_url}/status/{list_id}",
+                list_id, tenant_id, profile_id, purpose, size, f"{terms.base_url}/status/{list_id}",
                 terms.list_entries, now,
             )  # fmt: skip
             continue
         free = min(count - len(taken), row["capacity"] - row["allocated"])
         await tx.execute("UPDATE status_lists SET allocated = allocated + $2 WHERE list_id = $1", row["list_id"], free)
-        key = place_key(terms.index_key, str(row["list_id"]))
-        taken.extend((row["list_id"], index) for index in places_from(row["allocated"], free, key))
+        list_id = str(row["list_id"])
+        key = place_key(terms.index_key, list_id)
+        taken.extend((list_id, index) for index in places_from(row["allocated"], free, key))
     return taken
 
 
@@ -297,22 +298,21 @@ async def _insert(tx: Transaction, intents: Sequence[Intent]) -> set[str]:
             AS w (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u)
         ON CONFLICT (credential_id) DO NOTHING RETURNING credential_id
         """,
-        *zip(
-            *(
+        *columns(
+
                 (
-                    UUID(one.credential_id), one.tenant_id, one.document_url, one.profile_id, one.profile_version,
+                    one.credential_id, one.tenant_id, one.document_url, one.profile_id, one.profile_version,
                     one.key_id, one.achievement_id, one.achievement_version, one.course_run, *_place_columns(one),
                     one.created, one.passed, " ".join(one.securing), " ".join(one.key_ids),
                 )
                 for one in intents
-            ),
-            strict=True,
+
         ),
     )  # fmt: skip
     return {str(row["credential_id"]) for row in rows}
 
 
-def _place_columns(intent: Intent) -> tuple[UUID | int | None, ...]:
+def _place_columns(intent: Intent) -> tuple[str | int | None, ...]:
     return (
         *intent.revocation,
         *(intent.suspension or (None, None)),
@@ -377,16 +377,15 @@ async def finish(tx: Transaction, made: Sequence[tuple[Intent, AssessmentPassed,
                 $16::int[], $17::timestamptz[], $18::timestamptz[], $19::bytea[])
             ON CONFLICT (credential_id) DO NOTHING RETURNING credential_id
             """,
-            *zip(
-                *(
+            *columns(
+                (
                     (
-                        UUID(one.credential_id), one.tenant_id, passed.result_id, one.achievement_id,
+                        one.credential_id, one.tenant_id, passed.result_id, one.achievement_id,
                         one.achievement_version, one.profile_id, one.key_id, one.course_run, *_place_columns(one),
                         one.created, valid_until, body,
                     )
                     for one, passed, valid_until, body in made
-                ),
-                strict=True,
+                )
             ),
         )  # fmt: skip
     except asyncpg.UniqueViolationError as error:
@@ -396,4 +395,4 @@ async def finish(tx: Transaction, made: Sequence[tuple[Intent, AssessmentPassed,
 
 async def forget_intents(tx: Transaction, credential_ids: Iterable[str]) -> None:
     """Reservations that ended as a credential or as a dead letter."""
-    await tx.execute("DELETE FROM intents WHERE credential_id = ANY ($1)", [UUID(one) for one in credential_ids])
+    await tx.execute("DELETE FROM intents WHERE credential_id = ANY ($1)", list(credential_ids))

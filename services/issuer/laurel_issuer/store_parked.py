@@ -48,7 +48,7 @@ async def park(tx: Transaction, waiting: Sequence[tuple[Delivered, str]], now: d
 
 async def unpark(tx: Transaction, credential_ids: Iterable[str]) -> None:
     """Events that were settled."""
-    await tx.execute("DELETE FROM parked WHERE credential_id = ANY ($1)", [UUID(one) for one in credential_ids])
+    await tx.execute("DELETE FROM parked WHERE credential_id = ANY ($1)", list(credential_ids))
 
 
 async def ready_parked(tx: Transaction, limit: int) -> dict[UUID, Message]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from laurel.database import Database, Transaction
+from laurel.database import Database, Transaction, columns
 from laurel.events import (
     CredentialIssued,
     CredentialMessageChanged,
@@ -81,8 +81,7 @@ def _row(event: CredentialIssued | EndorsementIssued) -> tuple[Any, ...]:
 
 async def index(tx: Transaction, issued: Sequence[CredentialIssued | EndorsementIssued]) -> list[int]:
     """One row for each credential; what is there stays. Returns the places in `issued` with other bytes than stored."""
-    columns = zip(*map(_row, issued), strict=True)
-    ids, tenants, *rest, documents = (list(column) for column in columns)
+    ids, tenants, *rest, documents = columns(map(_row, issued))
     # In the order of the key, so that two batches that overlap (a group in the middle of a rebalance) cannot deadlock.
     written = await tx.fetch(
         """

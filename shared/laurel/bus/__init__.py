@@ -15,6 +15,7 @@ What a caller may rely on, on both transports:
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -235,8 +236,8 @@ def murmur2(data: bytes) -> int:
     length = len(data)
     h = 0x9747B28C ^ length
     whole = length & ~3
-    for i in range(0, whole, 4):
-        k = (int.from_bytes(data[i : i + 4], "little") * _MULTIPLIER) & _MASK
+    for four in struct.unpack_from(f"<{length // 4}I", data):
+        k = (four * _MULTIPLIER) & _MASK
         h = ((h * _MULTIPLIER) ^ ((k ^ (k >> 24)) * _MULTIPLIER)) & _MASK
     if length > whole:
         h = ((h ^ int.from_bytes(data[whole:], "little")) * _MULTIPLIER) & _MASK

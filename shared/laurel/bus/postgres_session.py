@@ -23,7 +23,7 @@ UNAVAILABLE: tuple[type[BaseException], ...] = (
     TimeoutError,
     EOFError,
     asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # its deadline met its answer, as after a SIGSTOP: the connection is of no use any more
+    asyncpg.InternalClientError,  # its deadline met its answer, as after a SIGSTOP: of no use any more
     asyncpg.PostgresConnectionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,

@@ -21,7 +21,7 @@ def test_the_rate_is_what_left_the_line() -> None:
 
 def test_an_issuer_that_stands_still_gets_nothing_more() -> None:
     reading = Reading(0.0, 1_000, 4_000.0)
-    for tick in range(1, 12):
+    for tick in range(1, 30):
         reading = read_again(reading, at=tick * 0.5, waiting=1_000, settled=0)
     assert reading.rate < 2.0
     assert room(reading, settled=0, ahead_s=2.0) == 0
@@ -49,4 +49,4 @@ def test_the_line_grows_to_what_a_fast_issuer_needs() -> None:
         rooms.append(room(reading, settled=0, ahead_s=2.0))
         reading = read_again(reading, at=tick * 0.5, waiting=0, settled=rooms[-1])
     assert rooms == sorted(rooms)
-    assert rooms[-1] > 20 * rooms[0]
+    assert rooms[-1] > 10 * rooms[0]
