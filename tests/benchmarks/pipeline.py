@@ -158,6 +158,9 @@ async def _import(cluster: Cluster, first: int, count: int, prefix: str) -> str:
 # --- what is watched ------------------------------------------------------------------------------------------------
 
 
+_STAGES = ("assessment.results", "issuer.credentials", "verifier.credentials")
+
+
 @dataclass
 class Watch:
     """Counts over time and memory at its most. Python processes: the services and their signing processes."""
@@ -169,18 +172,11 @@ class Watch:
     counts: dict[str, int] = field(default_factory=dict)
 
     async def sample(self, admin: asyncpg.Connection) -> None:
-        rows = await admin.fetch(
-            "SELECT schemaname || '.' || relname AS name, n_tup_ins FROM pg_stat_user_tables "
-            "WHERE (schemaname, relname) IN (('assessment', 'results'), ('issuer', 'credentials'), "
-            "('verifier', 'credentials'))"
-        )
-        inserted = {row["name"]: int(row["n_tup_ins"]) for row in rows}
-        self.counts = {
-            "results": inserted.get("assessment.results", 0),
-            "issued": inserted.get("issuer.credentials", 0),
-            "indexed": inserted.get("verifier.credentials", 0),
-            "delivered": (await self.rig.partner.stats())["distinct"],
-        }
+        counted = [
+            await admin.fetchval(f"SELECT pg_stat_get_tuples_inserted('{table}'::regclass)") for table in _STAGES
+        ]
+        stages = dict(zip(("results", "issued", "indexed"), map(int, counted), strict=True))
+        self.counts = {**stages, "delivered": (await self.rig.partner.stats())["distinct"]}
         self.timeline.append({"s": round(time.monotonic() - self.started, 2), **self.counts})
         for service in SERVICES:
             for pid in (pid for root in self.rig.watched[service] for pid in processes.tree(root)):
@@ -304,6 +300,7 @@ async def burst(rig: Rig, count: int) -> dict[str, Any]:
             "cpu_share": round(sum(cpu.values()) / seconds, 2),
             "transactions_per_credential": round((written[0] - written_before[0]) / count, 3),
             "wal_bytes_per_credential": round((written[1] - written_before[1]) / count),
+            "autovacuum_s": await _vacuumed(admin),
             "timeline": watch.timeline,
         }
     finally:
@@ -318,6 +315,15 @@ async def _written(admin: asyncpg.Connection) -> tuple[int, int]:
     )
     assert row is not None
     return int(row["xact_commit"]), int(row["wal"])
+
+
+async def _vacuumed(admin: asyncpg.Connection) -> dict[str, float]:
+    """Seconds that autovacuum has spent, by table."""
+    rows = await admin.fetch(
+        "SELECT schemaname || '.' || relname AS name, (total_autovacuum_time + total_autoanalyze_time) / 1000 AS s "
+        "FROM pg_stat_user_tables WHERE total_autovacuum_time > 0 ORDER BY 2 DESC"
+    )
+    return {row["name"]: round(float(row["s"]), 2) for row in rows}
 
 
 async def _warm(rig: Rig, admin: asyncpg.Connection) -> bool:
