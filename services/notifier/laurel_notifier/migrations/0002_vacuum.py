@@ -1,7 +1,7 @@
-"""Vacuum deliveries by their share: every fiftieth changed row read all indexes again, which cost more with each row.
+"""Vacuum deliveries by a fifth of their rows: at every fiftieth all their indexes were read again, ever longer ones.
 
-At a million rows that was half of what PostgreSQL did for a credential. Dead entries at the head of the index of what is
-due are passed over once and then marked as such; HOT updates (the lease) clean up in their own page.
+Dead entries at the head of the index of what is due are passed over once and then marked as such; HOT updates (the
+lease) clean up in their own page.
 """
 
 from __future__ import annotations
