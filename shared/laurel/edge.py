@@ -42,10 +42,9 @@ class Guard:
         is_json = content_type in (b"", b"application/json") or content_type.endswith(b"+json")
         is_json = is_json and not any(one.fullmatch(scope["path"]) for one in self._raw)
         most = self._max_json if is_json else self._max_body
-        refused = too_large(f"the body is larger than {most} bytes")
         declared = headers.get(b"content-length", b"")
         if declared.isdigit() and len(declared) < 20 and int(declared) > most:  # not a byte of it is read
-            await refused.response(scope["path"])(scope, receive, send)
+            await _refuse(most, scope, receive, send)
             return
         body = bytearray()
         more = True
@@ -56,7 +55,7 @@ class Guard:
             body += message.get("body", b"")
             more = message.get("more_body", False)
             if len(body) > most:
-                await refused.response(scope["path"])(scope, receive, send)
+                await _refuse(most, scope, receive, send)
                 return
         if body and is_json:
             try:
@@ -74,6 +73,10 @@ class Guard:
             return {"type": "http.request", "body": bytes(body), "more_body": False}
 
         await self._app(scope, replay, send)
+
+
+async def _refuse(most: int, scope: Scope, receive: Receive, send: Send) -> None:
+    await too_large(f"the body is larger than {most} bytes").response(scope["path"])(scope, receive, send)
 
 
 class CrossOrigin:
