@@ -24,7 +24,7 @@ def collect_rarely() -> None:
     """Let the cyclic collector leave what is there now alone, and look seldom: for a process that has started.
 
     A batch makes some ten thousand objects, none of them in a cycle; by default each of them makes the collector walk
-    through all modules again and again, a tenth of a service's processor time.
+    through all modules again and again, a twentieth of a service's processor time.
     """
     gc.collect()
     gc.freeze()

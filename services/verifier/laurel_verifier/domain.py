@@ -83,9 +83,9 @@ def objects(value: Any) -> list[dict[str, Any]]:
 def status_entries(document: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """The entries of credentialStatus, each with the JSON Pointer to it."""
     value = document.get("credentialStatus")
-    several = isinstance(value, list)
-    places = (f"/credentialStatus/{index}" if several else "/credentialStatus" for index in range(len(listed(value))))
-    return [(at, one) for at, one in zip(places, listed(value), strict=True) if isinstance(one, dict)]
+    if isinstance(value, list):
+        return [(f"/credentialStatus/{place}", one) for place, one in enumerate(value) if isinstance(one, dict)]
+    return [("/credentialStatus", value)] if isinstance(value, dict) else []
 
 
 def context_place(document: Mapping[str, Any], url: str) -> str:
