@@ -37,7 +37,8 @@ STOP_S = 60.0
 _SOCKET_NAME = ".s.PGSQL.5432"
 _LONGEST_SOCKET = 103  # sun_path has 104 bytes on macOS and the BSDs, 108 on Linux; the last is NUL
 
-# Durable as by default; only sizes and what a single node does not need.
+# Durable as by default; only sizes and what a single node does not need. No wal_compression: the wheel has only pglz, and
+# pages of indexes with random keys, of which each checkpoint makes whole images anew, then cost four times the insert.
 _SETTINGS = {
     "listen_addresses": "",
     "max_connections": "200",
@@ -46,7 +47,6 @@ _SETTINGS = {
     "max_wal_senders": "0",
     "max_wal_size": "2GB",
     "checkpoint_timeout": "15min",
-    "wal_compression": "on",
     "jit": "off",
     "random_page_cost": "1.1",
     "timezone": "UTC",
