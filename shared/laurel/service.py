@@ -77,11 +77,15 @@ class Saving:
 
 @dataclass(frozen=True)
 class Consumer(Generic[T]):
-    """A consumer group of a service: `group` is its name on the bus, `handler` what it does."""
+    """A consumer group of a service: `group` is its name on the bus, `handler` what it does.
+
+    saved: told when the effects of a batch are committed. For what only saves time: a process may die before.
+    """
 
     group: str
     topics: tuple[Topic, ...]
     handler: Handler[T]
+    saved: Callable[[T], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -249,6 +253,8 @@ class Engine(Generic[T]):
                 if prepared is not None:
                     await self._consumer.handler.save(tx, prepared)
                 await bury(tx, self._consumer.group, refused)
+            if prepared is not None and self._consumer.saved is not None:
+                self._consumer.saved(prepared)
         finally:
             for span in spans:
                 span.end()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
 
 import msgspec
 
@@ -23,7 +26,8 @@ from laurel.service import Consumer
 from laurel.topics import CREDENTIAL
 from laurel_notifier import domain, mailbox, store
 from laurel_notifier.domain import Contact, Message
-from laurel_notifier.store import Email
+from laurel_notifier.queue import Due
+from laurel_notifier.store import Email, Held, Subscription
 
 GROUP = "notifier.deliveries"
 # So many sealed contacts in one batch, none of which can be opened, mean that our key is wrong and not the events.
@@ -39,18 +43,34 @@ class Owed:
     messages: list[Message] = field(default_factory=list)
     emails: list[Email] = field(default_factory=list)
     revoked: list[str] = field(default_factory=list)
+    made: dict[UUID, int] = field(default_factory=dict)  # by `save`: the deliveries of each endpoint,
+    held: list[Due] = field(default_factory=list)  # and those that are held for `at_once`
+
+
+class AtOnce(Protocol):
+    """A worker of this process that delivers what was just written, so that nobody has to look for it."""
+
+    def hold(self) -> Held:
+        """How much it would take."""
+        ...
+
+    def accept(self, due: Sequence[Due], made: Mapping[UUID, int]) -> None:
+        """Deliver these, which are leased to it. made: all that was written for each endpoint."""
+        ...
 
 
 class Notify:
     """Writes what is owed to partners and learners; workers send it.
 
-    mail: whether this installation sends mail; without it e-mails are kept as `held`.
+    mail: whether this installation sends mail; without it e-mails are kept as `held`. at_once: gets what it has room
+    for when the batch is committed.
 
     A contact that cannot be opened is rejected whole, webhook included: as a dead letter it can be redriven with the
     right key, and neither the learner's e-mail nor the partner's `learner` is lost silently.
     """
 
-    def __init__(self, *, contact_key: bytes, base_url: str, mail: bool) -> None:
+    def __init__(self, *, contact_key: bytes, base_url: str, mail: bool, at_once: AtOnce) -> None:
+        self._at_once = at_once
         self._contact_key = contact_key
         self._base_url = base_url
         self._email_state = "pending" if mail else "held"
@@ -94,14 +114,24 @@ class Notify:
 
     async def save(self, tx: Transaction, prepared: Owed) -> None:
         """One message an event that anybody wants, one delivery an endpoint, one e-mail a credential."""
-        wanted = await store.subscribed_types(tx, sorted({one.tenant_id for one in prepared.messages}))
+        subscribed = await store.subscriptions(tx, sorted({one.tenant_id for one in prepared.messages}))
+        wanted = {(one.tenant_id, event_type) for one in subscribed.values() for event_type in one.event_types}
         # What nobody subscribes to is not kept: its body names a learner.
-        messages = [one for one in prepared.messages if one.event_type in wanted.get(one.tenant_id, ())]
-        made = await store.write_messages(tx, _once(messages))
+        messages = {one.message_id: one for one in prepared.messages if (one.tenant_id, one.event_type) in wanted}
+        written = await store.write_messages(tx, list(messages.values()), self._at_once.hold())
         await store.write_emails(tx, prepared.emails, state=self._email_state)
         if prepared.revoked:
             await mailbox.cancel_mails(tx, prepared.revoked)
-        telemetry.count("laurel_deliveries_owed_total", made)
+        telemetry.count("laurel_deliveries_owed_total", sum(written.made.values()))
+        prepared.made = written.made
+        prepared.held = [
+            _due(subscribed[endpoint_id], messages[message_id], delivery_id, lease_until)
+            for delivery_id, endpoint_id, lease_until, message_id in written.held
+        ]
+
+    def saved(self, prepared: Owed) -> None:
+        """What was written is durable: deliver what is held."""
+        self._at_once.accept(prepared.held, prepared.made)
 
     def _open(self, delivered: Delivered, sealed: str | None) -> Contact | None:
         if sealed is None:
@@ -138,11 +168,22 @@ def _email(delivered: Delivered, issued: CredentialIssued, contact: Contact) -> 
     )
 
 
-def _once(messages: Sequence[Message]) -> list[Message]:
-    """One statement cannot insert the same message twice, and one batch may hold an event twice."""
-    return list({one.message_id: one for one in messages}.values())
+def _due(subscription: Subscription, message: Message, delivery_id: UUID, lease_until: datetime) -> Due:
+    return Due(
+        delivery_id=delivery_id,
+        endpoint_id=subscription.endpoint_id,
+        lease_until=lease_until,
+        url=subscription.url,
+        secret=subscription.secret,
+        previous_secret=subscription.previous_secret,
+        attempt=1,
+        retrying_since=None,
+        message_id=message.message_id,
+        traceparent=message.traceparent,
+        body=message.body,
+    )
 
 
 def deliveries_consumer(notify: Notify) -> Consumer[Owed]:
     """The consumer that writes what is owed."""
-    return Consumer(group=GROUP, topics=(CREDENTIAL,), handler=notify)
+    return Consumer(group=GROUP, topics=(CREDENTIAL,), handler=notify, saved=notify.saved)

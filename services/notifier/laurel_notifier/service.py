@@ -49,7 +49,6 @@ async def open_service(settings: Settings, bus: Bus) -> AsyncIterator[Service]:
         api = create_api(
             database, checking, seal_key=key, endpoints_per_tenant=settings.endpoints_per_tenant, clock=_now
         )
-        notify = Notify(contact_key=key, base_url=settings.base_url, mail=settings.smtp_url is not None)
         webhooks = DeliveryWorker(
             worker_database,
             delivering,
@@ -58,6 +57,9 @@ async def open_service(settings: Settings, bus: Bus) -> AsyncIterator[Service]:
             concurrency_per_endpoint=settings.webhook_concurrency_per_endpoint,
             lease_s=max(45.0, 3 * settings.webhook_timeout_s),
             needs_s=settings.webhook_timeout_s + 5.0,
+        )
+        notify = Notify(
+            contact_key=key, base_url=settings.base_url, mail=settings.smtp_url is not None, at_once=webhooks
         )
         workers = [Worker("webhooks", webhooks.run)]
         if settings.smtp_url is not None:

@@ -4,15 +4,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
-from laurel.database import Transaction
+from laurel.database import Transaction, columns
 from laurel_notifier.domain import Message, message_prefix
 
 Record = asyncpg.Record
@@ -42,55 +42,95 @@ class Email:
     error: str | None = None
 
 
-async def subscribed_types(tx: Transaction, tenants: Sequence[str]) -> dict[str, set[str]]:
-    """tenant → event types that some enabled endpoint of it wants.
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """An enabled endpoint. Secrets are sealed; previous_secret only while valid."""
 
-    The endpoints stay as they are until the transaction ends: nobody can disable one between this look and the
-    deliveries that are written for it.
+    endpoint_id: UUID
+    tenant_id: str
+    event_types: frozenset[str]
+    url: str
+    secret: str
+    previous_secret: str | None
+
+
+async def subscriptions(tx: Transaction, tenants: Sequence[str]) -> dict[UUID, Subscription]:
+    """The enabled endpoints of these tenants.
+
+    They stay as they are until the transaction ends: nobody can disable one between this look and the deliveries that
+    are written for it.
     """
     rows = await tx.fetch(
-        "SELECT tenant_id, event_types FROM endpoints WHERE tenant_id = ANY ($1::text[]) AND enabled "
-        "AND deleted_at IS NULL ORDER BY endpoint_id FOR SHARE",
+        "SELECT endpoint_id, tenant_id, event_types, url, secret, "
+        "CASE WHEN previous_secret_until > now() THEN previous_secret END FROM endpoints "
+        "WHERE tenant_id = ANY ($1::text[]) AND enabled AND deleted_at IS NULL ORDER BY endpoint_id FOR SHARE",
         tenants,
     )
-    wanted: dict[str, set[str]] = {}
-    for row in rows:
-        wanted.setdefault(row["tenant_id"], set()).update(row["event_types"])
-    return wanted
+    return {row[0]: Subscription(row[0], row[1], frozenset(row[2]), row[3], row[4], row[5]) for row in rows}
 
 
-async def write_messages(tx: Transaction, messages: Sequence[Message]) -> int:
-    """Store each message once and one delivery for each endpoint that is subscribed now; returns the deliveries made.
+@dataclass(frozen=True, slots=True)
+class Held:
+    """New deliveries that are born with a lease: for each endpoint so many, the oldest messages first."""
+
+    lease: UUID
+    lease_for: timedelta
+    rooms: Mapping[UUID, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of messages. made: deliveries by endpoint; held: (delivery, endpoint, lease_until, message_id)."""
+
+    made: dict[UUID, int]
+    held: list[tuple[UUID, UUID, datetime, str]]
+
+
+async def write_messages(tx: Transaction, messages: Sequence[Message], hold: Held) -> Written:
+    """Store each message once and one delivery for each endpoint that is subscribed now.
 
     A message that is there already (a redelivered event) gets no further deliveries.
     """
     if not messages:
-        return 0
-    made = await tx.fetchval(
+        return Written({}, [])
+    rows = await tx.fetch(
         """
         WITH fresh AS (
             INSERT INTO messages (message_id, tenant_id, event_type, credential_id, course_run, traceparent, body)
             SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[])
             ON CONFLICT (message_id) DO NOTHING
-            RETURNING message_no, tenant_id, event_type
+            RETURNING message_no, message_id, tenant_id, event_type
+        ), wanted AS (
+            SELECT f.tenant_id, e.endpoint_id, f.message_no,
+                   row_number() OVER (PARTITION BY e.endpoint_id ORDER BY f.message_no) <= coalesce(r.room, 0) AS held
+            FROM fresh f
+                 JOIN endpoints e ON e.tenant_id = f.tenant_id AND e.enabled AND e.deleted_at IS NULL
+                                     AND f.event_type = ANY (e.event_types)
+                 LEFT JOIN unnest($10::uuid[], $11::int[]) AS r (endpoint_id, room) ON r.endpoint_id = e.endpoint_id
         ), owed AS (
-            INSERT INTO deliveries (tenant_id, endpoint_id, message_no)
-            SELECT f.tenant_id, e.endpoint_id, f.message_no
-            FROM fresh f JOIN endpoints e ON e.tenant_id = f.tenant_id AND e.enabled AND e.deleted_at IS NULL
-                                         AND f.event_type = ANY (e.event_types)
-            ORDER BY f.message_no
+            INSERT INTO deliveries (tenant_id, endpoint_id, message_no, lease, lease_until)
+            SELECT tenant_id, endpoint_id, message_no, CASE WHEN held THEN $8::uuid END,
+                   CASE WHEN held THEN now() + $9::interval END
+            FROM wanted ORDER BY message_no
             ON CONFLICT (message_no, endpoint_id) DO NOTHING
-            RETURNING 1
+            RETURNING delivery_id, endpoint_id, message_no, lease_until
         )
-        SELECT count(*) FROM owed
+        SELECT o.delivery_id, o.endpoint_id, o.lease_until, f.message_id, 0 AS made
+        FROM owed o JOIN fresh f USING (message_no) WHERE o.lease_until IS NOT NULL
+        UNION ALL
+        SELECT NULL, endpoint_id, NULL, NULL, count(*) FROM owed GROUP BY endpoint_id
         """,
-        [one.message_id for one in messages], [one.tenant_id for one in messages],
-        [one.event_type for one in messages], [one.credential_id for one in messages],
-        [one.course_run for one in messages], [one.traceparent for one in messages], [one.body for one in messages],
+        *columns(
+            (m.message_id, m.tenant_id, m.event_type, m.credential_id, m.course_run, m.traceparent, m.body)
+            for m in messages
+        ),
+        hold.lease, hold.lease_for, list(hold.rooms), list(hold.rooms.values()),
     )  # fmt: skip
-    if made:
+    held = [(row[0], row[1], row[2], row[3]) for row in rows if row[0] is not None]
+    made = {row[1]: row[4] for row in rows if row[0] is None}
+    if len(held) < sum(made.values()):
         await tx.execute("SELECT pg_notify($1, '')", DELIVERIES_CHANNEL)
-    return int(made)
+    return Written(made, held)
 
 
 async def write_emails(tx: Transaction, emails: Sequence[Email], *, state: str) -> None:

@@ -2,6 +2,7 @@
 
 1. Take: a batch of due deliveries is leased (queue.take_due), the endpoints in turns. Each endpoint has a lane here;
    a fast one gets more at a time, so that taking costs little, and a slow one only what it can have in flight.
+   What this process writes itself for a lane that keeps up is leased as it is written (`hold`, `accept`).
 2. Send: a lane runs a bounded number of requests at a time, which is halved whenever the endpoint does not answer and
    grows again when it does. An endpoint that hangs so delays nobody but itself.
 3. Settle: outcomes are written in batches, one statement for all of them.
@@ -15,8 +16,8 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -34,7 +35,7 @@ from laurel.waiting import Backoff, first_of, sleep
 from laurel_notifier import domain, queue
 from laurel_notifier.domain import Answer
 from laurel_notifier.queue import Due, Settled
-from laurel_notifier.store import DELIVERIES_CHANNEL
+from laurel_notifier.store import DELIVERIES_CHANNEL, Held
 from laurel_notifier.waking import wake_on
 
 log = structlog.get_logger()
@@ -60,6 +61,7 @@ class _Lane:
     running: int = 0
     filled_at: float = 0.0
     was_full: bool = False
+    behind: bool = True  # more may be due for it than it holds: nothing new may pass by that
 
     @property
     def room(self) -> int:
@@ -98,7 +100,7 @@ class DeliveryWorker:
         self._lanes: dict[UUID, _Lane] = {}
         self._running: dict[asyncio.Task[None], Due] = {}
         self._abandoned: list[UUID] = []
-        self._stopping = False
+        self._stopping = True  # until it runs
         self._outcomes: list[Settled] = []
         self._wake = asyncio.Event()
         self._to_settle = asyncio.Event()
@@ -165,21 +167,47 @@ class DeliveryWorker:
         now = monotonic()
         counts: dict[UUID, int] = {}
         for one in due:
-            lane = self._lanes.get(one.endpoint_id)
-            if lane is None:
-                lane = self._lanes[one.endpoint_id] = _Lane(self._start_with, 2 * self._start_with)
-            lane.waiting.append(one)
+            self._lane(one.endpoint_id).waiting.append(one)
             counts[one.endpoint_id] = counts.get(one.endpoint_id, 0) + 1
         for endpoint, count in counts.items():
             lane = self._lanes[endpoint]
             lane.filled_at = now
             # More may be due for it than we took: look again as soon as it runs dry.
             lane.was_full = len(due) == room or count >= rooms.get(endpoint, 2 * self._start_with)
+        for endpoint, lane in self._lanes.items():
+            if rooms.get(endpoint, 1) > 0:
+                lane.behind = lane.was_full if endpoint in counts else len(due) == room
         for endpoint in [one for one, lane in self._lanes.items() if not lane.waiting and not lane.running]:
             if endpoint not in counts and self._lanes[endpoint].filled_at < now - 60:
                 del self._lanes[endpoint]
         self._start()
         return len(due)
+
+    def hold(self) -> Held:
+        """How much of what is written now this worker would deliver: by lanes that hold all that is due for them."""
+        held = sum(len(lane.waiting) + lane.running for lane in self._lanes.values())
+        left = 0 if self._stopping else _HELD_MOST * self._concurrency - held
+        rooms = {endpoint: min(lane.room, left) for endpoint, lane in self._lanes.items() if not lane.behind}
+        return Held(self._lease, self._lease_for, {endpoint: room for endpoint, room in rooms.items() if room > 0})
+
+    def accept(self, due: Sequence[Due], made: Mapping[UUID, int]) -> None:
+        """Deliver what was written with this worker's lease; a lane that got less than was written falls behind."""
+        got = Counter(one.endpoint_id for one in due)
+        for endpoint, lane in self._lanes.items():
+            if made.get(endpoint, 0) > got[endpoint]:
+                lane.behind = lane.was_full = True
+        now = monotonic()
+        for one in due:
+            lane = self._lane(one.endpoint_id)
+            lane.waiting.append(one)
+            lane.filled_at = now
+        self._start()
+
+    def _lane(self, endpoint: UUID) -> _Lane:
+        lane = self._lanes.get(endpoint)
+        if lane is None:
+            lane = self._lanes[endpoint] = _Lane(self._start_with, 2 * self._start_with)
+        return lane
 
     def _start(self) -> None:
         """Start what may run. Lanes in turns: none takes the last places because it stands first."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,9 +17,12 @@ from laurel.envelope import Delivered
 from laurel.errors import NotNow, Reject
 from laurel.events import CredentialMessageChanged, CredentialRefreshOffered
 from laurel.telemetry import parse_traceparent
-from laurel_notifier import handlers
+from laurel_notifier import handlers, queue
+from laurel_notifier.queue import Due
+from laurel_notifier.store import Held
 from tests.component.notifier.kit import (
     ALL_TYPES,
+    CONTACT_KEY,
     DOCUMENT,
     ISSUED_AT,
     OTHER_TENANT,
@@ -187,7 +191,7 @@ async def test_a_contact_that_cannot_be_opened_is_a_dead_letter_and_delays_nobod
 
 
 async def test_a_wrong_key_stops_the_consumer_and_buries_nothing(notifier: Notifier) -> None:
-    wrong = handlers.Notify(contact_key=bytes(32), base_url="https://badges.example", mail=True)
+    wrong = handlers.Notify(contact_key=bytes(32), base_url="https://badges.example", mail=True, at_once=Absent())
     events = [Delivered(MESSAGE, issued(number), "e", ISSUED_AT, None) for number in range(10)]
     with pytest.raises(NotNow, match="LAUREL_CONTACT_KEY"):
         await wrong.prepare(events)
@@ -427,7 +431,6 @@ async def test_an_orderly_stop_finishes_what_is_in_flight_and_gives_the_rest_bac
 
 
 async def test_a_late_success_counts_and_a_late_failure_does_not(notifier: Notifier, sink: Sink) -> None:
-    from laurel_notifier import queue
     from laurel_notifier.domain import Answer, decide
 
     await notifier.endpoint(f"{sink.base}/x")
@@ -457,6 +460,75 @@ async def test_a_late_success_counts_and_a_late_failure_does_not(notifier: Notif
     assert await notifier.states() == {"delivered": 1}
     await settle(quick, due, 500)
     assert await notifier.states() == {"delivered": 1}
+
+
+# --- delivered at once ----------------------------------------------------------------------------------------
+
+
+class Absent:
+    """A worker that holds everything for `lease_s` and then dies."""
+
+    def __init__(self, lease_s: float = 0.0, rooms: dict[uuid.UUID, int] | None = None) -> None:
+        self._held = Held(uuid.uuid4(), timedelta(seconds=lease_s), rooms or {})
+        self.accepted = 0
+
+    def hold(self) -> Held:
+        return self._held
+
+    def accept(self, due: Sequence[Due], made: Mapping[uuid.UUID, int]) -> None:
+        self.accepted += len(due)
+
+
+async def test_a_lane_that_keeps_up_delivers_without_a_look_at_the_queue(
+    notifier: Notifier, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await notifier.endpoint(f"{sink.base}/x")
+    worker = next(one for one in notifier.service.workers if one.name == "webhooks").run.__self__  # type: ignore[attr-defined]
+    async with notifier.worker():
+        await notifier.take_in(issued(0))
+        await until(lambda: len(sink.received) == 1 and bool(worker.hold().rooms))
+
+        async def nothing_is_due(*_: Any, **__: Any) -> list[Due]:
+            return []
+
+        monkeypatch.setattr(queue, "take_due", nothing_is_due)
+        for number in range(1, 9):
+            await notifier.take_in(issued(number))
+        await until(lambda: len(sink.received) == 9)
+        monkeypatch.undo()
+        await notifier.take_in(*(issued(number) for number in range(9, 400)))  # more than it holds
+        await until(lambda: len(sink.received) == 400)
+        await until(lambda: _delivered(notifier, 400))
+    assert len({one.message_id for one in sink.received}) == 400
+    assert [one["attempt_count"] for one in await notifier.deliveries()] == [1] * 400
+    assert not worker.hold().rooms  # it has stopped
+
+
+async def _delivered(notifier: Notifier, count: int) -> bool:
+    return await notifier.states() == {"delivered": count}
+
+
+async def test_what_died_with_the_worker_that_held_it_is_delivered_when_its_lease_ends(
+    notifier: Notifier, sink: Sink
+) -> None:
+    endpoint = uuid.UUID((await notifier.endpoint(f"{sink.base}/x"))["endpoint_id"])
+    await notifier.endpoint(f"{sink.base}/y")
+    absent = Absent(2.0, {endpoint: 3})
+    notify = handlers.Notify(contact_key=CONTACT_KEY, base_url="https://badges.example", mail=False, at_once=absent)
+    events = [Delivered(MESSAGE, issued(number), "e", ISSUED_AT, None) for number in range(5)]
+    for _ in range(2):  # and a redelivered batch holds nothing
+        owed = await notify.prepare(events)
+        async with notifier.service.worker_database.transaction() as tx:
+            await notify.save(tx, owed)
+        notify.saved(owed)
+    assert absent.accepted == 3
+    assert await notifier.states() == {"pending": 10}
+    leased = await notifier.sql("SELECT endpoint_id, message_no FROM deliveries WHERE lease IS NOT NULL ORDER BY 2")
+    assert [row["endpoint_id"] for row in leased] == [endpoint] * 3
+    async with notifier.worker():
+        await until(lambda: len(sink.at("y")) == 5)
+        await until(lambda: len(sink.at("x")) == 5)
+    assert len({one.message_id for one in sink.at("x")}) == 5
 
 
 # --- secrets ------------------------------------------------------------------------------------------------
