@@ -37,12 +37,11 @@ STOP_S = 60.0
 _SOCKET_NAME = ".s.PGSQL.5432"
 _LONGEST_SOCKET = 103  # sun_path has 104 bytes on macOS and the BSDs, 108 on Linux; the last is NUL
 
-# Durable as by default; only sizes and what a single node does not need. No wal_compression: the wheel has only pglz, and
-# pages of indexes with random keys, of which each checkpoint makes whole images anew, then cost four times the insert.
+# Durable as by default; only sizes and what a single node does not need. No wal_compression: the wheel has only pglz,
+# and whole images of index pages, which random keys make many of after each checkpoint, then cost four times the insert.
 _SETTINGS = {
     "listen_addresses": "",
     "max_connections": "200",
-    "shared_buffers": "256MB",
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "max_wal_size": "2GB",
@@ -52,6 +51,18 @@ _SETTINGS = {
     "timezone": "UTC",
     "unix_socket_permissions": "0700",
 }
+
+
+def _shared_buffers() -> str:
+    """A sixteenth of the machine's memory, from 128 MB to 1 GB; pages are taken as the data grows into them.
+
+    Ids are keyed hashes, so that indexes grow everywhere at once: what does not fit is read and written over and over.
+    """
+    try:
+        megabytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 24
+    except (ValueError, OSError):
+        megabytes = 256
+    return f"{min(1024, max(128, megabytes))}MB"
 
 
 def binaries() -> Path:
@@ -124,7 +135,11 @@ class Postgres:
         elif (self._data / "postmaster.pid").exists():
             # A server that outlived its laurel (kill -9). The state folder's lock says that nobody else uses it.
             self._call("pg_ctl", "stop", "-D", str(self._data), "-m", "fast", "-w", "-t", "30", check=False)
-        settings = {**_SETTINGS, "unix_socket_directories": '"' + str(self._run).replace('"', '""') + '"'}
+        settings = {
+            **_SETTINGS,
+            "shared_buffers": _shared_buffers(),
+            "unix_socket_directories": '"' + str(self._run).replace('"', '""') + '"',
+        }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with self._log.open("ab") as output:
             # A session of its own: Ctrl-C on our terminal must reach us, not the server under us.
