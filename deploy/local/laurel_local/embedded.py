@@ -38,7 +38,7 @@ _SOCKET_NAME = ".s.PGSQL.5432"
 _LONGEST_SOCKET = 103  # sun_path has 104 bytes on macOS and the BSDs, 108 on Linux; the last is NUL
 
 # Durable as by default; only sizes and what a single node does not need. No wal_compression: the wheel has only pglz,
-# and whole images of index pages, which random keys make many of after each checkpoint, then cost four times the insert.
+# with which the whole images of pages that follow a checkpoint, many with random keys, cost four times the insert.
 _SETTINGS = {
     "listen_addresses": "",
     "max_connections": "200",
