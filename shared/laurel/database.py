@@ -17,6 +17,8 @@ import asyncpg
 import structlog
 from asyncpg.pool import PoolConnectionProxy
 
+from laurel import watchdog
+
 if TYPE_CHECKING:
     Transaction: TypeAlias = PoolConnectionProxy[asyncpg.Record]
 else:
@@ -112,6 +114,7 @@ class Database:
                 public_id,
             )
             yield connection
+        watchdog.beat()
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         """The rows of one statement that needs no transaction around it: it names the rows that it may see itself."""
@@ -121,11 +124,14 @@ class Database:
             return await connection.fetch(query, *arguments)
 
     @asynccontextmanager
-    async def session(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-        """A connection of one's own, outside the pool: for advisory locks and LISTEN. Raises one of UNAVAILABLE."""
+    async def session(self, *, timeout: float | None = None) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+        """A connection of one's own, outside the pool: for advisory locks and LISTEN. Raises one of UNAVAILABLE.
+
+        timeout: seconds to connect in; default: as the pool's.
+        """
         connection = await asyncpg.connect(
             command_timeout=self._command_timeout,
-            **connect_arguments(self.dsn, schema=self.schema, timeout=self._connect_timeout),
+            **connect_arguments(self.dsn, schema=self.schema, timeout=timeout or self._connect_timeout),
         )
         try:
             yield connection

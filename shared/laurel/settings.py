@@ -50,7 +50,10 @@ class Settings(BaseSettings):
     database_pool: int = Field(default=8, ge=2, description="Connections per pool.")
     batch_size: int = Field(default=500, ge=1, le=5000, description="Records a consumer takes at a time.")
     stuck_after_s: float = Field(
-        default=60.0, gt=0, description="Seconds without progress after which a process exits."
+        default=40.0,
+        gt=0,
+        description="Seconds after which a process exits, to be started again: of a loop without a sign of life, of a "
+        "database that does not answer, of records that wait and do not come.",
     )
 
     def dsn(self, service: str, *, worker: bool = False) -> str:
