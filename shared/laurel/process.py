@@ -24,6 +24,7 @@ from laurel import logs, telemetry, watchdog
 from laurel.bus import Bus, TopicSpec, connect
 from laurel.errors import ConfigurationError, Silent, Stuck, first_failure
 from laurel.health import Health, Metrics, measure, probe_database
+from laurel.limits import Limits
 from laurel.loop import collect_rarely, run
 from laurel.service import Engine, Service
 from laurel.settings import Settings
@@ -79,7 +80,11 @@ async def serve(name: str, settings: S, open_service: OpenService[S], *, role: s
                 collect_rarely()
                 if "api" in roles:
                     app = Metrics(service.api)
-                    group.create_task(serve_http(app, host=settings.host, port=settings.port, stop=stop))
+                    group.create_task(
+                        serve_http(
+                            app, host=settings.host, port=settings.port, stop=stop, proxies=settings.trusted_proxies
+                        )
+                    )
                 elif port is not None:
                     app = Metrics(Health(service.worker_database))
                     group.create_task(serve_http(app, host=settings.host, port=port, stop=stop))
@@ -134,9 +139,11 @@ async def serve_http(
     stop: asyncio.Event,
     listening: asyncio.Event | None = None,
     tls: tuple[Path, Path] | None = None,
+    proxies: str = "127.0.0.1,::1",
 ) -> None:
     """Serve until `stop`. `listening` is set once connections are accepted. Raises OSError when the port is taken.
 
+    proxies: whose X-Forwarded-For is believed (Settings.trusted_proxies).
     tls: the PEM files of a certificate and of its key; None for plain http, as behind a gateway.
     """
     # Bound here, so that a taken port is an exception like any other and not uvicorn's sys.exit.
@@ -152,6 +159,7 @@ async def serve_http(
         lifespan="off",
         timeout_graceful_shutdown=10,
         server_header=False,
+        forwarded_allow_ips=proxies,
         backlog=2048,
         ssl_certfile=tls[0] if tls is not None else None,
         ssl_keyfile=tls[1] if tls is not None else None,
@@ -193,6 +201,8 @@ async def run_parts(
     watch = Watch(stuck_after_s=settings.stuck_after_s)
 
     roles = frozenset(roles)
+    if "api" in roles:
+        service.api.state.limits = Limits.of(settings)
 
     async def guarded(part: str, running: Callable[[], Awaitable[None]], *, beats: bool = True) -> None:
         """A loop that ends before it was told to has failed, however quietly."""

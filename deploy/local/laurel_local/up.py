@@ -217,7 +217,16 @@ async def running(
         failure: Exception | None = None
         async with asyncio.TaskGroup() as parts:
             parts.create_task(
-                serve_http(gateway, host=host, port=chosen, stop=halt, listening=listening, tls=tls), name="gateway"
+                serve_http(
+                    gateway,
+                    host=host,
+                    port=chosen,
+                    stop=halt,
+                    listening=listening,
+                    tls=tls,
+                    proxies=settings["verifier"].trusted_proxies,
+                ),
+                name="gateway",
             )
             for name, service in services.items():
                 running = run_parts(service, bus, settings[name], roles=ROLES, stop=halt, end_within_s=_END_WITHIN_S)
