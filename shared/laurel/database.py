@@ -79,6 +79,7 @@ class Database:
         self._connect_timeout = connect_timeout
         self._command_timeout = command_timeout
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self.waiting = 0  # of our callers, for a connection
 
     async def __aenter__(self) -> Database:
         self._pool = await asyncpg.create_pool(
@@ -105,9 +106,7 @@ class Database:
 
         For a worker's role the policies admit every row; naming tenants is then not needed.
         """
-        if self._pool is None:
-            raise RuntimeError("the database is not open: use `async with database`")
-        async with self._pool.acquire(timeout=self._connect_timeout) as connection, connection.transaction():
+        async with self._connection() as connection, connection.transaction():
             await connection.execute(
                 "SELECT set_config('laurel.tenants', $1, true), set_config('laurel.public_id', $2, true)",
                 ",".join(tenants),
@@ -118,10 +117,22 @@ class Database:
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         """The rows of one statement that needs no transaction around it: it names the rows that it may see itself."""
+        async with self._connection() as connection:
+            return await connection.fetch(query, *arguments)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Transaction]:
         if self._pool is None:
             raise RuntimeError("the database is not open: use `async with database`")
-        async with self._pool.acquire(timeout=self._connect_timeout) as connection:
-            return await connection.fetch(query, *arguments)
+        self.waiting += 1
+        try:
+            connection = await self._pool.acquire(timeout=self._connect_timeout)
+        finally:
+            self.waiting -= 1
+        try:
+            yield connection
+        finally:
+            await self._pool.release(connection)
 
     @asynccontextmanager
     async def session(self, *, timeout: float | None = None) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
