@@ -17,6 +17,8 @@ import asyncpg
 import structlog
 from asyncpg.pool import PoolConnectionProxy
 
+from laurel import watchdog
+
 if TYPE_CHECKING:
     Transaction: TypeAlias = PoolConnectionProxy[asyncpg.Record]
 else:
@@ -77,6 +79,7 @@ class Database:
         self._connect_timeout = connect_timeout
         self._command_timeout = command_timeout
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self.waiting = 0  # of our callers, for a connection
 
     async def __aenter__(self) -> Database:
         self._pool = await asyncpg.create_pool(
@@ -103,29 +106,43 @@ class Database:
 
         For a worker's role the policies admit every row; naming tenants is then not needed.
         """
-        if self._pool is None:
-            raise RuntimeError("the database is not open: use `async with database`")
-        async with self._pool.acquire(timeout=self._connect_timeout) as connection, connection.transaction():
+        async with self._connection() as connection, connection.transaction():
             await connection.execute(
                 "SELECT set_config('laurel.tenants', $1, true), set_config('laurel.public_id', $2, true)",
                 ",".join(tenants),
                 public_id,
             )
             yield connection
+        watchdog.beat()
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         """The rows of one statement that needs no transaction around it: it names the rows that it may see itself."""
-        if self._pool is None:
-            raise RuntimeError("the database is not open: use `async with database`")
-        async with self._pool.acquire(timeout=self._connect_timeout) as connection:
+        async with self._connection() as connection:
             return await connection.fetch(query, *arguments)
 
     @asynccontextmanager
-    async def session(self) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
-        """A connection of one's own, outside the pool: for advisory locks and LISTEN. Raises one of UNAVAILABLE."""
+    async def _connection(self) -> AsyncIterator[Transaction]:
+        if self._pool is None:
+            raise RuntimeError("the database is not open: use `async with database`")
+        self.waiting += 1
+        try:
+            connection = await self._pool.acquire(timeout=self._connect_timeout)
+        finally:
+            self.waiting -= 1
+        try:
+            yield connection
+        finally:
+            await self._pool.release(connection)
+
+    @asynccontextmanager
+    async def session(self, *, timeout: float | None = None) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+        """A connection of one's own, outside the pool: for advisory locks and LISTEN. Raises one of UNAVAILABLE.
+
+        timeout: seconds to connect in; default: as the pool's.
+        """
         connection = await asyncpg.connect(
             command_timeout=self._command_timeout,
-            **connect_arguments(self.dsn, schema=self.schema, timeout=self._connect_timeout),
+            **connect_arguments(self.dsn, schema=self.schema, timeout=timeout or self._connect_timeout),
         )
         try:
             yield connection

@@ -7,11 +7,13 @@ import re
 import structlog
 from fastapi import Response
 from opentelemetry.trace import SpanKind, Status, StatusCode
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from laurel import telemetry
 from laurel.bus import BusUnavailable
 from laurel.database import is_unavailable
+from laurel.limits import Limits, rate_headers
 from laurel.problems import Problem, bad_json, too_large
 from laurel.security import BadJson, guard_json
 
@@ -79,6 +81,24 @@ async def _refuse(most: int, scope: Scope, receive: Receive, send: Send) -> None
     await too_large(f"the body is larger than {most} bytes").response(scope["path"])(scope, receive, send)
 
 
+class Meter:
+    """Counts, address by address, the requests to doors that cost much and ask for no API key."""
+
+    def __init__(self, app: ASGIApp, *, paths: list[re.Pattern[str]]) -> None:
+        self._app = app
+        self._paths = paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and any(one.fullmatch(scope["path"]) for one in self._paths):
+            limits: Limits = scope["app"].state.limits
+            try:
+                limits.admit_address(HTTPConnection(scope))
+            except Problem as refused:  # before a byte of the body is read
+                await refused.response(scope["path"])(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
 class CrossOrigin:
     """Lets scripts of any origin read what anybody may read: preflights, and refusals that they can read, too.
 
@@ -136,6 +156,8 @@ class Edge:
             nonlocal status, started
             if message["type"] == "http.response.start":
                 status, started = message["status"], True
+                if (rate := scope.get("laurel.rate")) is not None:
+                    message["headers"] = [*message["headers"], *rate_headers(*rate)]
                 present = {name.lower() for name, _ in message["headers"]}
                 message["headers"] = [
                     *message["headers"],

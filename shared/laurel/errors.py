@@ -37,5 +37,20 @@ class Stuck(LaurelError):
     """A loop has made no progress for longer than it may. The process must exit non-zero and be restarted."""
 
 
+class Silent(Stuck):
+    """A loop gave no sign of life for longer than it may. part: its name."""
+
+    def __init__(self, part: str, seconds: float) -> None:
+        super().__init__(f"{part} gave no sign of life for {seconds:g} s")
+        self.part = part
+
+
 class ConfigurationError(LaurelError):
     """A setting is missing or wrong; the message names the setting and the fix."""
+
+
+def first_failure(error: BaseException) -> BaseException:
+    """The failure that came first of those that ended a group of tasks; any other error is itself."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -4,6 +4,8 @@ Rules that keep promise 2 (nothing lost, nothing reordered):
 - the relay reads `ORDER BY id` from the start, never `id > cursor`: a row that commits late has a smaller id than one
   already sent, and a cursor would step over it;
 - a shard (hash of the key) has one owner at a time: the holder of an advisory lock on the very connection that deletes;
+- an owner whose process stands still (SIGSTOP, a paused container) holds its locks and moves nothing: the server
+  ends its idle session, and a relay that stands by takes over;
 - rows are deleted after the bus has acknowledged them; dying in between sends them again, which consumers absorb.
 """
 
@@ -14,6 +16,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from time import monotonic
 
 import asyncpg
 import structlog
@@ -21,6 +24,7 @@ import structlog
 from laurel import envelope, telemetry
 from laurel.bus import Bus, BusUnavailable, Producer, Record
 from laurel.database import UNAVAILABLE, Database, Transaction
+from laurel.errors import Stuck
 from laurel.events import Event
 from laurel.ids import uuid7
 from laurel.topics import route
@@ -31,6 +35,11 @@ log = structlog.get_logger()
 SHARDS = 8
 _OUT_OF_REACH: tuple[type[BaseException], ...] = (*UNAVAILABLE, BusUnavailable)
 POLL_S = 0.2
+LOOK_AT_LOCKS_S = 5.0
+
+
+class LockLost(Stuck):
+    """A relay's connection no longer holds the locks by which it owns its shards: another may own them, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +78,28 @@ async def append(tx: Transaction, outgoing: Sequence[Outgoing | Event], *, now: 
 
 
 class Relay:
-    """Moves one service's outbox to the bus. Several may run: each shard has one owner, the others stand by."""
+    """Moves one service's outbox to the bus. Several may run: each shard has one owner, the others stand by.
 
-    def __init__(self, database: Database, bus: Bus, *, service: str, batch_size: int = 1000) -> None:
+    idle_s: seconds without a statement after which the server takes an owner for dead. More than a send may take.
+    """
+
+    def __init__(
+        self, database: Database, bus: Bus, *, service: str, batch_size: int = 1000, idle_s: float = 45.0
+    ) -> None:
         self._database = database
         self._bus = bus
         self._service = service
         self._batch_size = batch_size
+        self._idle_s = idle_s
         self._wake = asyncio.Event()
         self._backoff = Backoff()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Relay until `stop`. Lost connections are taken up again with a back-off; rows wait meanwhile."""
+        """Relay until `stop`. Lost connections are taken up again with a back-off; rows wait meanwhile.
+
+        Raises LockLost.
+        """
+        telemetry.count("laurel_relay_interrupted_total", 0, service=self._service)
         while not stop.is_set():
             try:
                 async with (
@@ -91,6 +110,7 @@ class Relay:
             except _OUT_OF_REACH as error:
                 if isinstance(error, ValueError):
                     raise
+                telemetry.count("laurel_relay_interrupted_total", service=self._service)
                 log.warning(
                     "relay paused",
                     service=self._service,
@@ -103,11 +123,16 @@ class Relay:
         self, connection: asyncpg.Connection[asyncpg.Record], producer: Producer, stop: asyncio.Event
     ) -> None:
         owned: list[int] = []
+        await connection.execute("SELECT set_config('idle_session_timeout', $1, false)", f"{self._idle_s:g}s")
         await connection.add_listener(f"{self._database.schema}_outbox", lambda *_: self._wake.set())
+        look_at = monotonic() + LOOK_AT_LOCKS_S
         while not stop.is_set():
             self._wake.clear()
             if len(owned) < SHARDS:
                 owned = await self._acquire(connection, owned)
+            if monotonic() >= look_at:
+                await self._look_at_locks(connection, owned)
+                look_at = monotonic() + LOOK_AT_LOCKS_S
             moved = await self._move(connection, producer, owned) if owned else 0
             self._backoff.worked()
             if moved < self._batch_size:
@@ -121,6 +146,18 @@ class Relay:
             SHARDS, owned,
         )  # fmt: skip
         return sorted({*owned, *(row["s"] for row in free)})
+
+    async def _look_at_locks(self, connection: asyncpg.Connection[asyncpg.Record], owned: list[int]) -> None:
+        # A lock ends with its connection, and then so do we. A pooler that gives each statement another connection, or
+        # somebody who unlocks by hand, takes it away without a word.
+        held = await connection.fetchval(
+            "SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory' AND granted"
+        )
+        if held < len(owned):
+            raise LockLost(
+                f"the relay of {self._service} holds {held} of its {len(owned)} locks: does a pooler in transaction "
+                "mode stand before PostgreSQL? Relays need connections of their own"
+            )
 
     async def _move(self, connection: asyncpg.Connection[asyncpg.Record], producer: Producer, owned: list[int]) -> int:
         rows = await connection.fetch(

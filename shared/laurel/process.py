@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,20 +18,24 @@ from typing import Any, TypeVar
 import structlog
 import uvicorn
 from pydantic import ValidationError
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from laurel import logs, telemetry
+from laurel import logs, telemetry, watchdog
 from laurel.bus import Bus, TopicSpec, connect
-from laurel.errors import ConfigurationError, Stuck
+from laurel.errors import ConfigurationError, Silent, Stuck, first_failure
+from laurel.health import Health, Metrics, measure, probe_database
+from laurel.limits import Limits
 from laurel.loop import collect_rarely, run
 from laurel.service import Engine, Service
 from laurel.settings import Settings
 from laurel.topics import TOPICS
-from laurel.web import json_response
+from laurel.watchdog import Watch
 
 log = structlog.get_logger()
 
 ROLES: tuple[str, ...] = ("api", "worker", "relay")
+LAST_WORDS_S = 12.0  # after a part has failed: Prometheus comes by once more (every 5 s) and hears which
+END_WITHIN_S = 8.0  # after that the process is gone, whatever hangs in ending
 
 S = TypeVar("S", bound=Settings)
 OpenService = Callable[[S, Bus], AbstractAsyncContextManager[Service]]
@@ -65,22 +70,39 @@ async def serve(name: str, settings: S, open_service: OpenService[S], *, role: s
     stop = asyncio.Event()
     stop_on_signals(stop)
     roles = ROLES if role == "all" else (role,)
-    health_port = os.environ.get("LAUREL_HEALTH_PORT", "")
-    if health_port and not health_port.isdecimal():
-        raise ConfigurationError(f"LAUREL_HEALTH_PORT: {health_port!r} is not a port")
+    port = health_port()
     member = os.environ.get("LAUREL_MEMBER", "") or f"{name}-{socket.gethostname()}-{'-'.join(roles)}"
+    heard = "api" in roles or port is not None
     bus = open_bus(settings.bus_url)
     try:
-        async with open_service(settings, bus) as service, asyncio.TaskGroup() as group:
-            collect_rarely()
-            if "api" in roles:
-                group.create_task(serve_http(service.api, host=settings.host, port=settings.port, stop=stop))
-            elif health_port:
-                health = Health(service)
-                group.create_task(serve_http(health, host=settings.host, port=int(health_port), stop=stop))
-            group.create_task(run_parts(service, bus, settings, roles=roles, stop=stop, member=member))
+        with watchdog.guard_loop(blocked_after_s=settings.stuck_after_s):
+            async with open_service(settings, bus) as service, asyncio.TaskGroup() as group:
+                collect_rarely()
+                if "api" in roles:
+                    app = Metrics(service.api)
+                    group.create_task(
+                        serve_http(
+                            app, host=settings.host, port=settings.port, stop=stop, proxies=settings.trusted_proxies
+                        )
+                    )
+                elif port is not None:
+                    app = Metrics(Health(service.worker_database))
+                    group.create_task(serve_http(app, host=settings.host, port=port, stop=stop))
+                parts = run_parts(
+                    service, bus, settings, roles=roles, stop=stop, member=member,
+                    last_words_s=LAST_WORDS_S if heard else 0.0, end_within_s=END_WITHIN_S,
+                )  # fmt: skip
+                group.create_task(parts)
     finally:
         await bus.close()
+
+
+def health_port() -> int | None:
+    """LAUREL_HEALTH_PORT: where a process without an API of its own answers /healthz, /readyz and /metrics."""
+    given = os.environ.get("LAUREL_HEALTH_PORT", "")
+    if given and not given.isdecimal():
+        raise ConfigurationError(f"LAUREL_HEALTH_PORT: {given!r} is not a port")
+    return int(given) if given else None
 
 
 def main(name: str, kind: type[S], open_service: OpenService[S]) -> None:
@@ -91,31 +113,14 @@ def main(name: str, kind: type[S], open_service: OpenService[S]) -> None:
     logs.configure()
     try:
         run(serve(name, load_settings(kind), open_service, role=role))
-    except ConfigurationError as error:
-        sys.exit(f"{name}: {error}")
-
-
-class Health:
-    """/healthz and /readyz of a process without an API: alive while its loop turns, ready with its database."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
-        if scope["type"] != "http":
-            return
-        status, word = 404, "not found"
-        if scope["path"] == "/healthz":
-            status, word = 200, "alive"
-        elif scope["path"] == "/readyz":
-            try:
-                await self._service.worker_database.ping()
-            except Exception as error:  # noqa: BLE001 - whatever it is, we are not ready
-                status, word = 503, f"database: {type(error).__name__}"
-            else:
-                status, word = 200, "ready"
-        await json_response({"status": word}, status)(scope, receive, send)
+    except Exception as error:
+        failure = first_failure(error)
+        if isinstance(failure, ConfigurationError):
+            sys.exit(f"{name}: {failure}")
+        if not isinstance(failure, Stuck):
+            raise
+        sys.stderr.write(f"{name}: {failure}\n")  # logged where it happened
+        sys.exit(watchdog.EXIT_STUCK)
 
 
 class _Server(uvicorn.Server):
@@ -134,9 +139,11 @@ async def serve_http(
     stop: asyncio.Event,
     listening: asyncio.Event | None = None,
     tls: tuple[Path, Path] | None = None,
+    proxies: str = "127.0.0.1,::1",
 ) -> None:
     """Serve until `stop`. `listening` is set once connections are accepted. Raises OSError when the port is taken.
 
+    proxies: whose X-Forwarded-For is believed (Settings.trusted_proxies).
     tls: the PEM files of a certificate and of its key; None for plain http, as behind a gateway.
     """
     # Bound here, so that a taken port is an exception like any other and not uvicorn's sys.exit.
@@ -152,6 +159,7 @@ async def serve_http(
         lifespan="off",
         timeout_graceful_shutdown=10,
         server_header=False,
+        forwarded_allow_ips=proxies,
         backlog=2048,
         ssl_certfile=tls[0] if tls is not None else None,
         ssl_keyfile=tls[1] if tls is not None else None,
@@ -180,35 +188,66 @@ async def run_parts(
     roles: Iterable[str],
     stop: asyncio.Event,
     member: str = "",
+    last_words_s: float = 0.0,
+    end_within_s: float | None = None,
 ) -> None:
-    """Run a service's relay, consumers and workers until `stop`. The API is served by `serve_http`.
+    """Run a service's relay, consumers and workers until `stop`, watched. The API is served by `serve_http`.
 
     member: this process's name in consumer groups; must differ between processes that run at once.
+    last_words_s: how long a part that has failed waits before its failure ends the others, so that it is seen.
+    end_within_s: seconds after that until the process is ended by force; None: never.
     """
     name = member or f"{service.name}-{socket.gethostname()}"
+    watch = Watch(stuck_after_s=settings.stuck_after_s)
+
+    roles = frozenset(roles)
+    if "api" in roles:
+        service.api.state.limits = Limits.of(settings)
+
+    async def guarded(part: str, running: Callable[[], Awaitable[None]], *, beats: bool = True) -> None:
+        """A loop that ends before it was told to has failed, however quietly."""
+        try:
+            with watch.part(part) if beats else contextlib.nullcontext():
+                await running()
+            if not stop.is_set():
+                raise Stuck(f"{part} ended although nobody stopped it")
+        except Exception as error:
+            kind = type(error).__name__
+            part = error.part if isinstance(error, Silent) else part
+            log.exception("part failed", part=part, kind=kind)
+            telemetry.gauge("laurel_part_failed", 1, part=part, kind=kind)
+            if end_within_s is not None:
+                watchdog.end_within(last_words_s + end_within_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(last_words_s):
+                    await stop.wait()
+            raise
+
     async with asyncio.TaskGroup() as group:
+
+        def start(part: str, running: Callable[[], Awaitable[None]], *, beats: bool = True) -> None:
+            group.create_task(guarded(part, running, beats=beats), name=part)
+
+        consumers = service.consumers if "worker" in roles else ()
+        database = service.database if roles == {"api"} else service.worker_database
+        start(f"{service.name} watchdog", lambda: watch.run(stop), beats=False)
+        start(f"{service.name} database", lambda: probe_database(database, watch, stop), beats=False)
+        if "relay" in roles or consumers:
+            outbox = "relay" in roles
+            start(
+                f"{service.name} numbers",
+                lambda: measure(service, bus, outbox=outbox, consumers=consumers, stop=stop),
+            )
         if "relay" in roles:
-            group.create_task(_guarded(f"{service.name} relay", service.relay.run(stop), stop))
-        if "worker" in roles:
-            for consumer in service.consumers:
-                engine: Engine[Any] = Engine(
-                    consumer, bus=bus, database=service.worker_database, member_id=f"{name}-{consumer.group}",
-                    batch_size=settings.batch_size, stuck_after_s=settings.stuck_after_s,
-                )  # fmt: skip
-                group.create_task(_guarded(consumer.group, engine.run(stop), stop))
-            for worker in service.workers:
-                group.create_task(_guarded(f"{service.name} {worker.name}", worker.run(stop), stop))
-
-
-async def _guarded(name: str, running: Any, stop: asyncio.Event) -> None:
-    """A loop that ends before it was told to has failed, however quietly."""
-    try:
-        await running
-    except Exception:
-        log.exception("part failed", part=name)
-        raise
-    if not stop.is_set():
-        raise Stuck(f"{name} ended although nobody stopped it")
+            start(f"{service.name} relay", lambda: service.relay.run(stop))
+        for consumer in consumers:
+            engine: Engine[Any] = Engine(
+                consumer, bus=bus, database=service.worker_database, member_id=f"{name}-{consumer.group}",
+                batch_size=settings.batch_size, stuck_after_s=settings.stuck_after_s,
+            )  # fmt: skip
+            start(consumer.group, functools.partial(engine.run, stop))
+        for worker in service.workers if "worker" in roles else ():
+            start(f"{service.name} {worker.name}", functools.partial(worker.run, stop))
 
 
 async def ensure_topics(bus: Bus) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar
@@ -107,6 +107,7 @@ class Service:
     relay: Relay
     consumers: tuple[Consumer[Any], ...] = ()
     workers: tuple[Worker, ...] = ()
+    numbers: Callable[[Transaction], Awaitable[Mapping[str, float]]] | None = None  # gauges that its tables tell
     resources: AsyncExitStack = field(default_factory=AsyncExitStack)
 
 
@@ -121,7 +122,7 @@ class Engine(Generic[T]):
         database: Database,
         member_id: str,
         batch_size: int = 500,
-        stuck_after_s: float = 60.0,
+        stuck_after_s: float = 40.0,
     ) -> None:
         self._consumer = consumer
         self._bus = bus

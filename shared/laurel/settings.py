@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import re
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import BeforeValidator, Field, SecretBytes
+from pydantic import BeforeValidator, Field, SecretBytes, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -25,6 +26,9 @@ def _from_base64(value: Any) -> Any:
 
 
 SecretKey = Annotated[SecretBytes, BeforeValidator(_from_base64)]
+
+
+_KEY_RATE = re.compile(r"([0-9a-z]{12})=(\d{1,9}(?:\.\d{1,6})?)/(\d{1,9})").fullmatch
 
 
 class Settings(BaseSettings):
@@ -47,11 +51,47 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", description="Address that the API listens on.")
     port: int = Field(default=8080, description="Port that the API listens on.")
+    trusted_proxies: str = Field(
+        default="127.0.0.1,::1",
+        description="Comma-separated addresses and CIDRs of the proxies whose X-Forwarded-For is believed.",
+    )
+    rate_per_key: float = Field(
+        default=200.0,
+        ge=0,
+        description="Requests a second that one API key may send to one API process, on average; 0: any number.",
+    )
+    burst_per_key: int = Field(default=1000, ge=1, description="Requests that one API key may send at once.")
+    key_rates: str = Field(
+        default="",
+        description="Rates of single API keys, as KEY_ID=RATE/BURST with commas between; KEY_ID is what stands between "
+        "the two underscores of a key.",
+    )
+    rate_per_address: float = Field(
+        default=5.0,
+        ge=0,
+        description="Requests a second that one public address may send to the doors that cost much and ask for no key "
+        "(verifying), on average, to one API process; 0: any number.",
+    )
+    burst_per_address: int = Field(default=100, ge=1, description="Such requests that one address may send at once.")
     database_pool: int = Field(default=8, ge=2, description="Connections per pool.")
     batch_size: int = Field(default=500, ge=1, le=5000, description="Records a consumer takes at a time.")
     stuck_after_s: float = Field(
-        default=60.0, gt=0, description="Seconds without progress after which a process exits."
+        default=40.0,
+        gt=0,
+        description="Seconds after which a process exits, to be started again: of a loop without a sign of life, of a "
+        "database that does not answer, of records that wait and do not come.",
     )
+
+    @field_validator("key_rates")
+    @classmethod
+    def _key_rates(cls, value: str) -> str:
+        _read_rates(value)
+        return value
+
+    @property
+    def own_rates(self) -> dict[str, tuple[float, int]]:
+        """`key_rates`: key id → (requests a second, burst)."""
+        return _read_rates(self.key_rates)
 
     def dsn(self, service: str, *, worker: bool = False) -> str:
         """The service's database URL with its role; LAUREL_<SERVICE>_DATABASE_URL overrides the shared one.
@@ -66,6 +106,16 @@ class Settings(BaseSettings):
     def base_url(self) -> str:
         """public_url without a trailing slash."""
         return self.public_url.rstrip("/")
+
+
+def _read_rates(text: str) -> dict[str, tuple[float, int]]:
+    found: dict[str, tuple[float, int]] = {}
+    for part in filter(None, (one.strip() for one in text.split(","))):
+        match = _KEY_RATE(part)
+        if match is None or float(match[2]) <= 0 or int(match[3]) < 1:
+            raise ValueError(f"{part!r}: write KEY_ID=RATE/BURST, for example 0123456789ab=500/2000")
+        found[match[1]] = float(match[2]), int(match[3])
+    return found
 
 
 def with_role(url: str, role: str, password: str = "") -> str:

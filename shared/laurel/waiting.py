@@ -1,5 +1,7 @@
 """How loops wait: until told, until stopped, or until the time is up. They never only sleep.
 
+A loop that waits here lives: whoever waits gives the watchdog a sign.
+
 Never by `asyncio.wait_for`: up to Python 3.11 it forgets that it was cancelled when what it waits for comes at the same
 moment, and a loop that was to end goes on.
 """
@@ -10,22 +12,28 @@ import asyncio
 import contextlib
 import random
 
+from laurel import watchdog
+
 
 async def sleep(until: asyncio.Event, seconds: float) -> None:
     """Return when the event is set or the time is up."""
+    watchdog.beat(patience_s=seconds)
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await until.wait()
+    watchdog.beat()
 
 
 async def first_of(*events: asyncio.Event, seconds: float) -> None:
     """Return when one of the events is set or the time is up."""
+    watchdog.beat(patience_s=seconds)
     waits = [asyncio.ensure_future(one.wait()) for one in events]
     try:
         await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for wait in waits:
             wait.cancel()
+    watchdog.beat()
 
 
 class Backoff:
@@ -36,6 +44,7 @@ class Backoff:
 
     def worked(self) -> None:
         """It works again. Say so after the act itself, not after mere connecting: a peer may answer with errors."""
+        watchdog.beat()
         self.seconds = 0.1
 
     async def wait(self, stop: asyncio.Event) -> None:

@@ -23,7 +23,8 @@ from fastapi.staticfiles import StaticFiles
 from starlette.routing import Route
 
 from laurel.database import Database
-from laurel.edge import CSP, CrossOrigin, Edge, Guard
+from laurel.edge import CSP, CrossOrigin, Edge, Guard, Meter
+from laurel.limits import Limits
 from laurel.problems import PROBLEM_RESPONSES, Problem, handle_errors
 from laurel.security import KnownKeys, Principal, hash_secret, parse_api_key
 
@@ -42,6 +43,7 @@ def create_app(
     streamed: Sequence[str] = (),
     unlabelled: Sequence[str] = (),
     cross_origin: Mapping[str, str] | None = None,
+    metered: Sequence[str] = (),
     readiness: Callable[[], Awaitable[None]] | None = None,
 ) -> FastAPI:
     """A FastAPI application with the house's edge around it. Paths of the API begin with /<name>/v1.
@@ -50,6 +52,7 @@ def create_app(
     streamed: path patterns (regular expressions) whose bodies are not JSON documents and are read by their handler.
     unlabelled: path patterns whose handler finds out what the body is, JSON or not, whatever its label says.
     cross_origin: path patterns that pages of any origin may call, because they need no API key → the methods they may.
+    metered: path patterns that cost much and ask for no API key: how often one address may call is limited.
     readiness: raises when the service cannot serve; default: the database answers.
     """
     prefix = f"/{name}/v1"
@@ -61,9 +64,11 @@ def create_app(
     )  # fmt: skip
     app.state.database = database
     app.state.known_keys = KnownKeys()
+    app.state.limits = Limits()  # whoever runs the app sets those of its settings
     patterns = [re.compile(one) for one in streamed]
     raw = [re.compile(one) for one in unlabelled]
     app.add_middleware(Guard, max_body=max_body, max_json=max_json or max_body, streamed=patterns, raw=raw)
+    app.add_middleware(Meter, paths=[re.compile(one) for one in metered])
     app.add_middleware(CrossOrigin, paths={re.compile(one): allow for one, allow in (cross_origin or {}).items()})
     app.add_middleware(Edge, service=name)
     handle_errors(app)
@@ -140,7 +145,14 @@ def _unauthorized(detail: str) -> Problem:
 async def authenticate(
     request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Principal:
-    """The principal of the request's API key. Raises Problem 401."""
+    """The principal of the request's API key, which may call now. Raises Problem 401, 429."""
+    principal = await _identify(request, given)
+    limits: Limits = request.app.state.limits
+    limits.admit_key(request, principal.key_id)
+    return principal
+
+
+async def _identify(request: Request, given: HTTPAuthorizationCredentials | None) -> Principal:
     if given is None:
         raise _unauthorized("send your API key as `Authorization: Bearer laurel_…`")
     parsed = parse_api_key(given.credentials)
@@ -174,7 +186,7 @@ async def authenticate(
 
 
 def requires(scope: str) -> Callable[..., Awaitable[Principal]]:
-    """A dependency: the caller's principal, if its key has `scope`. Raises Problem 401, 403."""
+    """A dependency: the caller's principal, if its key has `scope`. Raises Problem 401, 403, 429."""
 
     async def check(principal: Annotated[Principal, Depends(authenticate)]) -> Principal:
         if scope not in principal.scopes:

@@ -3,6 +3,7 @@
 1. Every row is read and checked with the server's own code. What is wrong stays here, with line, field and reason.
 2. Good rows go up in parts of at most 20,000, each with an Idempotency-Key made of the part's own bytes: a run that
    was killed is simply started again, and what had arrived is recognised.
+   A server that is too busy is asked again when it says, for as long as it takes.
 3. The server's answers are collected: rows that it refuses (a contradiction with what it knows) join those of step 1.
 4. Refused rows, where there are any, are written beside the file: FILE.rejected.csv.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -116,6 +118,8 @@ async def run(
             if not dry_run and good:
                 sending = progress.add_task("sending", total=good, failures=tally.failures)
                 async with Client(url, api_key) as client:
+                    client.patience_s = math.inf
+                    client.waits = lambda seconds, why: output.note(f"Waiting {seconds:.0f} s: {why}")
                     for part in results.parts(now):  # 2
                         key = results.key(part, course_run, named)
                         await _send(client, part, key, results.is_csv, named, course_run, tally)
@@ -151,10 +155,11 @@ async def _send(
             )
             break
         except Refused as refused:
-            # The same part is still on its way from a run that was killed: the server finds out after a while.
-            if refused.status != 409 or loop.time() > deadline:
+            # 409: the same part is still on its way from a run that was killed: the server finds out after a while.
+            # 503: something that the server needs is away for now.
+            if refused.status not in (409, 503) or loop.time() > deadline:
                 raise _in_options(refused) from None
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.5 if refused.status == 409 else 2.0)
     path = f"/assessment/v1/results/imports/{answer['import_id']}"
     while True:
         status = await client.call("GET", path)

@@ -15,7 +15,7 @@ import typer
 from laurel import logs
 from laurel.bus import BusError, BusUnavailable
 from laurel.database import is_unavailable
-from laurel.errors import ConfigurationError, LaurelError
+from laurel.errors import ConfigurationError, LaurelError, Stuck, first_failure
 from laurel.loop import run
 from laurel.migrate import SERVICES
 from laurel_local.console import (
@@ -67,7 +67,7 @@ def _run(work: Coroutine[Any, Any, Exit | None]) -> NoReturn:
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED
     except BaseExceptionGroup as group:
-        code = _fail(_first(group), as_json=as_json)
+        code = _fail(first_failure(group), as_json=as_json)
     except Exception as error:  # noqa: BLE001 - the edge of the program: everything becomes a message and a code
         code = _fail(error, as_json=as_json)
     raise typer.Exit(int(code))
@@ -92,6 +92,11 @@ def _failure(error: BaseException) -> Failure:
             return Failure(
                 f"the bus cannot be reached: {error}", fix="start the broker, or check --bus", code=Exit.UNREACHABLE
             )
+        case Stuck():
+            fix = (
+                "start it again, nothing accepted is lost; the log says what stood still (docs/runbooks/part-failed.md)"
+            )
+            return Failure(str(error), fix=fix, code=Exit.STUCK)
         case BusError() | LaurelError():
             return Failure(str(error), code=Exit.NO)
         case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -112,14 +117,6 @@ def _failure(error: BaseException) -> Failure:
 
 def _printable(name: object) -> str:
     return os.fsdecode(name) if isinstance(name, str | bytes) else str(name)
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The failure that came first of those that ended a group of tasks."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _version(wanted: bool) -> None:

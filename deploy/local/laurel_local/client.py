@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+import random
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from typing import Any, Self
 
 import httpx
@@ -14,6 +15,7 @@ from laurel_local.state import State
 from laurel_local.trust import authorities, distrust
 
 _PATIENCE_S = 30.0
+_LONGEST_WAIT_S = 300.0  # whatever a Retry-After says
 _LIKE = "write it like https://badges.example.org"
 
 
@@ -33,7 +35,14 @@ class Refused(Failure):
 
 
 class Client:
-    """One Laurel, one API key. An async context manager."""
+    """One Laurel, one API key. An async context manager.
+
+    A server that is too busy (429, which has stored nothing) is asked again when it says. patience_s: for how long at
+    most; waits: told before each wait how long it is and why.
+    """
+
+    patience_s: float = 60.0
+    waits: Callable[[float, str], None] = staticmethod(lambda seconds, why: None)
 
     def __init__(self, url: str, api_key: str = "") -> None:
         self.url = url.rstrip("/")
@@ -70,15 +79,24 @@ class Client:
     ) -> Any:
         """The JSON answer of a request; None where there is no body. Raises Refused or Failure."""
         query = {name: value for name, value in (params or {}).items() if value is not None}
-        try:
-            answer = await self._http.request(
-                method, path, json=json, content=body, headers=dict(headers or {}), params=query
-            )
-        except (httpx.TransportError, httpx.InvalidURL) as error:
-            raise self._unanswered(error) from None
-        if answer.is_success:
-            return answer.json() if answer.content else None
-        raise _refused(answer)
+        given_up_at = asyncio.get_running_loop().time() + self.patience_s
+        while True:
+            try:
+                answer = await self._http.request(
+                    method, path, json=json, content=body, headers=dict(headers or {}), params=query
+                )
+            except (httpx.TransportError, httpx.InvalidURL) as error:
+                raise self._unanswered(error) from None
+            if answer.is_success:
+                return answer.json() if answer.content else None
+            again = body is None or isinstance(body, bytes)  # a stream cannot be sent twice
+            if answer.status_code != 429 or not again:
+                raise _refused(answer)
+            seconds = _retry_after(answer)
+            if asyncio.get_running_loop().time() + seconds > given_up_at:
+                raise _refused(answer)
+            self.waits(seconds, str(_problem(answer).get("detail", "it answered 429")))
+            await asyncio.sleep(seconds)
 
     async def lines(
         self, method: str, path: str, *, body: bytes, headers: Mapping[str, str]
@@ -127,14 +145,25 @@ class Client:
                 await asyncio.sleep(0.1)
 
 
-def _refused(answer: httpx.Response) -> Refused:
-    problem: dict[str, Any] = {}
+def _retry_after(answer: httpx.Response) -> float:
+    """Seconds (RFC 9110 §10.2.3; of its two forms the one that Laurel sends), and some more: not all at once."""
+    given = answer.headers.get("retry-after", "")
+    seconds = float(given) if given.isascii() and given.isdigit() and len(given) < 10 else 1.0
+    return min(_LONGEST_WAIT_S, max(1.0, seconds)) * random.uniform(1.0, 1.25)  # noqa: S311 - jitter, not a secret
+
+
+def _problem(answer: httpx.Response) -> dict[str, Any]:
     if "json" in answer.headers.get("content-type", ""):
         try:
             found = answer.json()
-            problem = found if isinstance(found, dict) else {}
         except ValueError:
-            problem = {}
+            return {}
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _refused(answer: httpx.Response) -> Refused:
+    problem = _problem(answer)
     detail = str(problem.get("detail") or answer.reason_phrase or "no reason given")
     message = f"{answer.request.method} {answer.request.url.path}: {answer.status_code} {detail}"
     fields = [one for one in problem.get("errors") or () if isinstance(one, dict)]
@@ -148,6 +177,8 @@ def _refused(answer: httpx.Response) -> Refused:
         fix, code = "use an API key that has this scope", Exit.USAGE
     elif answer.status_code in (400, 422):
         fix, code = "correct what the message names", Exit.USAGE
+    elif answer.status_code == 429:
+        fix, code = "try again later", Exit.UNREACHABLE
     elif answer.status_code >= 500:
         fix, code = "look at `laurel status` and the server's log, then try again", Exit.UNREACHABLE
     return Refused(message, status=answer.status_code, problem=problem, fix=fix, code=code)

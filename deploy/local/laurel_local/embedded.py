@@ -251,12 +251,17 @@ class Postgres:
         process, self._process = self._process, None
         if process is not None and process.poll() is None:
             process.send_signal(signal.SIGINT)  # "fast": ends sessions, writes a checkpoint
+            process.send_signal(signal.SIGCONT)  # a server that was stopped as a whole hears nothing else
             try:
                 process.wait(STOP_S)
             except subprocess.TimeoutExpired:
                 log.warning("PostgreSQL did not stop in time and is told to recover on its next start")
                 process.send_signal(signal.SIGQUIT)
-                process.wait(10.0)
+                try:
+                    process.wait(10.0)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait(10.0)
         if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
             self._temporary = None

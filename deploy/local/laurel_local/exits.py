@@ -15,6 +15,7 @@ class Exit(IntEnum):
     PARTIAL = 4  # done, but not for all: some rows were refused
     BUG = 70  # our fault (sysexits.h EX_SOFTWARE)
     OUTPUT = 74  # standard output is closed or full (sysexits.h EX_IOERR)
+    STUCK = 75  # a part stood still or failed; whatever started us starts us again (sysexits.h EX_TEMPFAIL)
     INTERRUPTED = 130  # stopped by Ctrl-C before the work was done
 
 
@@ -26,6 +27,7 @@ MEANINGS: dict[Exit, str] = {
     Exit.PARTIAL: "done, but some rows were refused; the message says where they are listed",
     Exit.BUG: "our fault; the message says where the details are",
     Exit.OUTPUT: "the answer could not be written: standard output is closed or full; what was to be done may be done",
+    Exit.STUCK: "`serve` or `up` ended because a part stood still or failed; start it again, nothing accepted is lost",
     Exit.INTERRUPTED: "stopped by Ctrl-C before the work was done; run it again to continue",
 }
 

@@ -20,13 +20,15 @@ from typing import Any
 import structlog
 from starlette.types import ASGIApp
 
-from laurel import telemetry
+from laurel import telemetry, watchdog
 from laurel.bus import Bus, BusError
 from laurel.errors import Stuck
+from laurel.health import Health, Metrics
 from laurel.migrate import SERVICES, migrate_all
 from laurel.process import (
     ROLES,
     ensure_topics,
+    health_port,
     load_settings,
     open_bus,
     run_parts,
@@ -44,6 +46,7 @@ from laurel_local.state import State
 log = structlog.get_logger()
 
 DEFAULT_PORT = 8080
+_END_WITHIN_S = 120.0  # once a part has failed: PostgreSQL gets its time to stop, and no hanging part gets more
 
 
 @dataclass(frozen=True)
@@ -207,16 +210,31 @@ async def running(
             opened = open_conformance(services["verifier"].database, settings["verifier"], base_url=public_url)
             routes = await stack.enter_async_context(opened)
             mounted[PREFIX], announcement = routes.app, routes.announcement
+        stack.enter_context(watchdog.guard_loop(blocked_after_s=settings["issuer"].stuck_after_s))
         gateway = Gateway({name: service.api for name, service in services.items()}, extra=mounted)
         listening = asyncio.Event()
         halt = asyncio.Event()
         failure: Exception | None = None
         async with asyncio.TaskGroup() as parts:
             parts.create_task(
-                serve_http(gateway, host=host, port=chosen, stop=halt, listening=listening, tls=tls), name="gateway"
+                serve_http(
+                    gateway,
+                    host=host,
+                    port=chosen,
+                    stop=halt,
+                    listening=listening,
+                    tls=tls,
+                    proxies=settings["verifier"].trusted_proxies,
+                ),
+                name="gateway",
             )
             for name, service in services.items():
-                parts.create_task(run_parts(service, bus, settings[name], roles=ROLES, stop=halt), name=name)
+                running = run_parts(service, bus, settings[name], roles=ROLES, stop=halt, end_within_s=_END_WITHIN_S)
+                parts.create_task(running, name=name)
+            if (watched := health_port()) is not None:
+                # Beside the gateway: what it says of itself is nothing for everybody who reads a badge.
+                health = Metrics(Health(*(service.worker_database for service in services.values())))
+                parts.create_task(serve_http(health, host=host, port=watched, stop=halt), name="health")
             parts.create_task(_watch(postgres, halt), name="postgres")
             try:
                 await listening.wait()
@@ -243,7 +261,10 @@ async def _watch(postgres: Postgres, halt: asyncio.Event) -> None:
 
 
 async def up(state: State, *, port: int | None, bus_url: str | None, output: Output, conformance: bool = False) -> None:
-    """`laurel up`: run until Ctrl-C."""
+    """`laurel up`: run until Ctrl-C, or until a part fails: then everything ends, in order, with Exit.STUCK.
+
+    It does not start a failed part again by itself: whatever runs `laurel up` (systemd, a container) starts all anew.
+    """
     stop = asyncio.Event()
     stop_on_signals(stop)
     async with running(state, port=port, bus_url=bus_url, conformance=conformance) as laurel:

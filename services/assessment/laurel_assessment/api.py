@@ -33,6 +33,7 @@ from laurel_assessment.config import Settings
 from laurel_assessment.domain import Finding
 from laurel_assessment.images import Image
 from laurel_assessment.intake import Keys
+from laurel_assessment.pressure import Pressure
 from laurel_assessment.rows import as_uuid
 
 MAX_LIMIT = 1000
@@ -54,6 +55,7 @@ class Parts:
     settings: Settings
     keys: Keys
     clock: Callable[[], datetime]
+    pressure: Pressure
 
 
 def make_api(parts: Parts) -> FastAPI:
@@ -68,7 +70,7 @@ def make_api(parts: Parts) -> FastAPI:
     )
     _achievements(app, parts)
     _reports(app, parts)
-    results_api.routes(app, parts.database, parts.settings, parts.keys, parts.clock)
+    results_api.routes(app, parts.database, parts.settings, parts.keys, parts.clock, parts.pressure)
     public.routes(app, parts.database, parts.settings.base_url)
     return app
 

@@ -245,3 +245,29 @@ async def outcomes(tx: Transaction, import_id: str, *, after: int, limit: int) -
         import_id, after, limit,
     )  # fmt: skip
     return [{**row, "reasons": msgspec.json.decode(row["reasons"])} for row in rows]
+
+
+class Backlog(NamedTuple):
+    """What waits behind intake, of all tenants. outbox: events, by their ids; spooled: rows that nobody has decided."""
+
+    outbox: int
+    outbox_head: int
+    outbox_age_s: float
+    spooled: int
+
+
+async def backlog(tx: Transaction, *, now: datetime) -> Backlog:
+    """Both queues, by their ends: what it costs does not grow with them."""
+    row = await tx.fetchrow(
+        """
+        SELECT head.id, head.occurred_at, (SELECT max(id) FROM outbox) AS last,
+               (SELECT coalesce(sum(rows - processed), 0)::bigint FROM imports
+                WHERE status IN ('receiving', 'processing')) AS spooled
+        FROM (SELECT) AS one LEFT JOIN LATERAL (SELECT id, occurred_at FROM outbox ORDER BY id LIMIT 1) AS head ON true
+        """
+    )
+    assert row is not None
+    if row["id"] is None:
+        return Backlog(0, 0, 0.0, row["spooled"])
+    age = max(0.0, (now - row["occurred_at"]).total_seconds())
+    return Backlog(row["last"] - row["id"] + 1, row["id"], age, row["spooled"])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 import asyncpg
 import structlog
 
-from laurel import telemetry
+from laurel import telemetry, watchdog
 from laurel.database import Database, Transaction, is_unavailable
 from laurel.errors import Stuck
 from laurel.waiting import sleep
@@ -67,9 +67,9 @@ class ImportWorker:
     async def run(self, stop: asyncio.Event) -> None:
         """Settle until `stop`. Raises Stuck when row after row fails for a reason nobody knows."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._sweep(stop))
-            for _ in range(self._at_once):
-                group.create_task(self._settle(stop))
+            group.create_task(_watched("sweeping", self._sweep(stop)))
+            for place in range(self._at_once):
+                group.create_task(_watched(f"settling {place + 1}", self._settle(stop)))
 
     async def _settle(self, stop: asyncio.Event) -> None:
         pause = self._poll_s
@@ -176,6 +176,11 @@ class ImportWorker:
                 seen = Glimpse(arrival.attempt.learner, arrival.attempt.achievement_id, arrival.attempt.course_run)
             finding = Finding("", "internal_error", detail)
             return await take(arrival._replace(attempt=None, findings=(finding,), seen=seen))
+
+
+async def _watched(name: str, running: Awaitable[None]) -> None:
+    with watchdog.part(name):
+        await running
 
 
 async def read_chunk(work: Work, base_url: str) -> list[Arrival]:

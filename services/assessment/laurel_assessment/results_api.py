@@ -25,6 +25,7 @@ from laurel_assessment.config import Settings
 from laurel_assessment.domain import Finding
 from laurel_assessment.imports import Refused, Upload, fingerprint
 from laurel_assessment.intake import Arrival, Keys, take_in
+from laurel_assessment.pressure import Pressure
 from laurel_assessment.row_json import from_mapping
 from laurel_assessment.rows import MAX_ATTEMPT, MAX_COURSE_RUN, MAX_TEXT, Defaults, achievement_id, as_uuid, check
 
@@ -77,17 +78,24 @@ _BULK_DOCS = {
 }
 
 
-def routes(app: FastAPI, database: Database, settings: Settings, keys: Keys, clock: Callable[[], datetime]) -> None:
+def routes(
+    app: FastAPI,
+    database: Database,
+    settings: Settings,
+    keys: Keys,
+    clock: Callable[[], datetime],
+    pressure: Pressure,
+) -> None:
     """Add the routes."""
-    _single(app, database, keys, clock)
-    _bulk(app, database, settings, clock)
+    _single(app, database, keys, clock, pressure)
+    _bulk(app, database, settings, clock, pressure)
     _reading(app, database, keys)
 
 
 # --- one ----------------------------------------------------------------------------------------------------
 
 
-def _single(app: FastAPI, database: Database, keys: Keys, clock: Callable[[], datetime]) -> None:
+def _single(app: FastAPI, database: Database, keys: Keys, clock: Callable[[], datetime], pressure: Pressure) -> None:
     @app.post(
         "/assessment/v1/results",
         response_model=shapes.Decided,
@@ -101,6 +109,7 @@ def _single(app: FastAPI, database: Database, keys: Keys, clock: Callable[[], da
         media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
         if media_type != "application/json" and not media_type.endswith("+json"):
             raise Problem(415, "unsupported_media_type", "send application/json; many results go to …/results/imports")
+        await pressure.admit(bulk=False)
         body = await request.body()
         value = guard_json(body, max_bytes=MAX_BODY)
         if not isinstance(value, dict):
@@ -169,7 +178,9 @@ def _answer(one: store.Recorded, base_url: str) -> dict[str, Any]:
 # --- bulk ---------------------------------------------------------------------------------------------------
 
 
-def _bulk(app: FastAPI, database: Database, settings: Settings, clock: Callable[[], datetime]) -> None:
+def _bulk(
+    app: FastAPI, database: Database, settings: Settings, clock: Callable[[], datetime], pressure: Pressure
+) -> None:
     base_url = settings.base_url
 
     @app.post(
@@ -193,6 +204,7 @@ def _bulk(app: FastAPI, database: Database, settings: Settings, clock: Callable[
             raise Problem(415, "unsupported_media_type", detail)
         if request.headers.get("content-encoding", "identity").lower() != "identity":
             raise Problem(415, "unsupported_encoding", "send the body without Content-Encoding")
+        await pressure.admit(bulk=True)  # before a byte is stored; what the caller still sends is read and dropped
         defaults = Defaults(base_url, await _default_achievement(achievement, who), course_run)
 
         def answer(import_id: str) -> bytes:

@@ -17,6 +17,7 @@ from laurel_assessment.import_worker import ImportWorker
 from laurel_assessment.imports import abandoned_after
 from laurel_assessment.intake import Keys
 from laurel_assessment.pacing import Pace
+from laurel_assessment.pressure import Pressure
 
 NAME = "assessment"
 
@@ -36,9 +37,10 @@ async def open_service(
             pace=Pace(bus, worker_database, ahead_s=settings.import_ahead_s),
             silent_s=abandoned_after(settings.import_idle_s),
         )  # fmt: skip
+        pressure = Pressure(database, worker_database, settings, clock=clock)
         yield Service(
             name=NAME,
-            api=make_api(Parts(database, settings, keys, clock)),
+            api=make_api(Parts(database, settings, keys, clock, pressure)),
             database=database,
             worker_database=worker_database,
             relay=Relay(worker_database, bus, service=NAME),

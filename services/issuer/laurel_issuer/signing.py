@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 import structlog
 
+from laurel import watchdog
 from laurel.credential import lint
 from laurel.errors import NotNow
 from laurel.events import AssessmentPassed
@@ -132,7 +133,9 @@ class Signers:
             for _ in range(_ATTEMPTS):
                 pool = self._pool = self._pool or self._start()
                 try:
-                    return await asyncio.get_running_loop().run_in_executor(pool, work, *arguments)
+                    done = await asyncio.get_running_loop().run_in_executor(pool, work, *arguments)
+                    watchdog.beat()
+                    return done
                 except BrokenProcessPool:
                     log.warning("a signing process died; its work is done again")
                     if self._pool is pool:  # else another chunk has rebuilt it already

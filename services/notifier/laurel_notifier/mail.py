@@ -23,7 +23,7 @@ import structlog
 from aiosmtplib import SMTP
 from opentelemetry.trace import SpanKind
 
-from laurel import telemetry
+from laurel import telemetry, watchdog
 from laurel.addresses import is_address
 from laurel.database import UNAVAILABLE, Database
 from laurel.errors import ConfigurationError
@@ -40,6 +40,7 @@ log = structlog.get_logger()
 _BATCH = 10  # mails a connection takes at a time: as many may be uncertain when a process is killed
 _HOLD = timedelta(minutes=15)  # more than a batch can take with every step at its deadline
 _STEP_S = 20.0
+_STEPS = 8  # to connect, TLS, EHLO, to log in, MAIL, RCPT, DATA, RSET
 _POLL_S = 1.0
 _SWEEP_S = 5.0
 
@@ -174,6 +175,7 @@ class MailWorker:
             for mail in mails:
                 if stop.is_set():
                     break
+                watchdog.beat(patience_s=_STEPS * _STEP_S)  # a slow mail server is not a loop that stands still
                 outcome = await self._send(client, mail)
                 outcomes.append(outcome)
                 unsent.remove(mail.credential_id)

@@ -27,7 +27,7 @@ from uuid import UUID
 import structlog
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from laurel import telemetry
+from laurel import telemetry, watchdog
 from laurel.database import UNAVAILABLE, Database
 from laurel.http import FetchFailed, FetchRefused, GuardedClient
 from laurel.security import CannotUnseal, unseal
@@ -325,10 +325,16 @@ class DeliveryWorker:
     # -- 3: settle -------------------------------------------------------------------------------------------
 
     async def _settle_all(self, finished: asyncio.Event) -> None:
+        with watchdog.part("settling"):
+            await self._settle_until(finished)
+
+    async def _settle_until(self, finished: asyncio.Event) -> None:
         backoff = Backoff()
         while self._outcomes or not finished.is_set():
-            await self._to_settle.wait()
+            await sleep(self._to_settle, _POLL_S)
             self._to_settle.clear()
+            if not self._outcomes:
+                continue
             if len(self._outcomes) < _COMPANY:
                 await first_of(self._enough, finished, seconds=_LINGER_S)
             self._enough.clear()

@@ -255,6 +255,7 @@ def create_api(database: Database, index: Lookups, intake: Intake) -> FastAPI:
         max_json=MAX_JSON,
         streamed=["/verify", BATCH],  # the page's form answers people also where it refuses: `pages`
         unlabelled=["/verifier/v1/credentials/verify"],
+        metered=["/verifier/v1/credentials/verify", BATCH],  # as is the page's form, which answers people: `pages`
     )
 
     @quick_route(app, "/verifier/v1/credentials/verify", "POST")

@@ -176,6 +176,7 @@ class Pages:
         """The verdict on what was uploaded, named by its address, or pasted: one of these."""
         handed = Handed()
         try:
+            request.app.state.limits.admit_address(request)
             handed = handed_in(request.headers.get("content-type", ""), await _form(request))
             if handed.url:
                 examined = await self._intake.examine_address(handed.url, handed.recipient or None)
@@ -186,7 +187,7 @@ class Pages:
         except Problem as problem:
             if problem.status != 422 and negotiate(request.headers.get("accept"), (PROBLEM_JSON, HTML)) != HTML:
                 raise
-            return self._form_again(problem.detail, status=problem.status)
+            return self._form_again(problem.detail, status=problem.status, headers=problem.headers)
         except Unreadable as error:
             if handed.url or error.code in ADDRESS_CODES:  # nothing was seen that a verdict could be about
                 return self._form_again(error.detail, url=handed.url, recipient=handed.recipient)
@@ -200,8 +201,18 @@ class Pages:
             headers={"Cache-Control": "no-store"},
         )  # fmt: skip
 
-    def _form_again(self, problem: str, *, status: int = 422, url: str = "", recipient: str = "") -> Response:
-        return self._page("verify.html", status=status, url=url, pasted="", recipient=recipient, problem=problem)
+    def _form_again(
+        self,
+        problem: str,
+        *,
+        status: int = 422,
+        url: str = "",
+        recipient: str = "",
+        headers: dict[str, str] | None = None,
+    ) -> Response:
+        return self._page(
+            "verify.html", status=status, headers=headers, url=url, pasted="", recipient=recipient, problem=problem
+        )
 
     # --- the rest -----------------------------------------------------------------------------------------
 

@@ -243,3 +243,64 @@ def test_options_of_output(capsys: pytest.CaptureFixture[str]) -> None:
     Output(as_json=True).result(value)
     Output(as_json=False).result(value)
     assert json.loads(capsys.readouterr().out) == value
+
+
+async def test_a_server_that_is_too_busy_is_asked_again_when_it_says_and_nothing_is_lost(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(results_file, "PART_ROWS", 4)
+    slept: list[float] = []
+    real, refusals = server.answer, iter([429, 202, 429, 429, 503, 202, 202])
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "POST" and (status := next(refusals)) != 202:
+            problem = {"detail": "bulk uploads are not taken in now"}
+            return httpx.Response(status, json=problem, headers={"Retry-After": "7"})
+        return real(request)
+
+    monkeypatch.setattr(server, "answer", answer)
+    monkeypatch.setattr(client.asyncio, "sleep", sleep)
+
+    def connected(self: client.Client, url: str, api_key: str = "") -> None:
+        self.url = url
+        self._http = httpx.AsyncClient(base_url=url, transport=httpx.MockTransport(answer))
+
+    monkeypatch.setattr(client.Client, "__init__", connected)
+    assert await send(cohort(tmp_path / "c.csv", 10)) is Exit.OK
+    assert len(server.uploads) == 3
+    assert sum(body.decode().count("\n") - 1 for body in server.uploads.values()) == 10
+    assert [7.0 <= one <= 8.75 for one in slept] == [True, True, True, False]
+    told = capsys.readouterr()
+    assert told.err.count("bulk uploads are not taken in now") == 3
+    assert json.loads(told.out)["sent"] == 10
+
+
+@pytest.mark.parametrize(
+    ("given", "least", "most"),
+    [
+        ("5", 5, 6.25), ("0", 1, 1.25), ("9999999", 300, 375), ("", 1, 1.25), ("-3", 1, 1.25),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", 1, 1.25),
+    ],
+)  # fmt: skip
+def test_a_retry_after_is_bounded(given: str, least: float, most: float) -> None:
+    answer = httpx.Response(429, headers={"Retry-After": given})
+    assert least <= client._retry_after(answer) <= most
+
+
+async def test_other_commands_give_up_after_a_while(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        server, "answer", lambda request: httpx.Response(429, json={"detail": "full"}, headers={"Retry-After": "90"})
+    )
+
+    def connected(self: client.Client, url: str, api_key: str = "") -> None:
+        self.url = url
+        self._http = httpx.AsyncClient(base_url=url, transport=httpx.MockTransport(server.answer))
+
+    monkeypatch.setattr(client.Client, "__init__", connected)
+    async with client.Client("http://laurel") as asking:
+        with pytest.raises(client.Refused, match="full") as raised:
+            await asking.call("GET", "/assessment/v1/results")
+    assert (raised.value.status, raised.value.code) == (429, Exit.UNREACHABLE)
