@@ -41,6 +41,12 @@ async def migrate(admin_dsn: str, service: str, *, password: str = "") -> None:
     finally:
         await connection.close()
     await asyncio.to_thread(_upgrade, admin_dsn, service)
+    connection = await asyncpg.connect(**connect_arguments(admin_dsn, schema=service, timeout=30.0))
+    try:
+        # It holds no tenant's rows, so no policy guards it: the service's roles have no business there.
+        await connection.execute(f'REVOKE ALL ON "{service}".alembic_version FROM {roles}')
+    finally:
+        await connection.close()
     log.info("migrated", service=service)
 
 

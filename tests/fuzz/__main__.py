@@ -2,6 +2,8 @@
 
 The inputs that reach new code are kept in .fuzz/<target>/ and are where the next run starts. A crash ends the run and
 leaves its input as .fuzz/<target>-crash-…; memory beyond --memory MiB is a crash, too, as are 20 s over one input.
+
+`requests` is not atheris': it drives the four services on a real PostgreSQL (tests/fuzz/requests.py).
 """
 
 from __future__ import annotations
@@ -18,17 +20,20 @@ from tests.fuzz import TARGETS
 
 def main() -> None:
     """Does not return: libFuzzer ends the process."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("target", choices=(*TARGETS, "requests"))
+    parser.add_argument("--runs", type=int, default=1_000_000)
+    parser.add_argument("--seed", type=int, default=4)
+    parser.add_argument("--memory", type=int, default=1024, help="MiB")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="of `requests`: stop after so long")
+    given, more = parser.parse_known_args()
+    os.nice(10 if given.target == "requests" else 15)
+    if given.target == "requests":
+        importlib.import_module("tests.fuzz.requests").main(given.runs, given.seed, given.seconds)
     try:
         import atheris
     except ImportError:
         sys.exit("atheris is not installed; it comes with the development tools on Linux (x86-64) alone")
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("target", choices=TARGETS)
-    parser.add_argument("--runs", type=int, default=1_000_000)
-    parser.add_argument("--seed", type=int, default=4)
-    parser.add_argument("--memory", type=int, default=1024, help="MiB")
-    given, more = parser.parse_known_args()
-    os.nice(15)
     with atheris.instrument_imports(include=["laurel", "laurel_assessment", "laurel_verifier"]):
         target = importlib.import_module(f"tests.fuzz.{given.target}")
     corpus = Path(".fuzz") / given.target
