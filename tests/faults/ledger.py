@@ -30,7 +30,7 @@ from laurel.migrate import SERVICES
 from tests.faults.load import Known
 from tests.faults.topics import Seen
 
-_SHOWN = 20
+_SHOWN = 200
 _KINDS = {"revoked": "credential.revoked", "suspended": "credential.suspended", "active": "credential.reinstated"}
 
 

@@ -157,7 +157,6 @@ class Load:
         self._open: dict[str, Import] = {}
         self.results = 0
         self.pace_per_s = 0.0  # results a second; 0: as many as go
-        self.most = 0  # results; 0: until it is stopped
 
     # -- asking ----------------------------------------------------------------------------------------------
 
@@ -250,9 +249,6 @@ class Load:
 
     async def _imports(self) -> None:
         while not self._stop.is_set():
-            if self.most and self.results >= self.most:
-                await asyncio.sleep(0.5)
-                continue
             if self.pace_per_s and self.results > self.pace_per_s * (time.monotonic() - self._started):
                 await asyncio.sleep(0.2)
                 continue

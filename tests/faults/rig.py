@@ -132,6 +132,14 @@ class Rig:
         finally:
             connection.terminate()
 
+    async def execute_in(self, database: str, sql: str, *arguments: Any) -> None:
+        """Change something as the administrator."""
+        connection = await asyncpg.connect(self.server.dsn(database), timeout=5, command_timeout=60)
+        try:
+            await connection.execute(sql, *arguments)
+        finally:
+            await connection.close()
+
 
 class Supervisor:
     """Restarts what has ended. `hold` keeps it from one of them while a fault needs it down."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from tests.faults.rig import Rig, rig
 from tests.faults.tampering import GROUPS_OF
 from tests.faults.topics import read_topics
 
+_SHORT_PER_S = 150.0  # results; the faults are what takes the time of a short run
 WITHIN_S = 30.0  # what recovery should take at most
 
 
@@ -40,8 +42,14 @@ class Wanted:
         return not self.minutes
 
 
-async def run(wanted: Wanted, *, say: Callable[[str], None] = print) -> dict[str, Any]:
-    """The report, as it is written to build/faults/report.json."""
+async def run(
+    wanted: Wanted,
+    *,
+    say: Callable[[str], None] = print,
+    afterwards: Callable[[Rig, Load], Awaitable[None]] | None = None,
+) -> dict[str, Any]:
+    """The report, as it is written to build/faults/report.json. afterwards: called when all is counted, before the
+    databases are gone."""
     say(f"faults: seed {wanted.seed} on {wanted.bus}")
     began = time.monotonic()
     disk = (3 if wanted.short else 24) << 30
@@ -60,23 +68,24 @@ async def run(wanted: Wanted, *, say: Callable[[str], None] = print) -> dict[str
         codes = await asyncio.to_thread(made.cluster.stop)
         say(f"faults: drained in {drain_s:.0f} s; counting" if drain_s is not None else "faults: NOT drained; counting")
         counting = time.monotonic()
-        account = await _count(made, load)
-        return _report(wanted, made, nemesis.rounds, account) | {
+        account = await count(made, load)
+        report = _report(wanted, made, nemesis.rounds, account) | {
             "minutes": round(drained_at / 60, 1),
             "drain_s": drain_s,
             "count_s": round(time.monotonic() - counting, 1),
             "bad_signatures": await _bad_signatures(made),
             "no_orderly_stop": {service: code for service, code in codes.items() if code},
         }
+        if afterwards is not None:
+            await afterwards(made, load)
+        return report
 
 
 async def _under_fire(
     wanted: Wanted, made: Rig, load: Load, nemesis: Nemesis, say: Callable[[str], None]
 ) -> float | None:
     """Seconds that the rest took once the last fault had ended; None: it did not end."""
-    if wanted.minutes and wanted.results:
-        load.pace_per_s = wanted.results / (wanted.minutes * 60)
-    load.most = wanted.results
+    load.pace_per_s = _SHORT_PER_S if wanted.short else wanted.results / (wanted.minutes * 60)
     loading = asyncio.create_task(load.run())
     # A first pass before the first fault: everything is up, and the templates are compiled.
     if await load.probe(120) is None:
@@ -93,8 +102,6 @@ async def _under_fire(
             break
         done += len((await nemesis.strike(faults)).faults)
     say(f"faults: {done} faults over {load.results} results in {time.monotonic() - started:.0f} s; draining")
-    while wanted.short and load.results < wanted.results:
-        await asyncio.sleep(0.5)
     load.stop()
     for link in made.links.values():
         link.heal()
@@ -133,17 +140,16 @@ async def _left(made: Rig) -> int:
     return int(rows[0][0]) + sum(sum(lag.values()) for lag in lags)
 
 
-async def _count(made: Rig, load: Load) -> Account:
+async def count(made: Rig, load: Load, *, database: str = "laurel") -> Account:
+    """The ledger of what stands there now."""
     await made.partner("POST", "/flush")
-    dsn = made.server.dsn()
+    dsn = made.server.dsn(database)
     seen = await read_topics(made.bus, dsn=dsn, bus_url=made.bus_url)
     ledger = Ledger(dict.fromkeys(SERVICES, dsn), seen, made.book, made.mailbox.recipients, load.known)
     return await ledger.check()
 
 
 async def _bad_signatures(made: Rig) -> int:
-    import json
-
     return int(json.loads((await made.partner("GET", "/stats"))[1])["bad"])
 
 
