@@ -8,11 +8,12 @@ ARGS ?=
 PYTEST_ARGS ?=
 TARGET ?= guard
 RUNS ?= 1000000
+BUS ?= both
 N ?= 50000
 
 # What pip says goes to stderr: stdout belongs to the command that is run.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench fuzz mutants check docs lock kafka kafka-stop clean
+.PHONY: help install demo test bench fuzz mutants faults check docs lock kafka kafka-stop clean
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -32,6 +33,9 @@ fuzz: $(VENV)/.installed-dev ## Fuzz what reads strangers' bytes (TARGET=guard R
 
 mutants: $(VENV)/.installed-dev ## Put forged credentials before the verifier (ARGS="--count 100000 --seed 4")
 	@$(BIN)/python -m tests.mutants $(ARGS)
+
+faults: $(VENV)/.installed-dev ## Break a loaded installation and count what became of it (SEED=7 MINUTES=40 BUS=kafka)
+	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) --minutes $(or $(MINUTES),0) --bus $(BUS) $(ARGS)
 
 check: $(VENV)/.installed-dev ## Lint, formatting, types, architecture, generated docs
 	$(BIN)/ruff check .

@@ -101,10 +101,11 @@ class KafkaBroker:
     folder: Path
     port: int
     controller_port: int
+    advertised_port: int = 0  # 0: as `port`
 
     @property
     def url(self) -> str:
-        return f"kafka://127.0.0.1:{self.port}"
+        return f"kafka://127.0.0.1:{self.advertised_port or self.port}"
 
     def run(self, verb: str) -> None:
         """start, stop, kill or status; raises CalledProcessError with what the script said."""
@@ -113,6 +114,7 @@ class KafkaBroker:
             "LAUREL_KAFKA_DIR": str(self.folder),
             "LAUREL_KAFKA_PORT": str(self.port),
             "LAUREL_KAFKA_CONTROLLER_PORT": str(self.controller_port),
+            "LAUREL_KAFKA_ADVERTISED_PORT": str(self.advertised_port or self.port),
         }
         fetched = os.access(ROOT / ".kafka" / "libs" / ".pom.xml", os.R_OK)
         if not fetched and not os.access(ROOT, os.W_OK):

@@ -5,6 +5,7 @@
 #   LAUREL_KAFKA_LIBS             the broker's jars; default .kafka/libs in the repository
 #   LAUREL_KAFKA_PORT             default 9092, on 127.0.0.1 only, without authentication: for development
 #   LAUREL_KAFKA_CONTROLLER_PORT  default LAUREL_KAFKA_PORT + 1
+#   LAUREL_KAFKA_ADVERTISED_PORT  where clients are told to come; default LAUREL_KAFKA_PORT (a proxy's, in tests)
 #   LAUREL_KAFKA_HEAP             default 512m
 #
 # `start` does nothing when the broker answers already; `kill` is kill -9, for tests. Needs Java 17 or newer, and
@@ -17,6 +18,7 @@ dir=${LAUREL_KAFKA_DIR:-$repository/.kafka}
 libs=${LAUREL_KAFKA_LIBS:-$repository/.kafka/libs}
 port=${LAUREL_KAFKA_PORT:-9092}
 controller_port=${LAUREL_KAFKA_CONTROLLER_PORT:-$((port + 1))}
+advertised_port=${LAUREL_KAFKA_ADVERTISED_PORT:-$port}
 heap=${LAUREL_KAFKA_HEAP:-512m}
 pid_file=$dir/kafka.pid
 log=$dir/kafka.log
@@ -78,7 +80,7 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=127.0.0.1:$controller_port
 listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller_port
-advertised.listeners=PLAINTEXT://127.0.0.1:$port
+advertised.listeners=PLAINTEXT://127.0.0.1:$advertised_port
 controller.listener.names=CONTROLLER
 log.dirs=$dir/data
 auto.create.topics.enable=false

@@ -83,16 +83,17 @@ class Connection(asyncio.Protocol):
     def _answer(self, head: bytes, body: bytes) -> bytes:
         if head.startswith(b"POST "):
             taken = self._book.take(head, body)
-            return b"HTTP/1.1 204 No Content\r\n\r\n" if taken else _with_body(b"400 Bad Request", b"")
+            return b"HTTP/1.1 204 No Content\r\n\r\n" if taken else with_body(b"400 Bad Request", b"")
         if head.startswith(b"PUT /secret"):
             self._book.secret = body.decode()
             return b"HTTP/1.1 204 No Content\r\n\r\n"
         if head.startswith(b"GET /ids"):
-            return _with_body(b"200 OK", b"".join(self._book.ids))
-        return _with_body(b"200 OK", json.dumps(self._book.stats()).encode())
+            return with_body(b"200 OK", b"".join(self._book.ids))
+        return with_body(b"200 OK", json.dumps(self._book.stats()).encode())
 
 
-def _with_body(status: bytes, body: bytes) -> bytes:
+def with_body(status: bytes, body: bytes) -> bytes:
+    """An HTTP answer with a body."""
     return b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status, len(body), body)
 
 

@@ -106,6 +106,7 @@ class Cluster:
     mailbox: Mailbox
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     starts: collections.Counter[str] = field(default_factory=collections.Counter)
+    overrides: dict[str, dict[str, str]] = field(default_factory=dict)  # by service, on top of `environment`
     api_key: str = ""
     tenant_id: str = ""
     achievement_id: str = ""
@@ -120,6 +121,7 @@ class Cluster:
 
     def _spawn(self, service: str, number: int, role: str) -> subprocess.Popen[bytes]:
         member = {"LAUREL_PORT": str(self.ports[service]), "LAUREL_MEMBER": f"{service}-{number}"}
+        member |= self.overrides.get(service, {})
         with (self.logs / f"{service}.log").open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "laurel_local.cli", "serve", service, "--role", role],

@@ -1,0 +1,393 @@
+"""The ledger: what became of all that was accepted, counted from databases, topics and what partners got.
+
+It asks no service and believes no counter. Everything large is streamed in the order of its ids and compared as it
+goes by, so that a million results take minutes and little memory.
+
+1. every accepted row has one outcome, the one that its content deserves, and nothing else has any;
+2. owed = issued = indexed, byte for byte; no reservation is left, no two share a place in a status list;
+3. topics: every event of every credential is there, its document the same bytes each time, and a key's events stand in
+   their order (a repeat may follow, never a later one before an earlier one);
+4. every change of status is a row, and stands in the index and in the published list;
+5. each subscribed endpoint has one delivery for each event, delivered, and received it at least once under that id;
+6. at most one e-mail a credential; what is `sent` arrived once, what is `uncertain` at most once;
+7. nothing is on its way any more, and nothing is dead.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from laurel.credential import status
+from laurel.migrate import SERVICES
+from tests.faults.load import Known
+from tests.faults.topics import Seen
+
+_SHOWN = 200
+_KINDS = {"revoked": "credential.revoked", "suspended": "credential.suspended", "active": "credential.reinstated"}
+
+
+@dataclass
+class Account:
+    """The result: `lost`, `doubled`, `out_of_order` and `wrong` count offences, `offenders` names the first ones."""
+
+    results: int = 0
+    outcomes: dict[str, int] = field(default_factory=dict)
+    issued: int = 0
+    events: int = 0
+    repeated_events: int = 0
+    status_changes: int = 0
+    deliveries: int = 0
+    received: int = 0
+    emails: dict[str, int] = field(default_factory=dict)
+    lost: int = 0
+    doubled: int = 0
+    out_of_order: int = 0
+    wrong: int = 0
+    offenders: list[str] = field(default_factory=list)
+
+    def note(self, kind: str, what: str, number: int = 1) -> None:
+        """kind: lost, doubled, out_of_order or wrong."""
+        setattr(self, kind, getattr(self, kind) + number)
+        if len(self.offenders) < _SHOWN:
+            self.offenders.append(f"{kind}: {what}")
+
+    @property
+    def exact(self) -> bool:
+        return not (self.lost or self.doubled or self.out_of_order or self.wrong)
+
+
+class Ledger:
+    """dsns: of an administrator, by service. seen: the topics. book: the partners'. recipients: e-mails by address."""
+
+    def __init__(
+        self, dsns: dict[str, str], seen: Seen, book: Path, recipients: collections.Counter[str], known: Known
+    ) -> None:
+        self._dsns = dsns
+        self._seen = seen
+        self._book = book
+        self._recipients = recipients
+        self._known = known
+        self.account = Account()
+
+    async def check(self) -> Account:
+        """Everything. Nothing may run any more."""
+        await self._outcomes()
+        await self._issued()
+        self._order()
+        await self._statuses()
+        await self._published()
+        await self._deliveries()
+        await self._emails()
+        await self._rest()
+        return self.account
+
+    # -- 1 ---------------------------------------------------------------------------------------------------
+
+    async def _outcomes(self) -> None:
+        note = self.account.note
+        counted: collections.Counter[str] = collections.Counter()
+        async with self._open("assessment") as connection:
+            accepted = {one.import_id: one for one in self._known.imports}
+            if len(accepted) != len(self._known.imports):
+                note("doubled", "one import was answered for two uploads")
+            for row in await connection.fetch("SELECT import_id::text, status, failure FROM imports"):
+                if row["import_id"] in accepted and row["status"] != "done":
+                    note("lost", f"accepted import {row['import_id']} is {row['status']}: {row['failure']}")
+                if row["import_id"] not in accepted and row["status"] != "failed":
+                    note("doubled", f"import {row['import_id']} is {row['status']} and nobody was told so")
+            for import_id, one in accepted.items():
+                found = await connection.fetch(
+                    "SELECT line, outcome FROM results WHERE import_id = $1::uuid ORDER BY line", import_id
+                )
+                counted.update(row["outcome"] for row in found)
+                self._lines(import_id, self._known.expected(one), found)
+            singles = await connection.fetch(
+                "SELECT result_id::text, tenant_id, outcome, credential_id::text FROM results WHERE import_id IS NULL"
+            )
+            stored = {row["result_id"]: (row["tenant_id"], row["credential_id"]) for row in singles}
+            counted.update(row["outcome"] for row in singles)
+            for result_id, single in self._known.singles.items():
+                if stored.get(result_id) != single:
+                    note("lost", f"accepted result {result_id} is {stored.get(result_id)}")
+            total = await connection.fetchval("SELECT count(*) FROM results")
+            if total != sum(counted.values()):
+                note("doubled", f"{total - sum(counted.values())} results belong to no accepted import", 1)
+        self.account.results, self.account.outcomes = total, dict(sorted(counted.items()))
+
+    def _lines(self, import_id: str, expected: list[str], found: list[asyncpg.Record]) -> None:
+        if [row["outcome"] for row in found] == expected and [row["line"] for row in found] == list(
+            range(1, len(expected) + 1)
+        ):
+            return
+        lines = collections.Counter(row["line"] for row in found)
+        by_line = {row["line"]: row["outcome"] for row in found}
+        for line, outcome in enumerate(expected, 1):
+            place = f"line {line} of import {import_id}"
+            if line not in by_line:
+                self.account.note("lost", f"{place} has no outcome")
+            elif lines[line] > 1:
+                self.account.note("doubled", f"{place} has {lines[line]} outcomes")
+            elif by_line[line] != outcome:
+                kind = {"passed": "lost", "duplicate": "doubled"}.get(outcome, "wrong")
+                self.account.note(kind, f"{place} is {by_line[line]}, not {outcome}")
+        for line in lines.keys() - set(range(1, len(expected) + 1)):
+            self.account.note("doubled", f"line {line} of import {import_id} was never sent")
+
+    # -- 2 ---------------------------------------------------------------------------------------------------
+
+    async def _issued(self) -> None:
+        note, events, passes = self.account.note, dict(self._seen.issued), set(self._seen.passed)
+        owed = self._stream(
+            "assessment", "SELECT credential_id::text AS id, tenant_id FROM results WHERE outcome = 'passed' "
+            "ORDER BY credential_id"
+        )  # fmt: skip
+        issued = self._stream(
+            "issuer", "SELECT credential_id::text AS id, tenant_id, sha256(body) AS hash, status, status_version "
+            "FROM credentials ORDER BY credential_id"
+        )  # fmt: skip
+        indexed = self._stream(
+            "verifier", "SELECT credential_id AS id, tenant_id, sha256(document) AS hash, status, status_version "
+            'FROM credentials ORDER BY credential_id COLLATE "C"'
+        )  # fmt: skip
+        async for identity, (owe, made, shown) in together(owed, issued, indexed):
+            if len(owe) > 1:
+                note("doubled", f"credential {identity} is owed {len(owe)} times")
+            if owe and identity not in passes:
+                note("lost", f"credential {identity} is owed and has no assessment.passed")
+            passes.discard(identity)
+            digest = events.pop(identity, None)
+            if not made:
+                note("lost", f"credential {identity} is owed and was not issued")
+                continue
+            self.account.issued += 1
+            if not owe:
+                note("doubled", f"credential {identity} was issued and nobody is owed it")
+            elif owe[0]["tenant_id"] != made[0]["tenant_id"]:
+                note("wrong", f"credential {identity} was issued by another tenant")
+            if not shown:
+                note("lost", f"credential {identity} is not in the index")
+            elif any(shown[0][name] != made[0][name] for name in ("tenant_id", "hash", "status", "status_version")):
+                here, there = (
+                    ", ".join(str(one[0][name]) for name in ("status", "status_version")) for one in (made, shown)
+                )
+                note("wrong", f"the index differs from credential {identity} ({here}; {there})")
+            if digest is None:
+                note("lost", f"credential {identity} has no credential.issued")
+            elif digest != made[0]["hash"]:
+                note("wrong", f"credential {identity} has another document in its event")
+        for identity in sorted(events.keys() | passes):
+            note("doubled", f"the topics speak of credential {identity}, which nobody is owed")
+        async with self._open("issuer") as connection:
+            for purpose in ("revocation", "suspension"):
+                shared = await connection.fetchval(
+                    f"SELECT count(*) - count(DISTINCT ({purpose}_list, {purpose}_index)) FROM credentials "
+                    f"WHERE {purpose}_list IS NOT NULL"
+                )
+                if shared:
+                    note("doubled", f"{shared} credentials share a place in a {purpose} list", shared)
+            for table in ("intents", "parked", "status_list_dirt"):
+                if left := await connection.fetchval(f"SELECT count(*) FROM {table}"):
+                    note("lost", f"{left} rows are left in issuer.{table}", left)
+
+    # -- 3 ---------------------------------------------------------------------------------------------------
+
+    def _order(self) -> None:
+        self.account.events, self.account.repeated_events = self._seen.records, self._seen.repeated
+        for what in self._seen.out_of_order:
+            self.account.note("out_of_order", what)
+        for what in self._seen.different:
+            self.account.note("wrong", what)
+
+    # -- 4 ---------------------------------------------------------------------------------------------------
+
+    async def _statuses(self) -> None:
+        note = self.account.note
+        told, asked = dict(self._seen.changed), dict(self._known.changes)
+        async for row in self._stream(
+            "issuer", "SELECT credential_id::text AS id, version, status FROM status_changes ORDER BY 1, 2"
+        ):  # fmt: skip
+            self.account.status_changes += 1
+            place = row["id"], row["version"]
+            if told.pop(place, None) != row["status"]:
+                note("lost", f"no event says that {row['id']} is {row['status']} in version {row['version']}")
+            if asked.pop(place, row["status"]) != row["status"]:
+                note(
+                    "wrong",
+                    f"version {row['version']} of {row['id']} is {row['status']}, which is not what was answered",
+                )
+        for place, state in told.items():
+            note("doubled", f"an event says that {place[0]} is {state} in version {place[1]}, and no row does")
+        for place, state in asked.items():
+            note("lost", f"we were told that {place[0]} is {state} in version {place[1]}, and no row says so")
+
+    async def _published(self) -> None:
+        """A bit is set in a list as it is published exactly if a row says so."""
+        async with self._open("issuer") as connection:
+            for one in await connection.fetch("SELECT list_id, purpose, body FROM status_lists WHERE allocated > 0"):
+                states = ["revoked"] if one["purpose"] == "revocation" else ["suspended"]
+                rows = await connection.fetch(
+                    f"SELECT {one['purpose']}_index AS place FROM credentials "
+                    f"WHERE {one['purpose']}_list = $1 AND status = ANY ($2)", one["list_id"], states,
+                )  # fmt: skip
+                if one["body"] is None:
+                    if rows:
+                        self.account.note("lost", f"list {one['list_id']} was never published", len(rows))
+                    continue
+                bits = status.decode_list(json.loads(one["body"])["credentialSubject"]["encodedList"])
+                shown = {place for place in range(len(bits) * 8) if bits[place >> 3] & 0x80 >> (place & 7)}
+                wanted = {row["place"] for row in rows}
+                for place in wanted - shown:
+                    self.account.note("lost", f"place {place} of the {one['purpose']} list {one['list_id']} is not set")
+                for place in shown - wanted:
+                    self.account.note("doubled", f"place {place} of list {one['list_id']} is set and no row says so")
+
+    # -- 5 ---------------------------------------------------------------------------------------------------
+
+    async def _deliveries(self) -> None:
+        note = self.account.note
+        names = {one.endpoint_id: one.name for one in self._known.endpoints}
+        subscribed: dict[tuple[str, str], list[str]] = collections.defaultdict(list)
+        for endpoint in self._known.endpoints:
+            for kind in endpoint.event_types:
+                subscribed[endpoint.tenant_id, kind].append(endpoint.name)
+        owed: set[tuple[str, str]] = set()
+        async for row in self._stream("issuer", "SELECT credential_id::text AS id, tenant_id FROM credentials"):
+            owed.update((name, f"msg_{row['id']}_issued") for name in subscribed[row["tenant_id"], "credential.issued"])
+        async for row in self._stream(
+            "issuer", "SELECT credential_id::text AS id, tenant_id, version, status FROM status_changes"
+        ):
+            message = f"msg_{row['id']}_status_{row['version']}"
+            owed.update((name, message) for name in subscribed[row["tenant_id"], _KINDS[row["status"]]])
+        received, hashes = self._received()
+        self.account.received = sum(received.values())
+        left = set(owed)
+        async for row in self._stream(
+            "notifier", "SELECT d.endpoint_id::text, d.state, m.message_id, sha256(m.body) AS hash "
+            "FROM deliveries d JOIN messages m USING (message_no)"
+        ):  # fmt: skip
+            self.account.deliveries += 1
+            place = names.get(row["endpoint_id"], row["endpoint_id"]), row["message_id"]
+            if place not in left:
+                note("doubled", f"{place[1]} for {place[0]} is delivered twice or owed to nobody")
+                continue
+            left.discard(place)
+            if row["state"] != "delivered":
+                note("lost", f"{place[1]} for {place[0]} is {row['state']}")
+            if place not in received:
+                note("lost", f"{place[1]} never reached {place[0]}")
+            elif hashes[place[1]] != {row["hash"]}:
+                note("wrong", f"{place[0]} got other bytes as {place[1]}")
+        for place in sorted(left):
+            note("lost", f"{place[0]} has no delivery of {place[1]}")
+        for place in sorted(received.keys() - owed):
+            note("doubled", f"{place[0]} received {place[1]}, which nobody owes it")
+
+    def _received(self) -> tuple[collections.Counter[tuple[str, str]], dict[str, set[bytes]]]:
+        """How often each endpoint got each webhook-id, and the hashes of the bodies under an id."""
+        received: collections.Counter[tuple[str, str]] = collections.Counter()
+        hashes: dict[str, set[bytes]] = {}
+        with self._book.open() as file:
+            for line in file:
+                name, message, digest = line.split()
+                received[name, message] += 1
+                hashes.setdefault(message, set()).add(bytes.fromhex(digest))
+        return received, hashes
+
+    # -- 6 ---------------------------------------------------------------------------------------------------
+
+    async def _emails(self) -> None:
+        note = self.account.note
+        states: collections.Counter[str] = collections.Counter()
+        addresses = self._addresses()
+        by_credential: dict[str, str] = {}
+        if addresses:
+            async for row in self._stream(
+                "assessment", "SELECT credential_id::text AS id, learner, import_id::text FROM results "
+                "WHERE outcome = 'passed' AND import_id IS NOT NULL"
+            ):  # fmt: skip
+                if row["learner"] in addresses:
+                    by_credential[row["id"]] = f"{row['learner']}@example.org"
+        for address, number in self._recipients.items():
+            if number > 1:
+                note("doubled", f"{number} e-mails went to {address}", number - 1)
+        written: set[str] = set()
+        async for row in self._stream("notifier", "SELECT credential_id AS id, state FROM emails"):
+            states[row["state"]] += 1
+            address = by_credential.get(row["id"], "")
+            written.add(address)
+            if not address:
+                note("doubled", f"an e-mail for credential {row['id']}, which has no address")
+            arrived = self._recipients[address]
+            if row["state"] == "sent" and not arrived:
+                note("lost", f"the e-mail for credential {row['id']} is sent and did not arrive")
+            elif row["state"] in ("pending", "held", "sending", "failed"):
+                note("lost", f"the e-mail for credential {row['id']} is {row['state']}")
+            elif row["state"] == "cancelled" and arrived:
+                note("wrong", f"the e-mail for credential {row['id']} is cancelled and arrived")
+        for address in sorted(set(by_credential.values()) - written):
+            note("lost", f"no e-mail is owed to {address}")
+        for address in sorted(self._recipients.keys() - set(by_credential.values())):
+            note("doubled", f"an e-mail went to {address}, who is owed none")
+        self.account.emails = dict(sorted(states.items()))
+
+    def _addresses(self) -> set[str]:
+        """Learners whose pass has an e-mail address."""
+        return {
+            learner
+            for one in self._known.imports
+            if not one.resent and self._known.course_of(one.number).mail_one_in
+            for learner in self._known.mailed(one)
+        }
+
+    # -- 7 ---------------------------------------------------------------------------------------------------
+
+    async def _rest(self) -> None:
+        for service in SERVICES:
+            async with self._open(service) as connection:
+                if left := await connection.fetchval("SELECT count(*) FROM outbox"):
+                    self.account.note("lost", f"{left} events are left in the outbox of {service}", left)
+                for row in await connection.fetch("SELECT consumer, code, detail FROM dead_letters"):
+                    self.account.note("lost", f"dead letter of {row['consumer']}: {row['code']}: {row['detail'][:200]}")
+        async with self._open("assessment") as connection:
+            if left := await connection.fetchval(
+                "SELECT count(*) FROM import_chunks c JOIN imports i USING (import_id) WHERE i.status = 'processing'"
+            ):
+                self.account.note("lost", f"{left} chunks of imports are left", left)
+
+    # -- reading ---------------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _open(self, service: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+        connection = await asyncpg.connect(
+            self._dsns[service], server_settings={"search_path": service, "work_mem": "256MB", "jit": "off"}
+        )
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+    async def _stream(self, service: str, sql: str) -> AsyncIterator[asyncpg.Record]:
+        async with self._open(service) as connection, connection.transaction(readonly=True):
+            async for row in connection.cursor(sql, prefetch=5000):
+                yield row
+
+
+async def together(*streams: AsyncIterator[Any]) -> AsyncIterator[tuple[str, tuple[list[Any], ...]]]:
+    """Merge streams that are sorted by their `id`: each id with its rows in each stream."""
+    heads = [await anext(stream, None) for stream in streams]
+    while waiting := [head["id"] for head in heads if head is not None]:
+        identity = min(waiting)
+        rows: tuple[list[Any], ...] = tuple([] for _ in streams)
+        for place, stream in enumerate(streams):
+            while heads[place] is not None and heads[place]["id"] == identity:
+                rows[place].append(heads[place])
+                heads[place] = await anext(stream, None)
+        yield identity, rows

@@ -1,0 +1,361 @@
+"""What a fault run is loaded with: seeded results of several courses and tenants, whose outcomes it knows.
+
+Also revocations and suspensions all the while, and probes: single passes that are followed to the public page and to
+the partner's endpoint, by which recovery is measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import aiohttp
+import asyncpg
+
+from laurel.database import UNAVAILABLE
+from laurel.paths import service_for
+from tests.e2e.cluster import OPERATOR
+from tests.faults.rig import Rig
+
+ISSUED, REVOKED, SUSPENDED, REINSTATED = (
+    "credential.issued", "credential.revoked", "credential.suspended", "credential.reinstated",
+)  # fmt: skip
+ALL = (ISSUED, REVOKED, SUSPENDED, REINSTATED)
+AHEAD = 2500  # passes that may be on their way before the next import is sent
+UPLOADS = 4
+RESEND_ONE_IN = 12
+UNREACHABLE = (aiohttp.ClientError, *UNAVAILABLE, asyncpg.PostgresError)
+
+
+class Endpoint(NamedTuple):
+    """A partner's endpoint: `name` is in its URL and in the partners' book."""
+
+    name: str
+    endpoint_id: str
+    tenant_id: str
+    event_types: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Course:
+    tenant: str
+    achievement_id: str
+    run: str
+    mail_one_in: int  # so many passes have one with an e-mail address; 0: none
+
+
+@dataclass(frozen=True)
+class Import:
+    """An accepted upload: its rows are `rows(seed, number, …)`; resent: they were settled before, in another one."""
+
+    import_id: str
+    tenant_id: str
+    number: int
+    resent: bool
+
+
+@dataclass
+class Known:
+    """What the run knows by itself: what it was answered, and what it asked for."""
+
+    seed: int
+    rows: int
+    courses: list[Course] = field(default_factory=list)
+    keys: dict[str, str] = field(default_factory=dict)
+    tenants: dict[str, str] = field(default_factory=dict)
+    endpoints: list[Endpoint] = field(default_factory=list)
+    imports: list[Import] = field(default_factory=list)
+    singles: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """result_id → (tenant_id, credential_id)"""
+    changes: dict[tuple[str, int], str] = field(default_factory=dict)
+    """(credential_id, version) → the status that we were told it has from then on"""
+
+    def course_of(self, number: int) -> Course:
+        return self.courses[number % len(self.courses)]
+
+    def expected(self, accepted: Import) -> list[str]:
+        """The outcome of each line."""
+        outcomes = [
+            outcome for _, outcome in rows(self.seed, accepted.number, self.rows, self.course_of(accepted.number))
+        ]
+        if not accepted.resent:
+            return outcomes
+        return ["rejected" if outcome == "rejected" else "duplicate" for outcome in outcomes]
+
+    def mailed(self, accepted: Import) -> list[str]:
+        """The learners whose pass has an e-mail address."""
+        lines = rows(self.seed, accepted.number, self.rows, self.course_of(accepted.number))
+        return [json.loads(line)["learner"] for line, outcome in lines if outcome == "passed" and b'"email"' in line]
+
+
+def rows(seed: int, number: int, count: int, course: Course) -> Iterator[tuple[bytes, str]]:
+    """The lines of import `number` and the outcome of each: about a third passes."""
+    rng = random.Random(f"{seed}:{number}")
+    passed: list[str] = []
+    failed: list[str] = []
+    sent: list[bytes] = []
+    for line in range(count):
+        draw = rng.random()
+        learner = f"i{number}-{line}"
+        if draw < 0.06 and sent:
+            yield rng.choice(sent), "duplicate"
+            continue
+        if draw < 0.09:
+            row = {"learner": learner, "email": "not-an-address", "score": 90}
+            yield _line(row), "rejected"
+            continue
+        if draw < 0.12 and failed:
+            # A second attempt, passed; the learner then has the achievement.
+            learner = failed.pop(rng.randrange(len(failed)))
+            row = {"learner": learner, "did": f"did:example:{learner}", "score": 70, "attempt": 2}
+            yield _line(row), "passed"
+            continue
+        if draw < 0.14 and passed:
+            row = {"learner": rng.choice(passed), "score": 95, "attempt": 3}
+            yield _line({**row, "did": f"did:example:{row['learner']}"}), "duplicate"
+            continue
+        if draw < 0.15 and passed:
+            row = {"learner": rng.choice(passed), "score": 61}  # the same attempt with another score
+            yield _line({**row, "did": f"did:example:{row['learner']}"}), "rejected"
+            continue
+        score = rng.choice((80, 90, 100)) if rng.random() < 0.34 else rng.randrange(10, 60)
+        row = {"learner": learner, "score": score, "name": f"Learner {line}"}
+        if score >= 60 and course.mail_one_in and rng.randrange(course.mail_one_in) == 0:
+            row["email"] = f"{learner}@example.org"
+        else:
+            row["did"] = f"did:example:{learner}"
+        text = _line(row)
+        sent.append(text)
+        if score >= 60:
+            if "did" in row:
+                passed.append(learner)
+            yield text, "passed"
+        else:
+            failed.append(learner)
+            yield text, "not_passed"
+
+
+def _line(row: dict[str, Any]) -> bytes:
+    return json.dumps(row).encode() + b"\n"
+
+
+class Load:
+    """Everything that is asked of the installation."""
+
+    def __init__(self, rig: Rig, known: Known) -> None:
+        self._rig = rig
+        self.known = known
+        self._stop = asyncio.Event()
+        self._next = 0
+        self._done: list[Import] = []
+        self._open: dict[str, Import] = {}
+        self.results = 0
+        self.pace_per_s = 0.0  # results a second; 0: as many as go
+
+    # -- asking ----------------------------------------------------------------------------------------------
+
+    async def ask(
+        self, method: str, path: str, key: str, *, body: Any = None, content: bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> tuple[int, Any]:  # fmt: skip
+        """Once. Raises one of UNREACHABLE."""
+        service = service_for(path.partition("?")[0])
+        assert service is not None, path
+        url = f"http://127.0.0.1:{self._rig.cluster.ports[service]}{path}"
+        sent = {"Authorization": f"Bearer {key}", "Accept": "application/json", **(headers or {})}
+        data = json.dumps(body).encode() if body is not None else content
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+        async with self._rig.http.request(method, url, data=data, headers=sent) as answer:
+            text = await answer.read()
+            return answer.status, json.loads(text) if text else None
+
+    async def insist(self, method: str, path: str, key: str, expected: tuple[int, ...], **options: Any) -> Any:
+        """Until it is answered as expected. A refusal that is no "not now" is our mistake and is raised."""
+        while True:
+            try:
+                status, answer = await self.ask(method, path, key, **options)
+            except UNREACHABLE:
+                await asyncio.sleep(0.2)
+                continue
+            except ValueError:
+                raise AssertionError(f"{method} {path}: no JSON was answered") from None
+            if status in expected:
+                return answer
+            if status in (401, 408, 409, 429) or status >= 500:
+                await asyncio.sleep(0.3)
+                continue
+            raise AssertionError(f"{method} {path}: {status} {answer}")
+
+    # -- the stage -------------------------------------------------------------------------------------------
+
+    async def organise(self) -> None:
+        """Tenants, profiles, achievements, endpoints. No faults yet."""
+        await self._tenant("north", courses=4, mail=0, endpoints=[ALL, (REVOKED, SUSPENDED, REINSTATED)])
+        await self._tenant("south", courses=2, mail=6, endpoints=[(ISSUED, REVOKED)])
+        await self._tenant("east", courses=1, mail=0, endpoints=[(ISSUED,), ALL])
+        await self._tenant("probe", courses=1, mail=0, endpoints=[(ISSUED,)])
+        self._probe_course = self.known.courses.pop()
+
+    async def _tenant(self, slug: str, *, courses: int, mail: int, endpoints: list[tuple[str, ...]]) -> None:
+        made = await self.insist(
+            "POST", "/issuer/v1/organisations", OPERATOR, (201,), body={"slug": slug, "name": slug.title()}
+        )
+        key, tenant_id = made["api_key"]["text"], made["tenant_id"]
+        self.known.keys[slug], self.known.tenants[slug] = key, tenant_id
+        profile = await self.insist(
+            "POST", "/issuer/v1/profiles", key, (201,),
+            body={"slug": slug, "name": slug.title(), "url": f"https://{slug}.example.org"},
+        )  # fmt: skip
+        await self.insist("POST", f"/issuer/v1/profiles/{profile['profile_id']}/keys", key, (201,))
+        for number in range(courses):
+            achievement = await self.insist(
+                "POST", "/assessment/v1/achievements", key, (201,),
+                body={
+                    "profile_id": profile["profile_id"], "name": f"Course {number} of {slug}",
+                    "description": "Knows it.", "criteria": {"narrative": "60 points or more."},
+                    "policy": {"minimum_score": 60, "max_attempts": 3},
+                    "status_purposes": ["revocation", "suspension"],
+                },
+            )  # fmt: skip
+            self.known.courses.append(Course(slug, achievement["achievement_id"], f"{slug}-{number}", mail))
+        for number, types in enumerate(endpoints):
+            name = f"{slug}-{number}"
+            url = f"http://127.0.0.1:{self._rig.links['partner'].port}/hook/{name}"
+            endpoint = await self.insist(
+                "POST", "/notifier/v1/endpoints", key, (201,), body={"url": url, "event_types": list(types)}
+            )
+            await self._rig.partner("PUT", f"/secret/{name}", endpoint["secret"])
+            self.known.endpoints.append(Endpoint(name, endpoint["endpoint_id"], tenant_id, types))
+
+    # -- results in bulk -------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Send imports and change statuses until `stop`; then end what has begun."""
+        self._started = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(UPLOADS):
+                group.create_task(self._imports())
+            group.create_task(self._statuses())
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    async def _imports(self) -> None:
+        while not self._stop.is_set():
+            if self.pace_per_s and self.results > self.pace_per_s * (time.monotonic() - self._started):
+                await asyncio.sleep(0.2)
+                continue
+            await self._import()
+
+    async def _import(self) -> None:
+        number, self._next = self._next, self._next + 1
+        resent = number % RESEND_ONE_IN == RESEND_ONE_IN - 1 and bool(self._done)
+        source = random.Random(f"{self.known.seed}:{number}:again").choice(self._done).number if resent else number
+        course = self.known.course_of(source)
+        key = self.known.keys[course.tenant]
+        content = b"".join(line for line, _ in rows(self.known.seed, source, self.known.rows, course))
+        self.results += self.known.rows
+        answer = await self.insist(
+            "POST", f"/assessment/v1/results/imports?achievement={course.achievement_id}&course_run={course.run}", key,
+            (202,), content=content,
+            headers={"Content-Type": "application/x-ndjson", "Idempotency-Key": f"import-{number}"},
+        )  # fmt: skip
+        accepted = Import(answer["import_id"], self.known.tenants[course.tenant], source, resent)
+        self.known.imports.append(accepted)
+        while not self._stop.is_set() and not await self._settled(accepted):
+            await asyncio.sleep(0.3)
+        if not resent:
+            self._done.append(accepted)
+        while not self._stop.is_set() and await self._behind() > AHEAD:
+            await asyncio.sleep(0.5)
+
+    async def _settled(self, accepted: Import) -> bool:
+        try:
+            found = await self._rig.fetch(
+                "SELECT status FROM assessment.imports WHERE import_id = $1", accepted.import_id
+            )
+        except UNREACHABLE:
+            return False
+        return bool(found) and found[0]["status"] == "done"
+
+    async def _behind(self) -> int:
+        """Passes whose credential no partner has yet."""
+        try:
+            owed = await self._rig.fetch("SELECT coalesce(sum(passed), 0)::bigint AS n FROM assessment.imports")
+            _, stats = await self._rig.partner("GET", "/stats")
+        except UNREACHABLE:
+            return AHEAD + 1
+        return int(owed[0]["n"]) - int(json.loads(stats)["issued"])
+
+    # -- statuses --------------------------------------------------------------------------------------------
+
+    async def _statuses(self) -> None:
+        rng = random.Random(f"{self.known.seed}:statuses")
+        tenants = {tenant_id: self.known.keys[slug] for slug, tenant_id in self.known.tenants.items()}
+        while not self._stop.is_set():
+            await asyncio.sleep(0.5)
+            try:
+                picked = await self._rig.fetch(
+                    "SELECT credential_id::text, tenant_id FROM issuer.credentials WHERE seq > "
+                    "(SELECT coalesce(max(seq), 0) FROM issuer.credentials) * $1::float8 ORDER BY seq LIMIT 4",
+                    rng.random(),
+                )
+            except UNREACHABLE:
+                continue
+            action = rng.choices(("suspend", "reinstate", "revoke"), (5, 4, 2))[0]
+            for tenant_id, key in tenants.items():
+                ids = [row["credential_id"] for row in picked if row["tenant_id"] == tenant_id]
+                if ids:
+                    await self._change(key, action, ids)
+
+    async def _change(self, key: str, action: str, ids: list[str]) -> None:
+        if len(ids) > 1:
+            # The answer counts; which ones changed is in the rows, and each is told to partners.
+            body = {"action": action, "reason": "a fault run", "where": {"credential_ids": ids}}
+            await self.insist("POST", "/issuer/v1/credentials/status", key, (200,), body=body)
+            return
+        path, body = f"/issuer/v1/credentials/{ids[0]}/{action}", {"reason": "a fault run"}
+        answer = await self.insist("POST", path, key, (200, 409, 422), body=body)
+        if answer.get("changed"):  # else it stood so before, or was refused: it is revoked, for example
+            self.known.changes[ids[0], answer["version"]] = answer["status"]
+
+    # -- probes ----------------------------------------------------------------------------------------------
+
+    async def probe(self, limit_s: float) -> float | None:
+        """Seconds from now until a new pass can be read in public and is with the partner; None: not within limit_s."""
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._probe()
+        except TimeoutError:
+            return None
+        return time.monotonic() - began
+
+    async def _probe(self) -> None:
+        course = self._probe_course
+        key = self.known.keys["probe"]
+        learner = f"probe-{uuid.uuid4().hex}"
+        body = {"achievement": course.achievement_id, "learner": learner, "did": f"did:example:{learner}", "score": 99}
+        result = await self.insist(
+            "POST", "/assessment/v1/results", key, (200, 201), body=body, headers={"Idempotency-Key": learner}
+        )
+        credential_id = result["credential_id"]
+        self.known.singles[result["result_id"]] = (self.known.tenants["probe"], credential_id)
+        public = delivered = False
+        while not (public and delivered):
+            await asyncio.sleep(0.1)
+            try:
+                if not public:
+                    status, document = await self.ask("GET", f"/c/{credential_id}", key)
+                    public = status == 200 and document["id"].endswith(credential_id)
+                if not delivered:
+                    delivered = (await self._rig.partner("GET", f"/seen/msg_{credential_id}_issued"))[0] == 200
+            except UNREACHABLE:
+                continue
