@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 import uvicorn
 
+from laurel.edge import Guard
 from laurel.migrate import SERVICES
 from tests.fuzz.request_maker import Request
 from tests.fuzz.requests import Answer, send
@@ -150,6 +151,16 @@ async def test_every_door_refuses_every_hostile_body_and_stores_nothing(estate: 
                 tried += 1
     assert tried > 25 * len(HOSTILE)
     assert await rows(estate) == before
+
+
+async def test_the_guard_lets_past_no_more_than_what_is_looked_at_here(estate: Estate) -> None:
+    """What a service exempts from the guard by its path is a stream, a form, or the door that finds out what it is."""
+    for name, service in estate.services.items():
+        app: Any = service.api
+        (guard,) = [one.kwargs for one in app.user_middleware if one.cls is Guard]
+        for door in (one for one in with_body(estate) if one.service == name):
+            exempt = any(one.fullmatch(door.path) for one in [*guard["streamed"], *guard["raw"]])
+            assert exempt == (door.path in {*STREAMED, "/verify", "/verifier/v1/credentials/verify"}), str(door)
 
 
 async def test_the_streams_refuse_or_reject_each_hostile_line(estate: Estate, tenants: list[Tenant]) -> None:
