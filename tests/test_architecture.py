@@ -120,9 +120,10 @@ def test_sql_is_in_few_named_places() -> None:
 
 # --- the two guards -----------------------------------------------------------------------------------------
 
-# What speaks HTTP, or could. Addresses of strangers go through laurel.http alone; the rest asks whom its operator named.
+# What speaks HTTP, or could. Strangers' addresses go through laurel.http alone; the rest asks whom its operator named.
 HTTP_MODULES = {
-    "aiohttp", "grpc", "http.client", "httpx", "httpx2", "pycurl", "requests", "urllib.request", "urllib3", "websockets",
+    "aiohttp", "grpc", "http.client", "httpx", "httpx2", "pycurl", "requests", "urllib.request", "urllib3",
+    "websockets",
 }  # fmt: skip
 MAY_ASK = {
     "shared/laurel/http.py": "the guarded client",

@@ -173,4 +173,3 @@ class Edge:
             route = scope.get("route")
             span.update_name(f"{scope['method']} {getattr(route, 'path', 'unmatched')}")
             span.set_attribute("http.response.status_code", status)
-

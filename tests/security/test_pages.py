@@ -137,7 +137,8 @@ async def test_a_strangers_credential_turns_nothing_into_a_script(estate: Estate
         answers = [
             await _posted(estate, credential=json.dumps(with_text(base, text))),
             await _posted(estate, credential=json.dumps(base), recipient=text),
-            await _posted(estate, credential=text), await _posted(estate, url=text), await _posted(estate, credential=json.dumps({"credential": text, "url": text})),
+            await _posted(estate, credential=text), await _posted(estate, url=text),
+            await _posted(estate, credential=json.dumps({"credential": text, "url": text})),
             await estate.http.get("/verify", params={"url": text}, headers=HTML),
         ]  # fmt: skip
         for answer in answers:
@@ -186,9 +187,12 @@ async def test_an_achievement_turns_nothing_into_a_script(estate: Estate, tenant
     """Texts are shown as they were written; addresses that are none are refused at the door."""
     tenant = tenants[0]
     good = {
-        "name": "word", "description": "word", "criteria": {"narrative": "word\n\nword"}, "policy": {"minimum_score": 1},
-        "profile_id": tenant.owns["profile_id"], "image": PNG, "image_caption": "word", "tags": ["word"], "achievement_type": "Course",
-        "alignment": [{"targetName": "word", "targetUrl": "https://x.example/", "targetCode": "word", "targetFramework": "word"}],
+        "name": "word", "description": "word", "criteria": {"narrative": "word\n\nword"},
+        "policy": {"minimum_score": 1},
+        "profile_id": tenant.owns["profile_id"], "image": PNG, "image_caption": "word", "tags": ["word"],
+        "achievement_type": "Course",
+        "alignment": [{"targetName": "word", "targetUrl": "https://x.example/", "targetCode": "word",
+        "targetFramework": "word"}],
     }  # fmt: skip
     full = {**good, "criteria": {"narrative": "word\n\nword", "id": "https://x.example/"}}
     shape: set[Any] = set()
@@ -197,9 +201,12 @@ async def test_an_achievement_turns_nothing_into_a_script(estate: Estate, tenant
     taken = 0
     for text in payloads():
         trials = [
-            {**good, "name": text, "description": text, "criteria": {"narrative": text}, "tags": [text], "image_caption": text},
-            {**good, "criteria": {"narrative": "x", "id": text}}, {**good, "achievement_type": text}, {**good, "language": text},
-            {**good, "alignment": [{"targetName": text, "targetUrl": "https://x.example/", "targetFramework": text, "targetCode": text}]},
+            {**good, "name": text, "description": text, "criteria": {"narrative": text}, "tags": [text],
+            "image_caption": text},
+            {**good, "criteria": {"narrative": "x", "id": text}}, {**good, "achievement_type": text},
+            {**good, "language": text},
+            {**good, "alignment": [{"targetName": text, "targetUrl": "https://x.example/", "targetFramework": text,
+            "targetCode": text}]},
             {**good, "alignment": [{"targetName": "x", "targetUrl": text}]}, {**good, "image": text},
         ]  # fmt: skip
         for trial in trials:
@@ -256,23 +263,32 @@ async def test_the_demos_pages_turn_nothing_into_a_script(tmp_path: Path) -> Non
 _SVG = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" xmlns:h="http://www.w3.org/1999/xhtml" width="1" height="1"{}>{}</svg>'  # noqa: E501
 PLAIN = _SVG.format("", '<rect width="1" height="1" fill="red"/>')
 ACTIVE = {
-    "script": _SVG.format("", "<script>LXSS</script>"), "script of another prefix": _SVG.format("", "<h:script>LXSS</h:script>"),
+    "script": _SVG.format("", "<script>LXSS</script>"), "script of another prefix": _SVG.format("",
+    "<h:script>LXSS</h:script>"),
     "onload": _SVG.format(' onload="LXSS"', ""), "onclick inside": _SVG.format("", '<rect onclick="LXSS"/>'),
     "javascript link": _SVG.format("", '<a xlink:href="javascript:LXSS"><rect/></a>'),
     "javascript link, spelled out": _SVG.format("", '<a href="java&#10;script:LXSS"><rect/></a>'),
-    "data link": _SVG.format("", '<a href="data:text/html,LXSS"><rect/></a>'), "link elsewhere": _SVG.format("", '<a href="https://x.example"><rect/></a>'),
-    "foreignObject": _SVG.format("", "<foreignObject><h:p>x</h:p></foreignObject>"), "iframe": _SVG.format("", '<h:iframe src="x"/>'),
-    "html picture": _SVG.format("", '<h:img src="x" onerror="LXSS"/>'), "image elsewhere": _SVG.format("", '<image href="https://x.example/a.png"/>'),
-    "svg in svg": _SVG.format("", '<image href="data:image/svg+xml,x"/>'), "use elsewhere": _SVG.format("", '<use href="https://x.example/a.svg#x"/>'),
+    "data link": _SVG.format("", '<a href="data:text/html,LXSS"><rect/></a>'),
+    "link elsewhere": _SVG.format("", '<a href="https://x.example"><rect/></a>'),
+    "foreignObject": _SVG.format("", "<foreignObject><h:p>x</h:p></foreignObject>"),
+    "iframe": _SVG.format("", '<h:iframe src="x"/>'),
+    "html picture": _SVG.format("", '<h:img src="x" onerror="LXSS"/>'),
+    "image elsewhere": _SVG.format("", '<image href="https://x.example/a.png"/>'),
+    "svg in svg": _SVG.format("", '<image href="data:image/svg+xml,x"/>'),
+    "use elsewhere": _SVG.format("", '<use href="https://x.example/a.svg#x"/>'),
     "style import": _SVG.format("", "<style>@import 'https://x.example/a.css';</style>"),
     "style url": _SVG.format("", '<rect style="fill:url(https://x.example/)"/>'),
     "set onload": _SVG.format("", '<set attributeName="onload" to="LXSS"/>'),
     "animate href": _SVG.format("", '<a><animate attributeName="xlink:href" values="x;y"/></a>'),
-    "doctype": '<!DOCTYPE svg [<!ENTITY x "y">]>' + PLAIN, "entities": '<!DOCTYPE svg [<!ENTITY a SYSTEM "file:///etc/passwd">]>' + PLAIN,
-    "XSLT": '<?xml-stylesheet type="text/xsl" href="#x"?>' + PLAIN, "CSS instruction": '<?xml-stylesheet href="https://x.example/a.css"?>' + PLAIN,
+    "doctype": '<!DOCTYPE svg [<!ENTITY x "y">]>' + PLAIN,
+    "entities": '<!DOCTYPE svg [<!ENTITY a SYSTEM "file:///etc/passwd">]>' + PLAIN,
+    "XSLT": '<?xml-stylesheet type="text/xsl" href="#x"?>' + PLAIN,
+    "CSS instruction": '<?xml-stylesheet href="https://x.example/a.css"?>' + PLAIN,
     "refresh": _SVG.format("", '<h:meta http-equiv="refresh" content="0;url=https://x.example/"/>'),
-    "handler": _SVG.format("", '<handler type="text/javascript">LXSS</handler>'), "html": "<html><script>LXSS</script></html>",
-    **{f"encoding {one}": f'<?xml version="1.0" encoding="{one}"?>{PLAIN}' for one in ("UTF-7", "big5", "rot13", "idna", "x", "cp037", "unicode_escape")},
+    "handler": _SVG.format("", '<handler type="text/javascript">LXSS</handler>'),
+    "html": "<html><script>LXSS</script></html>",
+    **{f"encoding {one}": f'<?xml version="1.0" encoding="{one}"?>{PLAIN}' for one in ("UTF-7", "big5", "rot13",
+    "idna", "x", "cp037", "unicode_escape")},
     "not well-formed": PLAIN[:-4], "UTF-16": "", "UTF-7": '<?xml version="1.0" encoding="UTF-7"?>' + PLAIN,
 }  # fmt: skip
 ACTIVE["UTF-16"] = ACTIVE["script"]

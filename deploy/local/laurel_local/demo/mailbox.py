@@ -97,7 +97,9 @@ class Mailbox:
             return missing
         told = {name: _header(message, name) for name in ("From", "To", "Subject", "Date")}
         headers = "".join(
-            f'<tr><th scope="row">{name}<td dir="auto">{html.escape(value)}</tr>' for name, value in told.items() if value
+            f'<tr><th scope="row">{name}<td dir="auto">{html.escape(value)}</tr>'
+            for name, value in told.items()
+            if value
         )
         return page(told["Subject"], f'<table>{headers}</table><pre dir="auto">{html.escape(_text(message))}</pre>')
 
