@@ -116,3 +116,91 @@ def test_sql_is_in_few_named_places() -> None:
             text = (_package(service) / name).read_text(encoding="utf-8")
             assert "SELECT " not in text, f"{service}/{name} holds SQL"
             assert "INSERT INTO" not in text, f"{service}/{name} holds SQL"
+
+
+# --- the two guards -----------------------------------------------------------------------------------------
+
+# What speaks HTTP, or could. Strangers' addresses go through laurel.http alone; the rest asks whom its operator named.
+HTTP_MODULES = {
+    "aiohttp", "grpc", "http.client", "httpx", "httpx2", "pycurl", "requests", "urllib.request", "urllib3",
+    "websockets",
+}  # fmt: skip
+MAY_ASK = {
+    "shared/laurel/http.py": "the guarded client",
+    "deploy/local/laurel_local/client.py": "the operator's own Laurel",
+    "deploy/local/laurel_local/status.py": "the operator's own Laurel",
+    "deploy/local/laurel_local/verify.py": "the operator's own Laurel, or an address that the operator types",
+}
+DIALS = {"create_connection", "sock_connect", "connect_ex", "urlopen", "urlretrieve"}
+# Who reads the bytes of a request, and what they go through before anything is made of them.
+READERS = {
+    ("services/assessment/laurel_assessment/results_api.py", "body"): "guard_json",
+    ("services/assessment/laurel_assessment/results_api.py", "stream"): "rows.parse_line guards each line",
+    ("services/verifier/laurel_verifier/api.py", "body"): "documents.read",
+    ("services/verifier/laurel_verifier/pages.py", "body"): "forms.parse_form",
+    ("services/verifier/laurel_verifier/pages.py", "stream"): "forms.handed_in",
+    ("deploy/local/laurel_local/conformance/api.py", "body"): "guard_json",
+    ("deploy/local/laurel_local/demo/inbox.py", "body"): "the partner's side: the signature of a webhook",
+}
+
+
+def _everything() -> list[Path]:
+    return [*_sources(ROOT / "shared"), *_sources(ROOT / "services"), *_sources(ROOT / "deploy")]
+
+
+def test_nobody_speaks_http_but_the_guarded_client() -> None:
+    found = {
+        str(path.relative_to(ROOT))
+        for path in _everything()
+        if any(_breaks(name, HTTP_MODULES) for name in _imports(path))
+    }
+    assert found == set(MAY_ASK)
+
+
+def test_nobody_dials_by_hand() -> None:
+    broken = [
+        f"{path.relative_to(ROOT)}: {ast.unparse(node)[:80]}"
+        for path in _everything()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and (ast.unparse(node.func).rpartition(".")[2] in DIALS or ast.unparse(node.func) == "asyncio.open_connection")
+    ]
+    assert not broken
+
+
+def test_the_guarded_client_is_made_where_it_is_known() -> None:
+    made = [
+        (path.parent.name, path.name)
+        for path in _everything()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "GuardedClient"
+    ]
+    # The verifier's second one is for our own origin: tests/security/test_ssrf.py looks where it dials.
+    services = [("laurel_notifier", "service.py"), ("laurel_verifier", "service.py")]
+    assert sorted(made) == sorted([("laurel_local", "verify.py"), *services, *services])
+
+
+def test_nobody_reads_a_request_but_through_a_guard() -> None:
+    found = {
+        (str(path.relative_to(ROOT)), node.func.attr)
+        for path in _everything()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id == "request"
+        and node.func.attr in ("json", "body", "stream", "form")
+    }
+    # The batch takes its lines from ASGI's `receive` itself: laurel_verifier/batch_api.py, guarded in CredentialJudge.
+    assert found == set(READERS)
+
+
+def test_every_application_is_made_with_the_guard() -> None:
+    made = {
+        str(path.relative_to(ROOT))
+        for path in _everything()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("FastAPI", "Starlette")
+    }
+    demo = {"deploy/local/laurel_local/demo/inbox.py", "deploy/local/laurel_local/demo/mailbox.py"}
+    assert made == {"shared/laurel/web.py", *demo}

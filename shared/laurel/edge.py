@@ -21,6 +21,17 @@ log = structlog.get_logger()
 
 CSP = "default-src 'none'; style-src 'self'; img-src 'self' data:; script-src 'self'; connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"  # noqa: E501
 
+# Of every answer. Permissions: what no page of ours asks of a browser; writing to the clipboard one does.
+SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
+    (b"content-security-policy", CSP.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (
+        b"permissions-policy",
+        b"camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=(), browsing-topics=()",
+    ),
+)
+
 
 class Guard:
     """Reads a JSON body whole (bounded), guards it, and hands the same bytes on."""
@@ -161,7 +172,7 @@ class Edge:
                 present = {name.lower() for name, _ in message["headers"]}
                 message["headers"] = [
                     *message["headers"],
-                    *((name, value) for name, value in _SECURITY_HEADERS if name not in present),
+                    *((name, value) for name, value in SECURITY_HEADERS if name not in present),
                 ]
             await send(message)
 
@@ -184,10 +195,3 @@ class Edge:
             route = scope.get("route")
             span.update_name(f"{scope['method']} {getattr(route, 'path', 'unmatched')}")
             span.set_attribute("http.response.status_code", status)
-
-
-_SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
-    (b"content-security-policy", CSP.encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-)

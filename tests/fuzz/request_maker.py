@@ -17,36 +17,54 @@ from tests.security.estate import OPERATOR, PARTNER, PNG, Door, Estate, Tenant
 
 # No public address is among them: a fuzzer sends nothing to anybody.
 _TEXTS = (
-    "", " ", "x", "0", "-1", "null", "true", "a" * 300, "é", "e\u0301", "\u202eabc", "\ufeff", "日本語", "\U0001f600", "%", "%00",
-    "%2f", "..", "../../etc/passwd", "' OR 1=1 --", "\\", '"', "<script>alert(1)</script>", "javascript:alert(1)", "{{7*7}}", "${x}",
-    "\x01", "\x1b[31m", "\r\nSet-Cookie: a=b", "\x7f", "\ud800", "\x00", "a\x00b", "2026-01-01T00:00:00Z", "2026-13-01", "9999-12-31T23:59:59Z",
-    "0001-01-01T00:00:00+23:59", "https://127.0.0.1/", "https://x.invalid/", "http://localhost:1/", "did:web:x.invalid", "did:key:z6Mk",
-    "urn:uuid:00000000-0000-4000-8000-000000000001", "00000000-0000-8000-8000-000000000000", "mailto:a@b.example", "a@b.example", "data:,x",
-    "data:image/png;base64,AAAA", PNG, PARTNER, "sha256$00", "eddsa-rdfc-2022", "ecdsa-jcs-2019", "proof-chain", "vc+jwt", "credential.issued",
-    "results:write", "keys:write", "reports:read", "en", "pt-BR", "application/json", "1" * 25, "1e400", "NaN", "𝟙", "١٢",
+    "", " ", "x", "0", "-1", "null", "true", "a" * 300, "é", "e\u0301", "\u202eabc", "\ufeff", "日本語", "\U0001f600",
+    "%", "%00",
+    "%2f", "..", "../../etc/passwd", "' OR 1=1 --", "\\", '"', "<script>alert(1)</script>", "javascript:alert(1)",
+    "{{7*7}}", "${x}",
+    "\x01", "\x1b[31m", "\r\nSet-Cookie: a=b", "\x7f", "\ud800", "\x00", "a\x00b", "2026-01-01T00:00:00Z",
+    "2026-13-01", "9999-12-31T23:59:59Z",
+    "0001-01-01T00:00:00+23:59", "https://127.0.0.1/", "https://x.invalid/", "http://localhost:1/",
+    "did:web:x.invalid", "did:key:z6Mk",
+    "urn:uuid:00000000-0000-4000-8000-000000000001", "00000000-0000-8000-8000-000000000000", "mailto:a@b.example",
+    "a@b.example", "data:,x",
+    "data:image/png;base64,AAAA", PNG, PARTNER, "sha256$00", "eddsa-rdfc-2022", "ecdsa-jcs-2019", "proof-chain",
+    "vc+jwt", "credential.issued",
+    "results:write", "keys:write", "reports:read", "en", "pt-BR", "application/json", "1" * 25, "1e400", "NaN", "𝟙",
+    "١٢",
 )  # fmt: skip
 _NUMBERS = (0, 1, -1, 2, 7, 50, 100, 1000, 2**31, 2**53, 2**63, 2**64, -(2**63), 10**40, 0.5, -0.0, 1e308, 1e-320)
 _TYPES = (
-    "application/json", "application/json; charset=utf-16", "application/vc+json", "text/plain", "text/csv", "application/x-ndjson", "",
-    "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "multipart/form-data", "image/png", "image/svg+xml", "application/vc+jwt",
+    "application/json", "application/json; charset=utf-16", "application/vc+json", "text/plain", "text/csv",
+    "application/x-ndjson", "",
+    "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "multipart/form-data", "image/png",
+    "image/svg+xml", "application/vc+jwt",
     "APPLICATION/JSON", "application/json;", ";", "/", "application/octet-stream", "text/html", "a" * 500,
 )  # fmt: skip
 _HEADERS = (
-    "accept", "accept-language", "if-none-match", "idempotency-key", "traceparent", "content-encoding", "origin", "x-forwarded-for", "cookie",
-    "host", "range", "transfer-encoding", "expect", "access-control-request-method", "authorization", "content-length", "upgrade", "te",
+    "accept", "accept-language", "if-none-match", "idempotency-key", "traceparent", "content-encoding", "origin",
+    "x-forwarded-for", "cookie",
+    "host", "range", "transfer-encoding", "expect", "access-control-request-method", "authorization",
+    "content-length", "upgrade", "te",
 )  # fmt: skip
 _HEADER_VALUES = (
-    "", "*", "*/*", "text/html", "application/json", "text/html;q=x", "text/html;q=1e999", ",,,", '"1"', 'W/"1"', "bytes=0-", "gzip", "identity",
-    "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "00-" + "0" * 32 + "-0000000000000000-00", "chunked", "100-continue", "null",
-    "https://evil.example", "Bearer", "Bearer ", "Basic YTpi", "Bearer laurel_x", "\xe9", "\xff", "a" * 4000, "-1", "0", "99999999999999999999", "١",
+    "", "*", "*/*", "text/html", "application/json", "text/html;q=x", "text/html;q=1e999", ",,,", '"1"', 'W/"1"',
+    "bytes=0-", "gzip", "identity",
+    "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "00-" + "0" * 32 + "-0000000000000000-00", "chunked",
+    "100-continue", "null",
+    "https://evil.example", "Bearer", "Bearer ", "Basic YTpi", "Bearer laurel_x", "\xe9", "\xff", "a" * 4000, "-1",
+    "0", "99999999999999999999", "١",
     "en;q=0.5, *", "1\t2",
 )  # fmt: skip
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get", "X" * 50)
 _RAW = (
-    b"", b"null", b"[]", b"{}", b'""', b"0", b"{", b"NaN", b'{"a":1,"a":2}', b'{"a":NaN}', b'{"a":-Infinity}', b'{"a":1e999}', b'{"a":"\\ud800"}',
-    b'{"a":"\\u0000"}', b"[" * 900 + b"]" * 900, b'{"a":' * 900 + b"1" + b"}" * 900, b"\xff\xfe{\x00}\x00", b"\xef\xbb\xbf{}", b'{"a":"\xff"}',
-    b"\x1f\x8b\x08\x00\x00", b"a=b&c=d", b"url=https%3A%2F%2F127.0.0.1%2F", b"--x\r\nContent-Disposition: form-data; name=\"url\"\r\n\r\nx\r\n--x--",
-    b"\x89PNG\r\n\x1a\n", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"<!DOCTYPE x [<!ENTITY a 'b'>]><svg>&a;</svg>", b"eyJhbGciOiJub25lIn0.e30.",
+    b"", b"null", b"[]", b"{}", b'""', b"0", b"{", b"NaN", b'{"a":1,"a":2}', b'{"a":NaN}', b'{"a":-Infinity}',
+    b'{"a":1e999}', b'{"a":"\\ud800"}',
+    b'{"a":"\\u0000"}', b"[" * 900 + b"]" * 900, b'{"a":' * 900 + b"1" + b"}" * 900, b"\xff\xfe{\x00}\x00",
+    b"\xef\xbb\xbf{}", b'{"a":"\xff"}',
+    b"\x1f\x8b\x08\x00\x00", b"a=b&c=d", b"url=https%3A%2F%2F127.0.0.1%2F",
+    b"--x\r\nContent-Disposition: form-data; name=\"url\"\r\n\r\nx\r\n--x--",
+    b"\x89PNG\r\n\x1a\n", b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+    b"<!DOCTYPE x [<!ENTITY a 'b'>]><svg>&a;</svg>", b"eyJhbGciOiJub25lIn0.e30.",
     b"achievement,learner\n", b"\n\n\n", b"{}\n{}\n", b"9" * 5000, b'{"a":' + b"1" * 400 + b"}",
 )  # fmt: skip
 # What makes keys or starts processes costs milliseconds; it is tried, but not most of the time.
@@ -296,9 +314,12 @@ class Maker:
         if schema.get("format") == "date-time" or name.endswith(("_at", "_until", "_from", "_to")):
             return f"20{dice.randrange(10, 60)}-0{dice.randrange(1, 9)}-1{dice.randrange(10)}T00:00:00Z"
         fitting = {
-            "url": PARTNER, "email": "a@b.example", "slug": f"s{dice.randrange(10**9)}", "image": PNG, "event_type": "credential.issued",
-            "scope": "reports:read", "learner": f"L{dice.randrange(10**6)}", "locale": "en", "language": "en", "securing": "eddsa-rdfc-2022",
-            "type": "Profile", "id": "https://x.invalid/a", "target_url": "https://x.invalid/a", "evidence": "https://x.invalid/e",
+            "url": PARTNER, "email": "a@b.example", "slug": f"s{dice.randrange(10**9)}", "image": PNG,
+            "event_type": "credential.issued",
+            "scope": "reports:read", "learner": f"L{dice.randrange(10**6)}", "locale": "en", "language": "en",
+            "securing": "eddsa-rdfc-2022",
+            "type": "Profile", "id": "https://x.invalid/a", "target_url": "https://x.invalid/a",
+            "evidence": "https://x.invalid/e",
             "achievement_type": "Course", "status_purpose": "revocation",
         }  # fmt: skip
         return fitting.get(name, f"word {dice.randrange(1000)}")

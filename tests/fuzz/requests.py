@@ -1,12 +1,13 @@
 """Requests to all four services, by the hundred thousand: no server error, no exception, no memory without bound.
 
-`python -m tests.fuzz requests --runs 1000000`. The applications run in this process on a real PostgreSQL; `request_maker`
-makes the requests from the services' own OpenAPI documents. Nothing leaves the machine: names are looked up nowhere.
+`python -m tests.fuzz requests --runs 1000000`. The applications run in this process on a real PostgreSQL;
+`request_maker` makes the requests from the services' own OpenAPI documents. Nothing leaves the machine: no name is
+looked up.
 
 Counted as a failure, and kept in .fuzz/requests-…: a status of 500 or more, an exception, a refusal that is no problem
 document (a page, where a person asked for one), no answer to a client that is still there. A machine that is busy with
-other things may answer 503 "try again" where PostgreSQL does not get its turn within two seconds; such a request is sent
-again, and is a failure unless it then succeeds.
+other things may answer 503 "try again" where PostgreSQL does not get its turn within two seconds; such a request is
+sent again, and is a failure unless it then succeeds.
 """
 
 from __future__ import annotations
@@ -89,7 +90,8 @@ async def run(
                 early = _resident()
             if report_every and number and number % report_every == 0:
                 rate = outcome.total / (time.monotonic() - begun)
-                told = f"{outcome.total} requests, {rate:.0f}/s, {_resident() >> 20} MiB, {outcome.again} again, {outcome.failed} failed"
+                told = f"{outcome.total} requests, {rate:.0f}/s, {_resident() >> 20} MiB, {outcome.again} again, "
+                told += f"{outcome.failed} failed"
                 print(told, dict(sorted(outcome.statuses.items())), flush=True)
 
     async with asyncio.TaskGroup() as group:

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 import uvicorn
 
+from laurel.edge import Guard
 from laurel.migrate import SERVICES
 from tests.fuzz.request_maker import Request
 from tests.fuzz.requests import Answer, send
@@ -28,7 +29,7 @@ STREAMED = {
     "/verifier/v1/credentials/verify/batch": "application/x-ndjson",
 }
 FORMS = {"/verify", "/c/{credential_id}"}
-# Doors whose bodies may be left out or are not read: retire, rotate-secret, test, retry, compromise, a key without a kind.
+# Doors whose bodies are not read.
 NO_BODY = {
     "/assessment/v1/achievements/{achievement_id}/retire", "/notifier/v1/endpoints/{endpoint_id}/rotate-secret",
     "/notifier/v1/endpoints/{endpoint_id}/test", "/notifier/v1/deliveries/{delivery_id}/retry",
@@ -152,6 +153,16 @@ async def test_every_door_refuses_every_hostile_body_and_stores_nothing(estate: 
     assert await rows(estate) == before
 
 
+async def test_the_guard_lets_past_no_more_than_what_is_looked_at_here(estate: Estate) -> None:
+    """What a service exempts from the guard by its path is a stream, a form, or the door that finds out what it is."""
+    for name, service in estate.services.items():
+        app: Any = service.api
+        (guard,) = [one.kwargs for one in app.user_middleware if one.cls is Guard]
+        for door in (one for one in with_body(estate) if one.service == name):
+            exempt = any(one.fullmatch(door.path) for one in [*guard["streamed"], *guard["raw"]])
+            assert exempt == (door.path in {*STREAMED, "/verify", "/verifier/v1/credentials/verify"}), str(door)
+
+
 async def test_the_streams_refuse_or_reject_each_hostile_line(estate: Estate, tenants: list[Tenant]) -> None:
     """A line that cannot be read is told with its number, and the others stand."""
     doors = [one for one in with_body(estate) if one.path in STREAMED]
@@ -201,7 +212,7 @@ async def test_the_forms_refuse_what_is_no_form(estate: Estate, tenants: list[Te
 
 
 async def test_every_door_refuses_a_wrong_content_type(estate: Estate, tenants: list[Tenant]) -> None:
-    """A good document under another label is not taken for JSON: no door guesses, but the one that says that it does."""
+    """A good document under another label is not taken for JSON: no door guesses but the one that says that it does."""
     before = await rows(estate)
     for door in with_body(estate):
         if door.path in (*FORMS, *STREAMED, *NO_BODY) or door.path == "/verifier/v1/credentials/verify":
@@ -289,13 +300,18 @@ async def test_lies_about_the_length_of_a_body(estate: Estate, tenants: list[Ten
         key = b"Authorization: " + tenants[0].headers["Authorization"].encode()
         chunked = b"Transfer-Encoding: chunked\r\n"
         for lie in (
-            head + chunked + b'\r\n5\r\n{"a":1}\r\n0\r\n\r\n', head + chunked + b'\r\nffffffffffffffff\r\n{"a":1}\r\n0\r\n\r\n',
+            head + chunked + b'\r\n5\r\n{"a":1}\r\n0\r\n\r\n',
+            head + chunked + b'\r\nffffffffffffffff\r\n{"a":1}\r\n0\r\n\r\n',
             head + chunked + b'\r\n-1\r\n{"a":1}\r\n0\r\n\r\n', head + chunked + b'\r\nzz\r\n{"a":1}\r\n0\r\n\r\n',
-            head + chunked + b'\r\n7\r\n{"a":1', head + chunked + b"\r\n0\r\n\r\n", head + chunked + b'\r\n7;a=b\r\n{"a":1}\r\n0\r\nX: y\r\n\r\n',
-            head + b"Content-Length: 100\r\n\r\n{}", head + b"Content-Length: -1\r\n\r\n{}", head + b"Content-Length: 1e1\r\n\r\n{}",
-            head + b"Content-Length: 2\r\nContent-Length: 50\r\n\r\n{}", head + b"Content-Length: 99999999999999999999\r\n\r\n{}",
+            head + chunked + b'\r\n7\r\n{"a":1', head + chunked + b"\r\n0\r\n\r\n",
+            head + chunked + b'\r\n7;a=b\r\n{"a":1}\r\n0\r\nX: y\r\n\r\n',
+            head + b"Content-Length: 100\r\n\r\n{}", head + b"Content-Length: -1\r\n\r\n{}",
+            head + b"Content-Length: 1e1\r\n\r\n{}",
+            head + b"Content-Length: 2\r\nContent-Length: 50\r\n\r\n{}",
+            head + b"Content-Length: 99999999999999999999\r\n\r\n{}",
             head + b"Content-Length: 6\r\n" + chunked + b"\r\n0\r\n\r\nX" + smuggled % key,
-            head + b"Transfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", head + b"Transfer-Encoding: x\r\n\r\n{}",
+            head + b"Transfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+            head + b"Transfer-Encoding: x\r\n\r\n{}",
         ):  # fmt: skip
             said = await raw(server, lie)
             statuses = [int(part.split(b" ", 1)[0][:3]) for part in said.split(b"HTTP/1.1 ")[1:]]

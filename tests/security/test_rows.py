@@ -52,7 +52,8 @@ async def a_row(connection: asyncpg.Connection[asyncpg.Record], schema: str, tab
     """A row of any table, in JSON: something in every column that must not be null."""
     columns = await connection.fetch(
         "SELECT attname, format_type(atttypid, NULL) AS kind FROM pg_attribute WHERE attrelid = $1::regclass "
-        "AND attnum > 0 AND NOT attisdropped AND attgenerated = '' AND attidentity = '' AND (attnotnull OR attname = 'tenant_id')",
+        "AND attnum > 0 AND NOT attisdropped AND attgenerated = '' AND attidentity = '' "
+        "AND (attnotnull OR attname = 'tenant_id')",
         f"{schema}.{table}",
     )  # fmt: skip
     number = uuid.uuid4().int % 30_000
@@ -98,7 +99,8 @@ async def test_every_table_is_forced_under_policies_and_owned_by_the_administrat
                             "SELECT has_table_privilege($1, $2::oid, $3)", role, table["oid"], privilege
                         )
                 continue
-            assert table["relrowsecurity"] and table["relforcerowsecurity"], table
+            assert table["relrowsecurity"], table
+            assert table["relforcerowsecurity"], table
             policies = await admin.fetch(
                 "SELECT polname, polroles::regrole[]::text[] AS roles FROM pg_policy WHERE polrelid = $1", table["oid"]
             )
@@ -110,7 +112,7 @@ async def test_every_table_is_forced_under_policies_and_owned_by_the_administrat
                 assert not await admin.fetchval(
                     "SELECT has_table_privilege($1, $2::oid, $3)", f"laurel_{service}", table["oid"], privilege
                 )
-        # A view, a materialised view or a foreign table has no policies of its own; a definer's function has its owner's rights.
+        # A view or a foreign table has no policies of its own; a definer's function has its owner's rights.
         assert await relations(admin, service, "vmf") == []
         assert (
             await admin.fetch(
@@ -196,8 +198,8 @@ async def test_a_transaction_sees_and_changes_the_rows_of_its_own_tenant_alone(e
 async def test_the_public_reads_one_named_row_of_few_tables(estate: Estate, service: str) -> None:
     rows = await estate.sql(
         service,
-        "SELECT c.relname, p.polcmd::text, pg_get_expr(p.polqual, p.polrelid) AS rule FROM pg_policy p JOIN pg_class c ON "
-        "c.oid = p.polrelid WHERE c.relnamespace = $1::regnamespace AND p.polname NOT IN ('tenant', 'every_tenant')",
+        "SELECT c.relname, p.polcmd::text, pg_get_expr(p.polqual, p.polrelid) AS rule FROM pg_policy p JOIN pg_class c "
+        "ON c.oid = p.polrelid WHERE c.relnamespace = $1::regnamespace AND p.polname NOT IN ('tenant', 'every_tenant')",
         service,
     )  # fmt: skip
     found = set()

@@ -406,14 +406,15 @@ async def test_a_redirect_is_never_followed(lenient: tuple[Estate, Tenant]) -> N
 
 
 async def test_what_a_credential_only_mentions_is_never_fetched(lenient: tuple[Estate, Tenant]) -> None:
-    """Contexts, schemas, evidence, pictures, refresh services, terms: where an operator's network allows it, neither."""
+    """Contexts, schemas, evidence, pictures, refresh services, terms: not where the operator allows it, either."""
     estate, tenant = lenient
     async with Trap().open() as trap:
         url = f"http://127.0.0.1:{trap.port}/x"
         subject = copy.deepcopy(BADGE["credentialSubject"])
         subject["achievement"] |= {"image": {"id": url, "type": "Image"}, "criteria": {"id": url, "narrative": "x"}}
         mentions = {
-            "credentialSchema": [{"id": url, "type": "1EdTechJsonSchemaValidator2019"}], "termsOfUse": [{"type": "x", "id": url}],
+            "credentialSchema": [{"id": url, "type": "1EdTechJsonSchemaValidator2019"}],
+            "termsOfUse": [{"type": "x", "id": url}],
             "refreshService": {"id": url, "type": "1EdTechCredentialRefresh"}, "image": {"id": url, "type": "Image"},
             "evidence": [{"id": url, "type": ["Evidence"]}], "credentialSubject": subject,
             "issuer": {**BADGE["issuer"], "image": {"id": url, "type": "Image"}, "url": url},
@@ -428,7 +429,8 @@ async def test_what_a_credential_only_mentions_is_never_fetched(lenient: tuple[E
             )  # fmt: skip
             await sent(
                 estate, tenant, "POST", "/assessment/v1/achievements",
-                json={"name": "M", "description": "M", "criteria": {"id": url}, "policy": {"minimum_score": 1}, "image": url},
+                json={"name": "M", "description": "M", "criteria": {"id": url}, "policy": {"minimum_score": 1},
+                "image": url},
             )  # fmt: skip
         assert trap.accepted == 0
         assert WATCH.dialled == WATCH.looked_up == []
@@ -439,9 +441,11 @@ async def test_the_picture_of_a_badge_comes_from_our_own_origin_alone(strict: tu
     estate, _ = strict
     async with Trap().open() as trap:
         urls = [
-            f"https://127.0.0.1:{trap.port}/achievements/1/image?v=1", f"{BASE_URL}@127.0.0.1:{trap.port}/achievements/1?v=1",
+            f"https://127.0.0.1:{trap.port}/achievements/1/image?v=1",
+            f"{BASE_URL}@127.0.0.1:{trap.port}/achievements/1?v=1",
             f"{BASE_URL}.127.0.0.1/achievements/1?v=1", f"{BASE_URL}/achievements/../../x?v=1",
-            f"{BASE_URL}/achievements/\\@127.0.0.1:{trap.port}/?v=1", f"{BASE_URL}/achievements//127.0.0.1:{trap.port}/?v=1",
+            f"{BASE_URL}/achievements/\\@127.0.0.1:{trap.port}/?v=1",
+            f"{BASE_URL}/achievements//127.0.0.1:{trap.port}/?v=1",
         ]  # fmt: skip
         issuer = TestIssuer("pictures", base_url=BASE_URL)
         events = []

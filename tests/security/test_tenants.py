@@ -1,4 +1,4 @@
-"""Every endpoint, with every kind of key, against what another organisation owns: the same 404 as for what is not there.
+"""Every endpoint, with every kind of key, against what another organisation owns: the 404 of what is not there.
 
 The endpoints come from the applications' routes. A new one fails here until the table says how it is called, and until
 its owner's call succeeds: a test that asks the wrong thing shows nothing.
@@ -29,7 +29,8 @@ PUBLIC = {
     "/verifier/v1/credentials/{credential_id}", "/c/{credential_id}", "/c/{credential_id}/image",
     "/c/{credential_id}/badge.{suffix}", "/assets/{name}", "/achievements/{achievement_id}",
     "/achievements/{achievement_id}/image", "/issuers/{slug}", "/issuers/{slug}/did.json", "/issuers/{slug}/jwks.json",
-    "/status/{list_id}", *(f"/{name}/v1/{page}" for name in SERVICES for page in ("openapi.json", "docs", "docs/assets/{file}")),
+    "/status/{list_id}",
+    *(f"/{name}/v1/{page}" for name in SERVICES for page in ("openapi.json", "docs", "docs/assets/{file}")),
 }  # fmt: skip
 OPERATORS = {"/issuer/v1/organisations", "/issuer/v1/organisations/{slug}/api-keys"}
 _REASON = {"reason": "x"}
@@ -46,16 +47,19 @@ def body_of(door: Door, tenant: Tenant) -> Any:
     bodies: dict[str, Any] = {
         "/assessment/v1/achievements": {**_ACHIEVEMENT, "profile_id": owns["profile_id"]},
         "/assessment/v1/achievements/{achievement_id}": {**_ACHIEVEMENT, "profile_id": owns["profile_id"]},
-        "/assessment/v1/results": {"achievement": owns["achievement_id"], "learner": f"L{uuid.uuid4()}", "email": "a@b.example", "score": 80},
+        "/assessment/v1/results": {"achievement": owns["achievement_id"], "learner": f"L{uuid.uuid4()}",
+        "email": "a@b.example", "score": 80},
         "/assessment/v1/results/imports": b"{}\n",
         "/issuer/v1/api-keys": {"label": "x", "scopes": ["reports:read"]},
         "/issuer/v1/profiles": {"slug": f"p-{uuid.uuid4().hex[:8]}", "name": "P", "url": "https://p.example/"},
         "/issuer/v1/profiles/{profile_id}": {"name": "P", "url": "https://p.example/"},
         "/issuer/v1/profiles/{profile_id}/keys": {},
-        "/issuer/v1/credentials/status": {"action": "suspend", "reason": "x", "where": {"credential_ids": [owns["credential_id"]]}},
+        "/issuer/v1/credentials/status": {"action": "suspend", "reason": "x",
+        "where": {"credential_ids": [owns["credential_id"]]}},
         "/issuer/v1/credentials/{credential_id}/message": {"reason": "x", "value": 1},
         "/issuer/v1/endorsements": {
-            "profile_id": owns["profile_id"], "endorsement_comment": "x", "subject": {"id": "https://x.example/a", "type": "Profile"},
+            "profile_id": owns["profile_id"], "endorsement_comment": "x",
+            "subject": {"id": "https://x.example/a", "type": "Profile"},
         },
         "/notifier/v1/endpoints": {"url": PARTNER, "event_types": ["credential.issued"]},
         "/notifier/v1/endpoints/{endpoint_id}": {"description": "changed"},
@@ -65,7 +69,8 @@ def body_of(door: Door, tenant: Tenant) -> Any:
 
 # Asked for in this order of their own organisation, because they end something.
 LAST = (
-    "/issuer/v1/credentials/{credential_id}/revoke", "/issuer/v1/api-keys/{key_id}", "/assessment/v1/achievements/{achievement_id}/retire",
+    "/issuer/v1/credentials/{credential_id}/revoke", "/issuer/v1/api-keys/{key_id}",
+    "/assessment/v1/achievements/{achievement_id}/retire",
     "/issuer/v1/profiles/{profile_id}/keys/{key_id}/compromise",
 )  # fmt: skip
 # What the owner is told instead of success: there is nothing to do, but it is there.
@@ -92,10 +97,13 @@ def path_of(door: Door, names: dict[str, str]) -> str:
 
 def unknown(names: dict[str, str]) -> dict[str, str]:
     """The same kinds of names, of things that are not there."""
-    return {
-        name: str(uuid.uuid4()) if value.count("-") == 4 else "nobodys-" + "0" * (len(value) - 8) if name != "key_id" else "0" * 12
-        for name, value in names.items()
-    }  # fmt: skip
+
+    def of(name: str, value: str) -> str:
+        if value.count("-") == 4:
+            return str(uuid.uuid4())
+        return "0" * 12 if name == "key_id" else "nobodys-" + "0" * (len(value) - 8)
+
+    return {name: of(name, value) for name, value in names.items()}
 
 
 async def ask(
@@ -146,7 +154,8 @@ async def roles(estate: Estate, tenants: list[Tenant]) -> dict[str, dict[str, st
         "beta with everything": tenants[1].headers, **found, "beta with nothing": await key_of(estate, beta, ()),
         "an organisation with nothing": await key_of(estate, str(uuid.uuid4()), SCOPES),
         "beta, expired": await key_of(estate, beta, SCOPES, expires_at=datetime(2026, 1, 2, tzinfo=UTC)),
-        "the operator": {"Authorization": f"Bearer {OPERATOR}"}, "nobody": {}, "nonsense": {"Authorization": "Bearer laurel_x"},
+        "the operator": {"Authorization": f"Bearer {OPERATOR}"}, "nobody": {},
+        "nonsense": {"Authorization": "Bearer laurel_x"},
     }  # fmt: skip
 
 
@@ -235,7 +244,8 @@ async def test_bodies_that_name_what_others_own(estate: Estate, tenants: list[Te
     strange = Tenant("strange", owns=unknown(alpha.owns))
     before = await rows(estate)
     naming = (
-        "/assessment/v1/achievements", "/assessment/v1/results", "/issuer/v1/endorsements", "/issuer/v1/credentials/status",
+        "/assessment/v1/achievements", "/assessment/v1/results", "/issuer/v1/endorsements",
+        "/issuer/v1/credentials/status",
         "/assessment/v1/achievements/{achievement_id}",
     )  # fmt: skip
     for door in [one for one in private(estate) if one.path in naming and one.method in ("POST", "PUT")]:

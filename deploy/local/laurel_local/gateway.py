@@ -7,9 +7,12 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from laurel.edge import SECURITY_HEADERS
 from laurel.paths import service_for
 from laurel.problems import Problem
 from laurel.web import json_response
+
+_HEADERS = {name.decode(): value.decode() for name, value in SECURITY_HEADERS}
 
 
 class Gateway:
@@ -34,7 +37,8 @@ class Gateway:
                 return
         name = service_for(path) or "verifier"  # which has a page for people who are lost
         if name not in self._services:
-            response = Problem(404, "not_found", "there is nothing at this path; the start page is /").response(path)
+            detail = "there is nothing at this path; the start page is /"
+            response = Problem(404, "not_found", detail, headers=_HEADERS).response(path)
             await response(scope, receive, send)
             return
         await self._services[name](scope, receive, send)
@@ -46,7 +50,7 @@ class Gateway:
         word = {"/healthz": "alive", "/readyz": "ready"}[path]
         services = {name: word if status == 200 else "unavailable" for name, status in statuses.items()}
         body = {"status": word if well else "unavailable", "services": services}
-        return json_response(body, 200 if well else 503, headers={"Cache-Control": "no-store"})
+        return json_response(body, 200 if well else 503, headers={"Cache-Control": "no-store", **_HEADERS})
 
 
 async def _status(app: ASGIApp, path: str) -> int:

@@ -16,6 +16,9 @@ _DATA_URI = re.compile(r"data:(image/png|image/svg\+xml)(?:;charset=utf-8)?;base
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"  # PNG (ISO/IEC 15948) §5.2
 MAX_CHUNKS = 1 << 16  # of one PNG; real ones have a few hundred
 _SVG = "http://www.w3.org/2000/svg"
+# Those that every XML parser reads alike (expat's own); of others Python knows many that browsers do not.
+_ENCODINGS = frozenset({"utf-8", "us-ascii", "iso-8859-1", "utf-16"})
+_XHTML = "http://www.w3.org/1999/xhtml"  # its elements work inside an SVG: forms, <meta http-equiv="refresh">
 # What runs, loads or embeds something else. The image is served sandboxed as well; this keeps it out of downloads, too.
 _ACTIVE = frozenset({"script", "foreignObject", "iframe", "object", "embed", "handler", "listener"})
 
@@ -135,8 +138,16 @@ def check_svg(content: bytes) -> None:
     root: list[str] = []
     text: list[str] = []
 
+    def on_declaration(_: str, encoding: str | None, __: int) -> None:
+        if encoding is not None and encoding.lower() not in _ENCODINGS:
+            raise BadImage("not_an_svg", f"the SVG is in the encoding {encoding[:40]!r}; save it as UTF-8")
+
     def on_doctype(*_: object) -> None:
         raise BadImage("svg_doctype", "the SVG has a DOCTYPE (and may expand entities); save it as plain SVG")
+
+    def on_instruction(target: str, _: str) -> None:
+        if target == "xml-stylesheet":  # an XSLT style sheet can write a script into the picture as it is shown
+            raise BadImage("active_svg", "the SVG names a style sheet of its own; save it as plain SVG")
 
     def on_element(name: str, attributes: dict[str, str]) -> None:
         space, _, local = name.rpartition(" ")
@@ -144,12 +155,13 @@ def check_svg(content: bytes) -> None:
             root.append(name)
             if (space, local) != (_SVG, "svg"):
                 raise BadImage("not_an_svg", f"the root must be svg in the namespace {_SVG}")
-        if local in _ACTIVE:
+        if local in _ACTIVE or space == _XHTML:
             raise BadImage("active_svg", f"the SVG has a <{local}>; a badge image must not run or embed anything")
         for attribute, value in attributes.items():
             plain = attribute.rpartition(" ")[2].lower()
             target = "".join(value.split()).lower()
-            if plain.startswith("on") or "javascript:" in target:
+            animated = target.rpartition(":")[2] if plain == "attributename" else ""
+            if plain.startswith("on") or "javascript:" in target or animated == "href" or animated.startswith("on"):
                 raise BadImage("active_svg", f"the SVG has a script in {plain!r}; a badge image must not run anything")
             if _REACHES_OUT.search(target) or (plain == "style" and _LOADING_CSS.search(target)):
                 raise BadImage("external_svg", f"{plain!r} refers to something outside the SVG; embed it as a data URI")
@@ -164,7 +176,9 @@ def check_svg(content: bytes) -> None:
             )
         text.clear()
 
+    parser.XmlDeclHandler = on_declaration
     parser.StartDoctypeDeclHandler = on_doctype
+    parser.ProcessingInstructionHandler = on_instruction
     parser.StartElementHandler = on_element
     parser.EndElementHandler = on_element_end
     parser.CharacterDataHandler = text.append

@@ -52,6 +52,9 @@ def test_a_plain_svg_is_taken(inner: str) -> None:
     ("inner", "code"),
     [
         ("<script/>", "active_svg"),
+        ('<set attributeName="onload" to="x()"/>', "active_svg"),
+        ('<a><set attributeName="xlink:href" to="x"/></a>', "active_svg"),
+        ('<meta xmlns="http://www.w3.org/1999/xhtml" http-equiv="refresh" content="0"/>', "active_svg"),
         ('<g onclick="x()"/>', "active_svg"),
         ('<g xmlns:e="http://www.w3.org/2001/xml-events" e:onclick="x()"/>', "active_svg"),
         ('<a xmlns:x="http://www.w3.org/1999/xlink" x:href="&#106;avascript:x()"/>', "active_svg"),
@@ -80,3 +83,18 @@ def test_size_is_looked_at_before_anything_is_decoded() -> None:
     assert refused("data:image/png;base64," + "A" * (MAX_IMAGE * 2)) == "too_large"
     assert refused("data:image/png;base64,A") == "not_base64"
     assert refused("https://example.org/a.png") == "not_a_data_uri"
+
+
+@pytest.mark.parametrize(
+    "encoding", ["UTF-7", "UTF-32", "big5", "shift_jis", "x", "rot13", "zip", "idna", "cp037", "unicode_escape"]
+)
+def test_an_svg_in_an_encoding_that_parsers_disagree_about_is_refused(encoding: str) -> None:
+    content = f'<?xml version="1.0" encoding="{encoding}"?>' + SVG.format("")
+    assert refused(uri(content.encode())) == "not_an_svg"
+    for good in ("UTF-8", "us-ascii", "ISO-8859-1"):
+        assert from_data_uri(uri(content.replace(encoding, good, 1).encode())).media_type == "image/svg+xml"
+
+
+def test_an_svg_with_a_style_sheet_of_its_own_is_refused() -> None:
+    assert refused(uri(b'<?xml-stylesheet type="text/xsl" href="#x"?>' + SVG.format("").encode())) == "active_svg"
+    assert from_data_uri(uri(b"<?xpacket begin='' id='x'?>" + SVG.format("").encode())).media_type == "image/svg+xml"

@@ -78,7 +78,7 @@ class Mailbox:
         for number in range(newest, max(newest - _SHOWN, 0), -1):
             message = self._read(number)
             if message is not None:
-                cells = (str(message["To"]), str(message["Subject"]))
+                cells = (_header(message, "To"), _header(message, "Subject"))
                 rows.append(
                     f'<tr><td>{number}<td dir="auto">{html.escape(cells[0])}'
                     f'<td dir="auto"><a href="/demo/mailbox/{number}">{html.escape(cells[1])}</a></tr>'
@@ -95,11 +95,28 @@ class Mailbox:
             missing = page("Mailbox", "<p>This e-mail is not kept (any more).</p>")
             missing.status_code = 404
             return missing
-        body = message.get_body(preferencelist=("plain",))
-        text = body.get_content() if body is not None else ""
+        told = {name: _header(message, name) for name in ("From", "To", "Subject", "Date")}
         headers = "".join(
-            f'<tr><th scope="row">{name}<td dir="auto">{html.escape(str(message[name]))}</tr>'
-            for name in ("From", "To", "Subject", "Date")
-            if message[name]
+            f'<tr><th scope="row">{name}<td dir="auto">{html.escape(value)}</tr>'
+            for name, value in told.items()
+            if value
         )
-        return page(str(message["Subject"]), f'<table>{headers}</table><pre dir="auto">{html.escape(text)}</pre>')
+        return page(told["Subject"], f'<table>{headers}</table><pre dir="auto">{html.escape(_text(message))}</pre>')
+
+
+# Of what is no e-mail the `email` package raises many kinds of exceptions. A page shows what can be read.
+
+
+def _header(message: EmailMessage, name: str) -> str:
+    try:
+        return str(message[name] or "")
+    except Exception:  # noqa: BLE001
+        return "(cannot be read)"
+
+
+def _text(message: EmailMessage) -> str:
+    try:
+        body = message.get_body(preferencelist=("plain",))
+        return "" if body is None else str(body.get_content())
+    except Exception:  # noqa: BLE001
+        return "(cannot be read)"
