@@ -12,7 +12,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -364,21 +364,21 @@ KINDS: dict[str, Kind] = {
 # --- the plan -------------------------------------------------------------------------------------------------------
 
 
-def possible(stage: Stage) -> dict[str, Kind]:
-    """The kinds that can be done here."""
+def possible(stage: Stage, only: Collection[str] = ()) -> dict[str, Kind]:
+    """The kinds that can be done here; those of `only`, unless it is empty."""
     able = {"", stage.bus, *(["disk"] if stage.disks else [])}
-    return {name: kind for name, kind in KINDS.items() if kind.needs in able}
+    return {name: kind for name, kind in KINDS.items() if kind.needs in able and (not only or name in only)}
 
 
-def plan(seed: int, stage: Stage, *, short: bool) -> Iterator[list[Planned]]:
+def plan(seed: int, stage: Stage, *, short: bool, only: Collection[str] = ()) -> Iterator[list[Planned]]:
     """Rounds without end; the first ones have each kind once. short: pauses of at most a few seconds, and no more
     rounds than those."""
     rng = random.Random(f"nemesis:{seed}")
-    kinds = possible(stage)
+    kinds = possible(stage, only)
     first = sorted(kinds)
     rng.shuffle(first)
     while first or not short:
-        number = rng.choices((1, 2, 3), (4, 4, 2))[0] if not short else 2
+        number = rng.choices((1, 2, 3), (4, 4, 2))[0] if not short else 3
         faults = []
         for place in range(number):
             if first:
@@ -389,7 +389,7 @@ def plan(seed: int, stage: Stage, *, short: bool) -> Iterator[list[Planned]]:
                 kind = rng.choices(list(kinds), [one.weight for one in kinds.values()])[0]
             arguments = kinds[kind].draw(rng, stage)
             if short and "seconds" in arguments:
-                arguments["seconds"] = min(arguments["seconds"], 3.0)
+                arguments["seconds"] = min(arguments["seconds"], 2.5)
             faults.append(Planned(round(rng.uniform(0, 1.5), 2) if place else 0.0, kind, arguments))
         yield faults
 
