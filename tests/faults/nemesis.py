@@ -1,8 +1,9 @@
 """The nemesis: a seeded plan of faults, in rounds, and the measuring of how long recovery takes.
 
 The plan depends on the seed, the bus and what can be done here, and on nothing that happens. A round is one to three
-faults that overlap. When the last of them has ended (the killed process may start again, the link passes bytes), a new
-pass is sent in; recovery is the time until its credential can be read in public and is with its partner.
+faults that overlap. When the last of them has ended (what was killed is dead and may start again, the link passes
+bytes), a new pass is sent in; recovery is the time until its credential can be read in public and is with its partner.
+What the restart takes, a database's own recovery included, is part of it.
 """
 
 from __future__ import annotations
@@ -139,10 +140,8 @@ async def _pause_database(rig: Rig, *, seconds: float) -> None:
 
 
 async def _crash_database(rig: Rig, *, how: str) -> None:
-    async with rig.supervisor.hold("postgres"):
-        if not rig.server.dead:
-            await asyncio.to_thread(rig.server.crash, signal.SIGQUIT if how == "immediate" else signal.SIGKILL)
-        await rig.server.start_again()
+    if not rig.server.dead:
+        await asyncio.to_thread(rig.server.crash, signal.SIGQUIT if how == "immediate" else signal.SIGKILL)
 
 
 async def _kill_backend(rig: Rig, *, pick: float) -> None:
@@ -151,9 +150,6 @@ async def _kill_backend(rig: Rig, *, pick: float) -> None:
     if backends:
         with suppress(ProcessLookupError):
             os.kill(sorted(backends)[int(pick * len(backends))], signal.SIGKILL)
-    await asyncio.sleep(0.3)
-    async with rig.supervisor.hold("postgres"):
-        await rig.server.start_again()
 
 
 async def _pause_broker(rig: Rig, *, seconds: float) -> None:
@@ -166,7 +162,6 @@ async def _restart_broker(rig: Rig, *, how: str) -> None:
     assert rig.broker is not None
     async with rig.supervisor.hold("kafka"):
         await asyncio.to_thread(rig.broker.run, how)
-        await asyncio.to_thread(rig.broker.run, "start")
 
 
 async def _cut(rig: Rig, *, link: str, seconds: float) -> None:
