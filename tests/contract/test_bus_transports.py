@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from hypothesis import given
@@ -238,4 +240,25 @@ async def test_retention_follows_the_declaration_and_leaves_an_operators_setting
                 await asyncio.sleep(0.1)
     finally:
         await admin.close()
+        await bus.close()
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("hours", [3, -24 * 40])
+async def test_a_record_has_the_brokers_time_whatever_the_senders_clock_says(kafka_url: str, hours: int) -> None:
+    # By the sender's time the broker would refuse what is an hour ahead, and delete what is older than the retention.
+    name = f"t{uuid4().hex}"
+    bus = connect(kafka_url)
+    producer = AIOKafkaProducer(bootstrap_servers=kafka_url.removeprefix("kafka://"))
+    await producer.start()
+    try:
+        await bus.ensure_topics([TopicSpec(name, partitions=1, retention_ms=14 * 86_400_000)])
+        now = time.time()
+        await producer.send_and_wait(name, b"v", timestamp_ms=int((now + hours * 3600) * 1000))
+        async with bus.consumer(group=f"g-{name}", topics=[name], member_id="m") as consumer, asyncio.timeout(30):
+            while not (found := await consumer.poll(10, 0.5)):
+                pass
+        assert abs(found[0].timestamp_ms / 1000 - now) < 1800
+    finally:
+        await producer.stop()
         await bus.close()

@@ -19,6 +19,7 @@ from typing import Any
 import uvloop
 
 from tests.conftest import missing_for_kafka
+from tests.faults.nemesis import KINDS
 from tests.faults.run import Wanted, run
 
 REPORT = Path("build/faults/report.json")
@@ -33,6 +34,7 @@ def main() -> int:
     parser.add_argument("--bus", choices=("kafka", "postgres", "both"), default="both")
     parser.add_argument("--results", type=int, help="at least so many results; default: 25,000 a minute")
     parser.add_argument("--faults", type=int, help="at least so many faults; default: 12.5 a minute")
+    parser.add_argument("--only", nargs="+", default=(), choices=KINDS, metavar="KIND", help="only such faults")
     parser.add_argument("--report", type=Path, default=REPORT)
     asked = parser.parse_args()
     seed = random.SystemRandom().randrange(1 << 31) if asked.seed is None else asked.seed
@@ -43,7 +45,7 @@ def main() -> int:
         if bus == "kafka" and (missing := missing_for_kafka()):
             print(f"faults: not on Kafka: {missing}", flush=True)
             continue
-        wanted = Wanted(seed, bus, asked.minutes, results, faults)
+        wanted = Wanted(seed, bus, asked.minutes, results, faults, only=tuple(asked.only))
         reports.append(uvloop.run(run(wanted, say=lambda text: print(text, flush=True))))
         asked.report.parent.mkdir(parents=True, exist_ok=True)
         asked.report.write_text(json.dumps(reports[0] if len(reports) == 1 else reports, indent=2) + "\n")

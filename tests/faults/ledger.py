@@ -283,22 +283,23 @@ class Ledger:
                 note("lost", f"{place[1]} for {place[0]} is {row['state']}")
             if place not in received:
                 note("lost", f"{place[1]} never reached {place[0]}")
-            elif hashes[place[1]] != {row["hash"]}:
+            elif hashes[place[1]] != row["hash"]:
                 note("wrong", f"{place[0]} got other bytes as {place[1]}")
         for place in sorted(left):
             note("lost", f"{place[0]} has no delivery of {place[1]}")
         for place in sorted(received.keys() - owed):
             note("doubled", f"{place[0]} received {place[1]}, which nobody owes it")
 
-    def _received(self) -> tuple[collections.Counter[tuple[str, str]], dict[str, set[bytes]]]:
-        """How often each endpoint got each webhook-id, and the hashes of the bodies under an id."""
+    def _received(self) -> tuple[collections.Counter[tuple[str, str]], dict[str, bytes]]:
+        """How often each endpoint got each webhook-id, and the hash of the bodies under an id."""
         received: collections.Counter[tuple[str, str]] = collections.Counter()
-        hashes: dict[str, set[bytes]] = {}
+        hashes: dict[str, bytes] = {}
         with self._book.open() as file:
             for line in file:
                 name, message, digest = line.split()
                 received[name, message] += 1
-                hashes.setdefault(message, set()).add(bytes.fromhex(digest))
+                if hashes.setdefault(message, bytes.fromhex(digest)) != bytes.fromhex(digest):
+                    self.account.note("wrong", f"{message} was sent with two different bodies")
         return received, hashes
 
     # -- 6 ---------------------------------------------------------------------------------------------------

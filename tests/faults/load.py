@@ -300,20 +300,20 @@ class Load:
         rng = random.Random(f"{self.known.seed}:statuses")
         tenants = {tenant_id: self.known.keys[slug] for slug, tenant_id in self.known.tenants.items()}
         while not self._stop.is_set():
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.3)
+            tenant_id = rng.choice(sorted(tenants))
             try:
                 picked = await self._rig.fetch(
-                    "SELECT credential_id::text, tenant_id FROM issuer.credentials WHERE seq > "
-                    "(SELECT coalesce(max(seq), 0) FROM issuer.credentials) * $1::float8 ORDER BY seq LIMIT 4",
-                    rng.random(),
-                )
+                    "SELECT credential_id::text FROM issuer.credentials WHERE tenant_id = $2 AND seq > "
+                    "(SELECT coalesce(max(seq), 0) FROM issuer.credentials WHERE tenant_id = $2) * $1::float8 "
+                    "ORDER BY seq LIMIT $3",
+                    rng.random(), tenant_id, rng.choice((1, 1, 4)),
+                )  # fmt: skip
             except UNREACHABLE:
                 continue
             action = rng.choices(("suspend", "reinstate", "revoke"), (5, 4, 2))[0]
-            for tenant_id, key in tenants.items():
-                ids = [row["credential_id"] for row in picked if row["tenant_id"] == tenant_id]
-                if ids:
-                    await self._change(key, action, ids)
+            if picked:
+                await self._change(tenants[tenant_id], action, [row["credential_id"] for row in picked])
 
     async def _change(self, key: str, action: str, ids: list[str]) -> None:
         if len(ids) > 1:

@@ -36,6 +36,7 @@ class Wanted:
     results: int = 0
     faults: int = 0
     rows: int = 2000  # of an import
+    only: tuple[str, ...] = ()  # kinds of faults; empty: all
 
     @property
     def short(self) -> bool:
@@ -93,7 +94,7 @@ async def _under_fire(
     stage = Stage(wanted.bus, tuple(sorted(made.links)), tuple(sorted(made.disks)))
     started = time.monotonic()
     done = 0
-    for faults in plan(wanted.seed, stage, short=wanted.short):
+    for faults in plan(wanted.seed, stage, short=wanted.short, only=wanted.only):
         if loading.done():
             loading.result()
         over = time.monotonic() - started

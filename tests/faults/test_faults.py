@@ -72,7 +72,7 @@ OFFENCES = {
     "a change of status that the index missed": (
         "wrong", "the index differs",
         "SELECT credential_id AS id FROM verifier.credentials WHERE status <> 'active'",
-        "UPDATE verifier.credentials SET status = 'active', status_version = status_version - 1 WHERE credential_id = $1",
+        "UPDATE verifier.credentials SET status = 'active', status_version = 0 WHERE credential_id = $1",
     ),
     "a published bit too many": (
         "doubled", "is set and no row says so",

@@ -255,8 +255,9 @@ class MailWorker:
         return self._later(mail, error)
 
     def _later(self, mail: Mail, error: str) -> Sent:
+        # By the database's clock: ours may be wrong, and a mail would be given up for that.
         verdict = domain.decide(
-            domain.Answer(None, error), attempt=mail.attempt, retrying_since=mail.created_at, now=self._clock(),
+            domain.Answer(None, error), attempt=mail.attempt, retrying_since=mail.created_at, now=mail.taken_at,
             luck=max(self._luck(), 0.1),
         )  # fmt: skip
         state: mailbox.MailState = "failed" if verdict.state == "failed" else "pending"

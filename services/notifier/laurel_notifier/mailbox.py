@@ -38,6 +38,7 @@ class Mail:
     traceparent: str | None
     attempt: int
     created_at: datetime
+    taken_at: datetime  # by the database's clock, as created_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ async def take_mails(tx: Transaction, *, worker: UUID, hold: timedelta, limit: i
         WHERE credential_id IN (SELECT credential_id FROM emails WHERE state = 'pending' AND next_attempt_at <= now()
                                 ORDER BY next_attempt_at LIMIT $3 FOR UPDATE SKIP LOCKED)
         RETURNING credential_id, contact, achievement_id, achievement_name, issuer_name, locale, valid_until, issued_at,
-                  traceparent, attempt_count, created_at
+                  traceparent, attempt_count, created_at, now()
         """,
         worker, hold, limit,
     )  # fmt: skip

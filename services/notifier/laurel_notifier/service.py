@@ -55,8 +55,9 @@ async def open_service(settings: Settings, bus: Bus) -> AsyncIterator[Service]:
             key=key,
             concurrency=settings.webhook_concurrency,
             concurrency_per_endpoint=settings.webhook_concurrency_per_endpoint,
-            lease_s=max(45.0, 3 * settings.webhook_timeout_s),
-            needs_s=settings.webhook_timeout_s + 5.0,
+            # What a killed worker held is due again when its lease ends: with the default 25 s later.
+            lease_s=settings.webhook_timeout_s + 10.0,
+            needs_s=settings.webhook_timeout_s + 3.0,
         )
         notify = Notify(
             contact_key=key, base_url=settings.base_url, mail=settings.smtp_url is not None, at_once=webhooks

@@ -7,6 +7,8 @@
    grows again when it does. An endpoint that hangs so delays nobody but itself.
 3. Settle: outcomes are written in batches, one statement for all of them.
 
+Leases and retries go by the database's clock: this machine's may be set while they run (`_now`).
+
 Dying between 2 and 3 repeats a delivery when its lease ends, under the same webhook-id: receivers tell by it. Within an
 endpoint the order of events is kept as far as that allows: requests run side by side, and a retry comes later.
 """
@@ -82,9 +84,8 @@ class DeliveryWorker:
         key: bytes,
         concurrency: int = 512,
         concurrency_per_endpoint: int = 16,
-        lease_s: float = 45.0,
-        needs_s: float = 20.0,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        lease_s: float = 25.0,
+        needs_s: float = 18.0,
         luck: Callable[[], float] = random.random,
     ) -> None:
         self._database = database
@@ -94,7 +95,7 @@ class DeliveryWorker:
         self._start_with = min(_START, concurrency_per_endpoint)
         self._lease_for = timedelta(seconds=lease_s)
         self._needs_s = needs_s  # of a lease, to start a request: what is taken too long ago is left to expire
-        self._clock = clock
+        self._base = (datetime.now(UTC), monotonic())  # what the database's clock said, and when; see _now
         self._luck = luck
         self._lease = uuid.uuid4()
         self._lanes: dict[UUID, _Lane] = {}
@@ -159,11 +160,14 @@ class DeliveryWorker:
         if room <= 0:
             return 0
         rooms = {endpoint: lane.room for endpoint, lane in self._lanes.items()}
+        asked_at = monotonic()
         async with self._database.transaction() as tx:
             due = await queue.take_due(
                 tx, lease=self._lease, lease_for=self._lease_for, room=room, rooms=rooms,
                 default_room=2 * self._start_with,
             )  # fmt: skip
+        if due:
+            self._base = (due[0].lease_until - self._lease_for, asked_at)
         now = monotonic()
         counts: dict[UUID, int] = {}
         for one in due:
@@ -202,6 +206,15 @@ class DeliveryWorker:
             lane.waiting.append(one)
             lane.filled_at = now
         self._start()
+
+    def _now(self) -> datetime:
+        """The time by the database's clock, read at the last look and carried on by the monotonic one; a little ahead.
+
+        This machine's wall clock may be wrong or stepped: a step forward would let every lease look ended, put a retry
+        off for as long, and give up what has been tried for three days.
+        """
+        said, at = self._base
+        return said + timedelta(seconds=monotonic() - at)
 
     def _lane(self, endpoint: UUID) -> _Lane:
         lane = self._lanes.get(endpoint)
@@ -253,14 +266,14 @@ class DeliveryWorker:
     # -- 2: send ---------------------------------------------------------------------------------------------
 
     async def _deliver(self, lane: _Lane, due: Due) -> None:
-        started_at = self._clock()
+        started_at = self._now()
         if due.lease_until - started_at < timedelta(seconds=self._needs_s):
             return  # it waited here for too long; whoever takes it next has a whole lease
         began = monotonic()
         answer = await self._post(due, started_at)
         retrying_since = due.retrying_since or started_at
         verdict = domain.decide(
-            answer, attempt=due.attempt, retrying_since=retrying_since, now=self._clock(), luck=self._luck()
+            answer, attempt=due.attempt, retrying_since=retrying_since, now=self._now(), luck=self._luck()
         )
         lane.concurrency = domain.next_concurrency(lane.concurrency, answer, most=self._per_endpoint)
         self._outcomes.append(

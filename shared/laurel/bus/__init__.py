@@ -76,7 +76,7 @@ class TopicPartition:
 
 
 class Message(NamedTuple):
-    """A record as received. ``timestamp_ms`` is the broker's or producer's clock, in ms since 1970 (UTC)."""
+    """A record as received. ``timestamp_ms`` is the broker's or database's clock, in ms since 1970 (UTC)."""
 
     # A NamedTuple, not a frozen dataclass: it is made for every message of every group, and costs a third.
     topic: str

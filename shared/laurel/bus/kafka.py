@@ -256,6 +256,8 @@ def _config(topic: TopicSpec) -> dict[str, str]:
     return {
         "cleanup.policy": "compact" if topic.compacted else "delete",
         "retention.ms": str(-1 if topic.retention_ms is None else topic.retention_ms),
+        # The broker's time: by a sender's wrong clock records were refused (an hour ahead) or deleted (weeks behind).
+        "message.timestamp.type": "LogAppendTime",
     }
 
 

@@ -6,10 +6,11 @@ import asyncio
 import email
 import email.policy
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 
 import pytest
+import time_machine
 
 from laurel.errors import ConfigurationError
 from laurel_notifier.mail import MailServer
@@ -182,6 +183,16 @@ async def test_refused_for_good_has_failed_and_refused_for_now_is_tried_again(
     assert (await mailing.http.post(f"/notifier/v1/emails/{credential_id(2)}/retry")).status_code == 409
     async with mailing.worker("mail"):
         await until(lambda: len(mailbox.mails) == 3)
+
+
+async def test_a_mail_is_not_given_up_because_our_clock_is_days_ahead(mailing: Notifier, mailbox: Mailbox) -> None:
+    mailbox.refuse = {"busy@x.example": "451 try later"}
+    await mailing.take_in(issued(1, contact=contact(email="busy@x.example")))
+    with time_machine.travel(datetime.now(UTC) + timedelta(days=4), tick=True):
+        async with mailing.worker("mail"):
+            await until(lambda: "busy@x.example" in mailbox.heard)
+    [row] = await mailing.sql("SELECT state, next_attempt_at < now() + interval '1 minute' AS soon FROM emails")
+    assert (row["state"], row["soon"]) == ("pending", True)
 
 
 async def test_a_server_that_is_away_costs_nothing_but_time(mailing: Notifier, mailbox: Mailbox) -> None:

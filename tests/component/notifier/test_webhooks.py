@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import time_machine
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from laurel.bus import Message
@@ -352,6 +353,27 @@ async def test_an_endpoint_that_hangs_gets_fewer_and_fewer_requests_and_more_aga
 
 
 # --- crashes, leases, several workers -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("days", [4, -4])
+async def test_a_clock_that_is_set_while_we_deliver_ends_nothing_and_puts_nothing_off(
+    notifier: Notifier, sink: Sink, days: int
+) -> None:
+    made = await notifier.endpoint(f"{sink.base}/x")
+    sink.behaviour["x"] = answers(500, 500, 204, 204)
+    await notifier.take_in(issued(1))
+    async with notifier.own_worker(luck=lambda: 0.0) as worker, running(worker.run):
+        await until(lambda: len(sink.received) == 1)
+        with time_machine.travel(datetime.now(UTC) + timedelta(days=days), tick=True):
+            await until(lambda: len(sink.received) == 3)
+            await notifier.take_in(issued(2))
+            await until(lambda: len(sink.received) == 4)
+
+        async def all_delivered() -> bool:
+            return await notifier.states() == {"delivered": 2}
+
+        await until(all_delivered)
+    verified(sink.received[-1], made["secret"])  # its time is right, or no receiver would take it
 
 
 async def test_dying_between_the_request_and_the_record_repeats_it_under_the_same_id(
