@@ -179,18 +179,3 @@ class Reconciliation(Shape):
     service: Literal["assessment"]
     course_run: str | None
     counts: Counts
-
-
-class DeadLetter(Shape):
-    """An event that could not be handled."""
-
-    id: int
-    consumer: str
-    topic: str
-    partition: int
-    offset: int
-    event_type: str | None
-    code: str
-    detail: str
-    died_at: datetime
-    redriven_at: datetime | None

@@ -375,7 +375,9 @@ async def counts(tx: Transaction, tenant_id: str, course_run: str | None) -> dic
         tenant_id, course_run,
     )  # fmt: skip
     outbox = await tx.fetchval("SELECT count(*) FROM outbox WHERE tenant_id = $1", tenant_id)
-    dead = await tx.fetchval("SELECT count(*) FROM dead_letters WHERE tenant_id = $1", tenant_id)
+    dead = await tx.fetchval(
+        "SELECT count(*) FROM dead_letters WHERE tenant_id = $1 AND redriven_at IS NULL", tenant_id
+    )
     outcomes = {name: found.get(name, 0) for name in ("passed", "not_passed", "duplicate", "rejected")}
     accepted = sum(outcomes.values()) + waiting
     return {"accepted": accepted, **outcomes, "waiting": waiting, "unsent_events": outbox, "dead_letters": dead}
@@ -392,13 +394,3 @@ async def owed_credentials(
         tenant_id, course_run, after, limit,
     )  # fmt: skip
     return [row["credential_id"] for row in rows]
-
-
-async def dead_letters(tx: Transaction, *, after: int, limit: int) -> list[dict[str, Any]]:
-    """A page of records that could not be handled, without their content."""
-    rows = await tx.fetch(
-        'SELECT id, consumer, topic, partition, "offset", event_type, code, detail, died_at, redriven_at '
-        "FROM dead_letters WHERE id > $1 ORDER BY id LIMIT $2",
-        after, limit,
-    )  # fmt: skip
-    return [dict(row) for row in rows]

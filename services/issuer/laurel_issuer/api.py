@@ -12,6 +12,7 @@ from pydantic import Field, StrictBool, StrictInt
 
 from laurel.credential.status import MAX_SIZE
 from laurel.database import Transaction, is_unavailable
+from laurel.dead_letters_api import dead_letter_routes
 from laurel.problems import Problem, not_found
 from laurel.security import Principal
 from laurel.web import create_app, json_response, requires
@@ -98,6 +99,7 @@ def create_api(desk: Desk, endorser: Endorser, id_key: bytes) -> FastAPI:
     app.include_router(_credential_routes(desk))
     app.include_router(endorsement_routes(desk, endorser, id_key))
     app.include_router(_report_routes(desk))
+    app.include_router(dead_letter_routes("issuer", desk.database))
     app.include_router(public_routes(desk))
     return app
 
@@ -271,12 +273,5 @@ def _report_routes(desk: Desk) -> APIRouter:
         more = len(rows) > limit
         rows = rows[:limit]
         return json_response({"items": [one for _, one in rows], "next": str(rows[-1][0]) if more else None})
-
-    @router.get("/dead-letters", response_model=shapes.Page[shapes.DeadLetter])
-    async def dead_letters(caller: Reporter, after: After = None, limit: Limit = 50) -> Response:
-        """Events that could not be handled, and why."""
-        async with desk.database.transaction([caller.tenant_id]) as tx:
-            rows = await store_reports.dead_letters(tx, caller.tenant_id, after=place_after(after), limit=limit + 1)
-        return json_response(page(rows, limit, lambda row: row["id"]))
 
     return router

@@ -218,22 +218,6 @@ class Reconciliation(Shape):
     counts: Counts
 
 
-class DeadLetter(Shape):
-    """An event that could not be handled."""
-
-    id: int
-    consumer: str
-    topic: str
-    partition: int
-    offset: int
-    key: str = Field(description="The record's key: for passed assessments the credential id.")
-    event_type: str | None
-    code: str
-    detail: str
-    died_at: datetime
-    redriven_at: datetime | None
-
-
 # --- public documents: the standards' own shapes, and what Laurel puts into them --------------------------------
 
 _TEXT = {"type": "string"}

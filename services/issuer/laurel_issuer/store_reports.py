@@ -94,13 +94,3 @@ def _course_run(value: bytes) -> str | None:
         return msgspec.json.decode(value, type=_OfCourseRun).course_run
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-
-
-async def dead_letters(tx: Transaction, tenant_id: str, *, after: int, limit: int) -> list[dict[str, Any]]:
-    """The tenant's dead letters, oldest first, without their contents."""
-    rows = await tx.fetch(
-        'SELECT id, consumer, topic, partition, "offset", key, event_type, code, detail, died_at, redriven_at '
-        "FROM dead_letters WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3",
-        tenant_id, after, limit,
-    )  # fmt: skip
-    return [{**dict(row), "key": row["key"].decode("utf-8", "backslashreplace")} for row in rows]
