@@ -189,6 +189,8 @@ class Redriver(Generic[T]):
         try:
             done = await engine.process([message], stop)  # 2 3
         except Stuck as error:
+            if type(error) is not Stuck:  # what is inconsistent stops the process, here as on the bus
+                raise
             log.warning("a redrive rests", group=self._group, letter=letter["id"], reason=str(error))
             self._resting[letter["id"]] = time.monotonic() + self._rest_s
             done = False

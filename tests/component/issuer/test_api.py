@@ -11,6 +11,7 @@ from uuid import UUID
 import httpx
 from pydantic import BaseModel
 
+from laurel.dead_letters_api import DeadLetters
 from laurel.events import ApiKeyCreated, ApiKeyRevoked, OrganisationCreated
 from laurel.security import SCOPES
 from laurel_issuer import shapes
@@ -390,7 +391,7 @@ async def test_answers_have_the_documented_shapes(issuer: Issuer) -> None:
         ("POST", "/credentials/status", query, shapes.ChangeReport),
         ("GET", "/reports/reconcile", None, shapes.Reconciliation),
         ("GET", "/reports/credentials", None, shapes.Page[UUID]),
-        ("GET", "/dead-letters", None, shapes.Page[shapes.DeadLetter]),
+        ("GET", "/dead-letters", None, DeadLetters),
     ]
     for method, path, body, shape in calls:
         answer = await issuer.http.request(method, V1 + path, json=body, headers=tenant.headers)
