@@ -61,8 +61,8 @@ class Operator:
     def issue(self, learner: str) -> str:
         """A badge that is issued and indexed; its credential id."""
         made = self.call(
-            "POST", "/assessment/v1/results", achievement=self.up["achievement"], learner=learner, score=90, email=f"{learner}@example.org",
-            course_run="dead",
+            "POST", "/assessment/v1/results", achievement=self.up["achievement"], learner=learner, score=90,
+            email=f"{learner}@example.org", course_run="dead",
         )  # fmt: skip
         identifier = str(made["credential_id"])
         self.until(lambda: identifier in self.index())

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import sys
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import typer
 
@@ -15,7 +16,9 @@ from laurel.migrate import SERVICES
 from laurel_local.commands import (
     ApiKey,
     BusUrl,
+    By,
     CourseRun,
+    Ids,
     Json,
     Port,
     StateFolder,
@@ -31,7 +34,7 @@ from laurel_local.console import (
     guard_streams,
     log_to_file,
 )
-from laurel_local.dlq_commands import By, dlq, moment
+from laurel_local.dlq_commands import Operator, dlq, moment
 from laurel_local.exits import MEANINGS, Exit, Failure
 from laurel_local.state import State, default_folder, new_secrets
 
@@ -215,19 +218,33 @@ def bulk(
 @app.command()
 def reconcile(
     course_run: CourseRun = None,
+    day: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Only results recorded on this day (UTC).")
+    ] = None,
+    by: Annotated[list[str] | None, typer.Option(metavar="course-run|day", help="A line for each; repeatable.")] = None,
+    ids: Annotated[
+        Ids | None, typer.Option(help="Not the numbers but the ids behind one, a line each; with --json the row.")
+    ] = None,
     url: Url = None,
     api_key: ApiKey = None,
     state: StateFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Compare what is owed, issued and indexed, id by id. Exit code 1 when something is unaccounted for."""
+    """Compare what is owed, issued and indexed, id by id. Exit code 1 when something is unaccounted for.
+
+    Of the organisation whose API key it is. With --by, --day or --ids every accepted row is followed to its one end.
+    """
     from laurel_local.client import Client, connection
     from laurel_local.reconcile import run as run_reconcile
 
+    if unknown := [one for one in by or () if one not in get_args(By)]:
+        usage(f"--by {unknown[0]!r} is not known", f"use {' or '.join(get_args(By))}")
+
     async def work() -> Exit:
         return await run_reconcile(
-            Client(*connection(state_of(state), url, api_key)), course_run, Output(as_json=as_json)
-        )
+            Client(*connection(state_of(state), url, api_key)), course_run, Output(as_json=as_json),
+            day=None if day is None else day.date(), by=[one for one in get_args(By) if one in (by or ())], ids=ids,
+        )  # fmt: skip
 
     run_command(work())
 
@@ -245,7 +262,7 @@ def replay(
     tenant: Annotated[str | None, typer.Option(help="Only this organisation's events, by tenant_id.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only read and count.")] = False,
     batch: Annotated[int, typer.Option(min=1, max=5000, help="Records at a time.")] = 500,
-    by: By = None,
+    by: Operator = None,
     state: StateFolder = None,
     as_json: Json = False,
 ) -> None:

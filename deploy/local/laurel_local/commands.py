@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -32,6 +32,11 @@ Url = Annotated[
 ApiKey = Annotated[
     str | None, typer.Option("--api-key", envvar="LAUREL_API_KEY", help="[default: the demo's in the state folder]")
 ]
+By = Literal["course-run", "day"]  # what `laurel reconcile` can be broken down by
+Ids = Literal[  # the numbers whose ids it can name
+    "accepted", "passed", "issued", "not_passed", "duplicate", "rejected", "dead_lettered", "waiting", "missing",
+    "indexed", "not_indexed",
+]  # fmt: skip
 CourseRun = Annotated[str | None, typer.Option("--course-run", help="Only this course run.")]
 
 

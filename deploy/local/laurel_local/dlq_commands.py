@@ -27,7 +27,7 @@ Topic = Annotated[str | None, typer.Option(help="Like laurel.assessment.")]
 Key = Annotated[str | None, typer.Option(help="The record's key: mostly the credential id.")]
 Since = Annotated[str | None, typer.Option("--from", help="Died at or after: an ISO 8601 time, or 30m, 2h, 7d ago.")]
 Until = Annotated[str | None, typer.Option("--to", help="Died before: the same.")]
-By = Annotated[str | None, typer.Option(envvar="LAUREL_OPERATOR", help="Who asks, on record. [default: user@host]")]
+Operator = Annotated[str | None, typer.Option(envvar="LAUREL_OPERATOR", help="Who asks. [default: user@host]")]
 
 
 def moment(text: str | None, option: str) -> datetime | None:
@@ -132,7 +132,7 @@ def redrive(
         float | None, typer.Option(min=0.01, help="Letters a second and consumer at most. [default: no limit]")
     ] = None,
     note: Annotated[str, typer.Option(help="For the record: why.")] = "",
-    by: By = None,
+    by: Operator = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until all have ended. Code 4: some died again.")] = False,
     state: StateFolder = None,
@@ -164,7 +164,7 @@ def redrive(
 def discard(
     letter: Letter,
     reason: Annotated[str, typer.Option(help="Why it is to stay unhandled. For the record.")],
-    by: By = None,
+    by: Operator = None,
     state: StateFolder = None,
     as_json: Json = False,
 ) -> None:

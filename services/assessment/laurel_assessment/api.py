@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -243,6 +243,22 @@ def _reports(app: FastAPI, parts: Parts) -> None:
         async with parts.database.transaction([who.tenant_id]) as tx:
             counts = await store.counts(tx, who.tenant_id, course_run)
         return json_response({"service": "assessment", "course_run": course_run, "counts": counts})
+
+    @app.get("/assessment/v1/reports/outcomes", response_model=shapes.Page[shapes.Settled], tags=["reports"])
+    async def outcomes(
+        who: Reporter,
+        course_run: CourseRun = None,
+        day: Annotated[date | None, Query(description="Of the day (UTC) on which they were recorded.")] = None,
+        outcome: shapes.Outcome | None = None,
+        after: After = None,
+        limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    ) -> Response:
+        """Every row that was taken in and decided, with what became of it; nothing about who it is."""
+        async with parts.database.transaction([who.tenant_id]) as tx:
+            items = await store.outcomes(
+                tx, who.tenant_id, course_run, day=day, outcome=outcome, after=cursor(after), limit=limit
+            )
+        return json_response({"items": items, "next": items[-1]["result_id"] if len(items) == limit else None})
 
     @app.get("/assessment/v1/reports/credentials", response_model=shapes.Page[UUID], tags=["reports"])
     async def owed_credentials(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Generic, Literal, TypeVar
 from uuid import UUID
 
@@ -158,6 +158,16 @@ class ImportedRow(Shape):
     attempt: int | None
     credential_id: UUID | None
     reasons: list[str]
+
+
+class Settled(Shape):
+    """A row that was taken in, and what became of it. day: on which it was recorded, UTC."""
+
+    result_id: UUID
+    outcome: Outcome
+    credential_id: UUID | None
+    course_run: str | None
+    day: date
 
 
 class Counts(Shape):

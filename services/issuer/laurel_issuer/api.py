@@ -28,6 +28,7 @@ from laurel_issuer.edge import (
     Line,
     Moment,
     Reason,
+    credential_after,
     credential_id_in,
     invalid,
     page,
@@ -260,6 +261,18 @@ def _report_routes(desk: Desk) -> APIRouter:
         async with desk.database.transaction([caller.tenant_id]) as tx:
             counts = await store_reports.counts(tx, caller.tenant_id, course_run=course_run, consumer=GROUP)
         return json_response({"service": "issuer", "counts": counts})
+
+    @router.get("/reports/waiting", response_model=shapes.Page[shapes.Waiting])
+    async def waiting(
+        caller: Reporter, course_run: Filter = None, after: After = None, limit: ReportLimit = 1000
+    ) -> Response:
+        """The credentials that are owed and cannot be issued yet, or are being issued, and why."""
+        begin = None if after is None else credential_after(after)
+        async with desk.database.transaction([caller.tenant_id]) as tx:
+            rows = await store_reports.waiting(
+                tx, caller.tenant_id, course_run=course_run, after=begin, limit=limit + 1
+            )
+        return json_response(page([dict(row) for row in rows], limit, lambda row: row["credential_id"]))
 
     @router.get("/reports/credentials", response_model=shapes.Page[UUID])
     async def issued(

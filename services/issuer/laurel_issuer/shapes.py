@@ -211,6 +211,13 @@ class Counts(Shape):
     unsent: int = Field(description="Events in the outbox, of all course runs; 0 when asked for one run.")
 
 
+class Waiting(Shape):
+    """A credential that is owed and not issued yet. reason: what it waits for, or `reserved`: it is being issued."""
+
+    credential_id: UUID
+    reason: str
+
+
 class Reconciliation(Shape):
     """Where everything stands."""
 
