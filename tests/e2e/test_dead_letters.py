@@ -141,10 +141,15 @@ def test_an_index_that_lost_rows_is_rebuilt_and_nothing_is_doubled(operator: Ope
     operator.call("POST", f"/issuer/v1/credentials/{badges[0]}/revoke", reason="x")
     operator.until(lambda: operator.index()[badges[0]] == "revoked")
     complete = operator.index()
-    everywhere = {
-        table: operator.sql(f"SELECT * FROM {table} ORDER BY 1")
-        for table in ("issuer.credentials", "notifier.messages", "notifier.emails", "assessment.results", "bus.offsets")
-    }
+    kept = {
+        "issuer.credentials": "*", "notifier.messages": "*", "notifier.emails": "*", "assessment.results": "*",
+        "bus.offsets": "grp, partition_id, next_offset",
+    }  # fmt: skip
+
+    def everywhere() -> dict[str, Any]:
+        return {table: operator.sql(f"SELECT {what} FROM {table} ORDER BY 1, 2") for table, what in kept.items()}
+
+    before = everywhere()
     documents = operator.sql("SELECT credential_id, document FROM verifier.credentials ORDER BY 1")
     operator.sql("DELETE FROM verifier.credentials WHERE credential_id = ANY ($1)", badges[:4])
     assert operator.reconcile()["differences"]["issued_not_indexed"]["count"] == 4
@@ -164,13 +169,7 @@ def test_an_index_that_lost_rows_is_rebuilt_and_nothing_is_doubled(operator: Ope
     # Whoever gets everything a second time changes nothing, and the groups are where they were.
     for group in ("issuer.issuance", "notifier.deliveries", "verifier.index"):
         assert operator.run("replay", "--consumer", group)["new_dead_letters"] == 0
-    for table, before in everywhere.items():
-        now = operator.sql(f"SELECT * FROM {table} ORDER BY 1")
-        if table == "bus.offsets":
-            moved = [{name: row[name] for name in ("grp", "partition_id", "next_offset")} for row in now]
-            assert moved == [{name: row[name] for name in moved[0]} for row in before]
-        else:
-            assert now == before, table
+    assert everywhere() == before
     lag = json.loads(laurel("status", "--state", operator.up["state"], "--json").stdout)["lag"]
     assert set(lag.values()) == {0}
 

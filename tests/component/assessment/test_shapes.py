@@ -67,6 +67,7 @@ async def test_answers_fit_their_documented_shapes(world: World, ours: Caller) -
     assert len((await api.call("GET", f"{V1}/results", 200))["items"]) == 6
     await api.call("GET", f"{V1}/reports/reconcile", 200)
     assert (await api.call("GET", f"{V1}/reports/credentials", 200))["items"]
+    assert len((await api.call("GET", f"{V1}/reports/outcomes", 200))["items"]) == 6
     async with world.service.worker_database.transaction() as tx:
         record = Message("laurel.issuer", 0, 0, b"k", b"\xff", (("h", b"v"),), 0)
         await bury(tx, "assessment.issuers", [DeadLetter(record, ours.tenant_id, None, "bad_data", "x")])
