@@ -1,7 +1,7 @@
 """Writes events.md, asyncapi.yaml, settings.md, lint.md and dead-letter-reasons.md from the code.
 
-Run it as `python docs/generate.py [--check]` (`make docs`, and `make check` in CI). `--check` only says whether they are
-right.
+Run it as `python docs/generate.py [--check]` (`make docs`, and `make check` in CI). `--check` only says
+whether they are right.
 """
 
 from __future__ import annotations

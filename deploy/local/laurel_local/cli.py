@@ -276,10 +276,11 @@ def replay(
 
     if offsets and (since or until):
         usage("--offsets and times together", "bound it by one of them")
+    begin, end = moment(since, "--from"), moment(until, "--to")
     logs.configure(level="ERROR")
 
     async def work() -> Exit:
-        bounds = Bounds(moment(since, "--from"), moment(until, "--to"), offsets_in(offsets or []), tenant)
+        bounds = Bounds(begin, end, offsets_in(offsets or []), tenant)
         return await run_replay(
             state_of(state), consumer, bounds, dry_run=dry_run, by=by, batch_size=batch, output=Output(as_json=as_json)
         )
