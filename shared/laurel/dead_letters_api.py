@@ -5,10 +5,19 @@ from __future__ import annotations
 import base64
 import unicodedata
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter, Depends, Path, Query
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StringConstraints,
+    model_validator,
+)
 
 from laurel import dead_letter_store as store
 from laurel.database import Database
@@ -41,6 +50,7 @@ Note = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500), 
 Why = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500), AfterValidator(_plain)]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_plain)]
 LetterId = Annotated[int, Field(ge=1, lt=2**62)]
+InPath = Annotated[str, Path(max_length=64, description="The letter's id.")]
 
 Reporter = Annotated[Principal, Depends(requires("reports:read"))]
 Reader = Annotated[Principal, Depends(requires("dead-letters:read"))]
@@ -108,9 +118,11 @@ class WholeDeadLetter(DeadLetter):
 
 
 class WhichLetters(BaseModel):
-    """Which letters are to be redriven: fields narrow each other. Without any: all that wait, up to `max`."""
+    """Which letters are to be redriven: fields narrow each other; without any of them say `"all": true`."""
 
     model_config = ConfigDict(extra="forbid")
+
+    all: StrictBool = Field(default=False, description="All that are in this state, up to `max`.")
 
     ids: list[LetterId] | None = Field(default=None, max_length=MAX_ASKED)
     state: Literal["waiting", "discarded", "redriven"] = "waiting"
@@ -125,6 +137,14 @@ class WhichLetters(BaseModel):
     rate: float | None = Field(default=None, ge=0.01, le=10_000, description="Letters a second and consumer at most.")
     note: Note = Field(default="", description="For the record: why.")
     dry_run: StrictBool = Field(default=False, description="Only count.")
+
+    @model_validator(mode="after")
+    def _is_narrowed(self) -> Self:
+        named = (self.ids, self.key, self.died_from, self.died_to)
+        fields = (*named, self.consumer, self.topic, self.code, self.event_type)
+        if not self.all and all(one is None for one in fields):
+            raise ValueError('name letters (ids), narrow them (code, consumer, …), or say "all": true')
+        return self
 
 
 class Asked(BaseModel):
@@ -227,32 +247,41 @@ def dead_letter_routes(service: str, database: Database) -> APIRouter:
         return Progress(request_id=request_id, **found)
 
     @router.get("/{letter_id}", summary="A dead letter with its original bytes", operation_id="get_dead_letter")
-    async def dead_letter(letter_id: Annotated[int, Path(ge=1, lt=2**62)], who: Reader) -> WholeDeadLetter:
+    async def dead_letter(letter_id: InPath, who: Reader) -> WholeDeadLetter:
         """Its value, key and headers as they came, what its reason means, and what was done about it."""
+        number = _number(letter_id)
         async with database.transaction([who.tenant_id]) as tx:
-            row = await store.get(tx, letter_id, who.tenant_id)
+            row = await store.get(tx, number, who.tenant_id)
             if row is None:
                 raise not_found("dead letter")
-            history = await store.actions(tx, letter_id)
+            history = await store.actions(tx, number)
         return WholeDeadLetter(**whole(row, history))
 
     @router.post("/{letter_id}/discard", summary="Let a dead letter stay unhandled", operation_id="discard_dead_letter")
-    async def discard(letter_id: Annotated[int, Path(ge=1, lt=2**62)], body: Discard, who: Writer) -> WholeDeadLetter:
+    async def discard(letter_id: InPath, body: Discard, who: Writer) -> WholeDeadLetter:
         """It is kept, and still accounts for its event. A redrive with `"state": "discarded"` takes it up again."""
+        number = _number(letter_id)
         async with database.transaction([who.tenant_id]) as tx:
             state = await store.discard(
-                tx, letter_id, asked_by=f"key:{who.key_id}", reason=body.reason, tenant_id=who.tenant_id
+                tx, number, asked_by=f"key:{who.key_id}", reason=body.reason, tenant_id=who.tenant_id
             )
             if state is None:
                 raise not_found("dead letter")
             if state != "waiting":
                 raise Problem(409, "not_waiting", f"it is {state}; only letters that wait can be discarded")
-            row = await store.get(tx, letter_id, who.tenant_id)
-            history = await store.actions(tx, letter_id)
+            row = await store.get(tx, number, who.tenant_id)
+            history = await store.actions(tx, number)
         assert row is not None
         return WholeDeadLetter(**whole(row, history))
 
     return router
+
+
+def _number(letter_id: str) -> int:
+    """A letter's id from a path; what cannot be one is not found, whatever it is. Raises Problem 404."""
+    if not (letter_id.isascii() and letter_id.isdecimal() and len(letter_id) <= 18):
+        raise not_found("dead letter")
+    return int(letter_id)
 
 
 def shown(row: store.Row) -> dict[str, Any]:

@@ -77,7 +77,7 @@ async def test_answers_fit_their_documented_shapes(world: World, ours: Caller) -
     await api.call(
         "POST", f"{letters}/{letter['id']}/discard", 200, f"{letters}/{{letter_id}}/discard", json={"reason": "x"}
     )
-    asked = await api.call("POST", f"{letters}/redrive", 202, json={"state": "discarded"})
+    asked = await api.call("POST", f"{letters}/redrive", 202, json={"all": True, "state": "discarded"})
     await api.call("GET", f"{letters}/redrives/{asked['request_id']}", 200, f"{letters}/redrives/{{request_id}}")
     await api.call("POST", f"{one}/retire", 200, f"{V1}/achievements/{{achievement_id}}/retire")
 

@@ -102,7 +102,7 @@ ROUTES: list[tuple[str, str, Any, str]] = [
     ("GET", "/reports/waiting", None, "reports:read"),
     ("GET", "/dead-letters", None, "reports:read"),
     ("GET", "/dead-letters/1", None, "dead-letters:read"),
-    ("POST", "/dead-letters/redrive", {}, "dead-letters:write"),
+    ("POST", "/dead-letters/redrive", {"all": True}, "dead-letters:write"),
     ("POST", "/dead-letters/1/discard", {"reason": "x"}, "dead-letters:write"),
 ]
 

@@ -20,7 +20,7 @@ V1 = "/issuer/v1"
 
 async def redrive(issuer: Issuer, tenant: Tenant, **body: Any) -> dict[str, Any]:
     """Ask over HTTP, let the worker do it, and say how it went."""
-    asked = await issuer.post(tenant, f"{V1}/dead-letters/redrive", body, status=202)
+    asked = await issuer.post(tenant, f"{V1}/dead-letters/redrive", {"all": True, **body}, status=202)
     consumer = next(one for one in issuer.service.consumers if one.group == GROUP)
     running: Redriver[Any] = Redriver(consumer, bus=issuer.bus, database=issuer.service.worker_database, look_s=0.05)
     stop = asyncio.Event()

@@ -113,8 +113,8 @@ async def test_a_letter_is_shown_with_its_bytes_and_its_story(kernel: Kernel) ->
         assert action["asked_by"] == f"key:{key['Authorization'].split('_')[1]}"
         again = await api.post(f"/{letter}/discard", key, {"reason": "x"}, 409)
         assert again["type"] == "urn:laurel:problem:not_waiting"
-        assert (await api.post("/redrive", key, {}))["queued"] == 0
-        assert (await api.post("/redrive", key, {"state": "discarded"}))["queued"] == 1
+        assert (await api.post("/redrive", key, {"all": True}))["queued"] == 0
+        assert (await api.post("/redrive", key, {"all": True, "state": "discarded"}))["queued"] == 1
 
 
 async def test_what_belongs_to_another_tenant_or_to_none_is_not_there(kernel: Kernel) -> None:
@@ -125,7 +125,7 @@ async def test_what_belongs_to_another_tenant_or_to_none_is_not_there(kernel: Ke
         mine, theirs = await api.key(), await api.key("t2")
         (letter,) = (await api.get("", mine))["items"]
         nobodys = letter["id"] + 1
-        request = (await api.post("/redrive", mine, {}))["request_id"]
+        request = (await api.post("/redrive", mine, {"all": True}))["request_id"]
         assert (await api.get("", theirs))["items"] == []
         for path in (f"/{letter['id']}", f"/{nobodys}", f"/redrives/{request}", f"/{10**9}", "/redrives/x"):
             await api.get(path, theirs, 404)
@@ -143,7 +143,8 @@ async def test_each_act_needs_its_scope(kernel: Kernel) -> None:
             "reports:read": [("GET", "", None), ("GET", "/redrives/x", None)],
             "dead-letters:read": [("GET", f"/{letter['id']}", None)],
             "dead-letters:write": [
-                ("POST", "/redrive", {"dry_run": True}), ("POST", f"/{letter['id']}/discard", {"reason": "x"}),
+                ("POST", "/redrive", {"all": True, "dry_run": True}),
+                ("POST", f"/{letter['id']}/discard", {"reason": "x"}),
             ],
         }  # fmt: skip
         for scope, needing in acts.items():
@@ -168,5 +169,7 @@ async def test_bad_input_names_its_field(kernel: Kernel) -> None:
             refused = await api.post("/redrive", key, body, 422)
             assert refused["errors"][0]["field"] == field, refused
         await api.get("?code=%00", key, 422)
-        await api.get("/x", key, 422)
+        assert "all" in (await api.post("/redrive", key, {}, 422))["detail"]
+        for nothing in ("/x", "/-1", "/%00", "/" + "9" * 18, "/" + "9" * 19, "/٣"):
+            await api.get(nothing, key, 404)
         await api.get("/redrives/%00", key, 404)
