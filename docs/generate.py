@@ -1,6 +1,7 @@
-"""Writes events.md, asyncapi.yaml, settings.md and lint.md from the code; `--check` only says whether they are right.
+"""Writes events.md, asyncapi.yaml, settings.md, lint.md and dead-letter-reasons.md from the code.
 
-Run it as `python docs/generate.py [--check]` (`make docs`, and `make check` in CI).
+Run it as `python docs/generate.py [--check]` (`make docs`, and `make check` in CI). `--check` only says
+whether they are right.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from laurel.credential.lint_table import RULES, Profile, Rule, of_profile
+from laurel.dead_letter_reasons import REASONS
 from laurel.migrate import SERVICES
 from laurel.settings import Settings
 from laurel.topics import TOPICS, Topic
@@ -248,6 +250,25 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 
+def reasons_page() -> str:
+    """docs/dead-letter-reasons.md."""
+    helps = {"after_fix": "once mended", "never": "no"}
+    lines = [
+        "# Why records die",
+        "",
+        "Generated from `shared/laurel/dead_letter_reasons.py` by `make docs`; do not edit. What to do with them:",
+        "[dead-letters.md](dead-letters.md).",
+        "",
+        "| code | what it means | does a redrive help? | what to do |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| `{one.code}` | {_cell(one.meaning)} | {helps[one.helps]} | {_cell(one.remedy)} |"
+        for one in REASONS.values()
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def main() -> int:
     """Write, or compare; exit 1 when --check finds a difference."""
     document = yaml.safe_dump(asyncapi(), sort_keys=False, allow_unicode=True, width=120)
@@ -255,6 +276,7 @@ def main() -> int:
         HERE / "events.md": events_page(),
         HERE / "settings.md": settings_page(),
         HERE / "lint.md": lint_page(),
+        HERE / "dead-letter-reasons.md": reasons_page(),
         HERE / "asyncapi.yaml": document,
     }
     if "--check" not in sys.argv[1:]:

@@ -260,3 +260,37 @@ CREATE INDEX api_keys_tenant ON api_keys (tenant_id);
         + row_level_security("dead_letters", service)
         + row_level_security("api_keys", service, public_id="key_id")
     )
+
+
+def kernel_tables_2(service: str) -> str:
+    """SQL on top of `kernel_tables`: what becomes of dead letters, and who asked for it. Never edit."""
+    return """
+ALTER TABLE dead_letters
+    ADD COLUMN state text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'queued', 'redriven', 'discarded')),
+    ADD COLUMN attempts integer NOT NULL DEFAULT 0,
+    ADD COLUMN timestamp_ms bigint;
+CREATE INDEX dead_letters_tenant ON dead_letters (tenant_id, id);
+CREATE INDEX dead_letters_queued ON dead_letters (consumer, topic, partition, "offset") WHERE state = 'queued';
+CREATE INDEX dead_letters_queued_keys ON dead_letters (consumer, topic, key) WHERE state = 'queued';
+-- Both the queue (finished_at IS NULL) and the record of who asked for what, when, and what came of it.
+CREATE TABLE dead_letter_actions (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant_id   text NOT NULL,
+    letter_id   bigint NOT NULL,
+    request_id  text NOT NULL,
+    action      text NOT NULL CHECK (action IN ('redrive', 'replay', 'discard')),
+    asked_by    text NOT NULL,
+    asked_at    timestamptz NOT NULL DEFAULT now(),
+    note        text NOT NULL DEFAULT '',
+    was         text NOT NULL,
+    rate        double precision,
+    starts      integer NOT NULL DEFAULT 0,
+    outcome     text CHECK (outcome IN ('redriven', 'died_again', 'discarded')),
+    code        text,
+    detail      text,
+    finished_at timestamptz
+);
+CREATE UNIQUE INDEX dead_letter_actions_open ON dead_letter_actions (letter_id) WHERE finished_at IS NULL;
+CREATE INDEX dead_letter_actions_letter ON dead_letter_actions (letter_id, id);
+CREATE INDEX dead_letter_actions_request ON dead_letter_actions (request_id);
+""" + row_level_security("dead_letter_actions", service)

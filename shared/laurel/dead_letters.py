@@ -1,8 +1,13 @@
-"""Records that could not be handled: their original bytes and the reason, kept in the transaction of their batch."""
+"""Records that could not be handled: their original bytes and the reason, kept in the transaction of their batch.
+
+A letter's state: `waiting` → `queued` (somebody asked for a redrive) → `redriven` (handled after all), or `waiting`
+again with a new reason; `discarded`: somebody decided that it stays unhandled. What was asked and what came of it: rows
+of `dead_letter_actions` (`laurel.dead_letter_store`); who carries it out: `laurel.redrive`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -10,6 +15,8 @@ import msgspec
 from laurel.bus import Message
 from laurel.database import Transaction
 from laurel.envelope import Delivered
+
+_decoder = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...])
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,23 +35,56 @@ class DeadLetter:
         return cls(delivered.message, delivered.event.tenant_id, delivered.event.type, code, detail)
 
 
+def headers_of(stored: bytes) -> tuple[tuple[str, bytes], ...]:
+    """The record's headers, from a dead letter's row."""
+    return _decoder.decode(stored)
+
+
 async def bury(tx: Transaction, consumer: str, letters: Sequence[DeadLetter]) -> None:
-    """Write dead letters. A redelivered record that was buried before stays one row."""
+    """Write dead letters. A redelivered record that was buried before stays one row.
+
+    One that is queued for a redrive, or was redriven, has died again: it waits anew, with the new reason.
+    """
     if not letters:
         return
     await tx.executemany(
         """
-        INSERT INTO dead_letters
-            (tenant_id, consumer, topic, partition, "offset", key, value, headers, event_type, code, detail)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-        ON CONFLICT (consumer, topic, partition, "offset") DO NOTHING
+        INSERT INTO dead_letters AS d (tenant_id, consumer, topic, partition, "offset", key, value, headers, event_type,
+            code, detail, timestamp_ms)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+        ON CONFLICT (consumer, topic, partition, "offset") DO UPDATE SET
+            state = 'waiting', redriven_at = NULL, tenant_id = excluded.tenant_id, event_type = excluded.event_type,
+            code = excluded.code, detail = excluded.detail, attempts = d.attempts + (d.state = 'queued')::int
+        WHERE d.state IN ('queued', 'redriven')
         """,
         [
             (
-                letter.tenant_id, consumer, letter.message.topic, letter.message.partition, letter.message.offset,
-                letter.message.key, letter.message.value, msgspec.msgpack.encode(letter.message.headers),
-                letter.event_type, letter.code, letter.detail[:2000],
+                _storable(letter.tenant_id), consumer, letter.message.topic, letter.message.partition,
+                letter.message.offset, letter.message.key, letter.message.value,
+                msgspec.msgpack.encode(letter.message.headers), letter.event_type, letter.code,
+                _storable(letter.detail)[:2000], letter.message.timestamp_ms,
             )
             for letter in letters
         ],
     )  # fmt: skip
+    # A letter that waits has nothing under way: what was, has ended here.
+    await tx.execute(
+        """
+        UPDATE dead_letter_actions a SET finished_at = now(), outcome = 'died_again', code = d.code, detail = d.detail
+        FROM dead_letters d JOIN unnest($2::text[], $3::int[], $4::bigint[]) AS m (topic, partition, "offset")
+            ON d.topic = m.topic AND d.partition = m.partition AND d."offset" = m."offset"
+        WHERE d.consumer = $1 AND d.state = 'waiting' AND a.letter_id = d.id AND a.finished_at IS NULL
+        """,
+        consumer, *places(letter.message for letter in letters),
+    )  # fmt: skip
+
+
+def places(messages: Iterable[Message]) -> tuple[list[str], list[int], list[int]]:
+    """Topics, partitions and offsets of messages, as the arrays that `unnest` takes."""
+    found = [(one.topic, one.partition, one.offset) for one in messages]
+    return [one[0] for one in found], [one[1] for one in found], [one[2] for one in found]
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL's text holds no NUL and no lone surrogate; a letter must be writable, whatever died."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")

@@ -26,6 +26,7 @@ from laurel.errors import ConfigurationError, Silent, Stuck, first_failure
 from laurel.health import Health, Metrics, measure, probe_database
 from laurel.limits import Limits
 from laurel.loop import collect_rarely, run
+from laurel.redrive import Redriver
 from laurel.service import Engine, Service
 from laurel.settings import Settings
 from laurel.topics import TOPICS
@@ -246,6 +247,8 @@ async def run_parts(
                 batch_size=settings.batch_size, stuck_after_s=settings.stuck_after_s,
             )  # fmt: skip
             start(consumer.group, functools.partial(engine.run, stop))
+            redriver: Redriver[Any] = Redriver(consumer, bus=bus, database=service.worker_database)
+            start(f"{consumer.group} redrive", functools.partial(redriver.run, stop))
         for worker in service.workers if "worker" in roles else ():
             start(f"{service.name} {worker.name}", functools.partial(worker.run, stop))
 

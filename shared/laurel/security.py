@@ -24,6 +24,7 @@ from laurel import json_places
 SCOPES: tuple[str, ...] = (
     "achievements:write", "results:write", "results:read", "credentials:read", "credentials:write",
     "profiles:write", "keys:write", "webhooks:write", "webhooks:read", "reports:read",
+    "dead-letters:read", "dead-letters:write",
 )  # fmt: skip
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.component.conformance.conftest import credential
-from tests.e2e.test_demo import environment, laurel
+from tests.e2e.running import environment, laurel
 
 
 @pytest.mark.timeout(240)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -18,20 +17,12 @@ import httpx
 import pytest
 
 from tests.conftest import ROOT
+from tests.e2e.running import environment, laurel
 
 KEYS = {
     "accepted", "passed", "not_passed", "issued", "duplicate", "rejected", "dead_lettered", "indexed", "deliveries",
     "unaccounted", "seconds",
 }  # fmt: skip
-
-
-def environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith(("LAUREL_", "OTEL_"))}
-
-
-def laurel(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "laurel_local.cli", *arguments]
-    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=170, **options)
 
 
 def demo(state: Path, *arguments: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -265,14 +266,37 @@ async def _after_issuing(estate: Estate, tenant: Tenant) -> None:
     deliveries = await call(estate, tenant, "GET", "/notifier/v1/deliveries")
     owns["delivery_id"] = deliveries["items"][0]["delivery_id"]
     for name, service in estate.services.items():
-        await _dead_letter(service.worker_database, tenant, name)
+        owns[f"{name}_letter_id"] = await _dead_letter(service.worker_database, tenant, name)
+        other = await _dead_letter(service.worker_database, tenant, name)
+        asked = await call(
+            estate, tenant, "POST", f"/{name}/v1/dead-letters/redrive",
+            json={"ids": [int(other)], "note": f"mark-{slug}"},
+        )  # fmt: skip
+        owns[f"{name}_request_id"] = asked["request_id"]
+    owns["parked_id"] = await _parked(estate.services["issuer"].worker_database, tenant)
     tenant.marks |= {value for name, value in owns.items() if name != "slug"}
 
 
-async def _dead_letter(database: Database, tenant: Tenant, service: str) -> None:
+async def _dead_letter(database: Database, tenant: Tenant, service: str) -> str:
+    """Its id: a long one, that stands in no other answer by accident."""
     async with database.transaction() as tx:
-        await tx.execute(
-            "INSERT INTO dead_letters (tenant_id, consumer, topic, partition, \"offset\", key, value, headers, code, "
-            "detail) VALUES ($1, $2, 'laurel.test', 0, (SELECT count(*) FROM dead_letters), $3, '', '[]', 'test', $4)",
+        made = await tx.fetchval(
+            "INSERT INTO dead_letters (id, tenant_id, consumer, topic, partition, \"offset\", key, value, headers, "
+            "code, detail) OVERRIDING SYSTEM VALUE "
+            "VALUES ((10^15 + 10^14 * random())::bigint, $1, $2, 'laurel.test', 0, (SELECT count(*) FROM dead_letters), $3, '', '\\x90', 'test', $4) RETURNING id",
             tenant.tenant_id, f"{service}.test", tenant.slug.encode(), f"mark-{tenant.slug}",
         )  # fmt: skip
+    return str(made)
+
+
+async def _parked(database: Database, tenant: Tenant) -> str:
+    """A pass that waits for an achievement that never comes."""
+    made = str(uuid.uuid4())
+    async with database.transaction() as tx:
+        await tx.execute(
+            "INSERT INTO parked (credential_id, tenant_id, achievement_id, achievement_version, course_run, reason, "
+            "topic, partition, \"offset\", key, value, headers, timestamp_ms, parked_at) VALUES ($1, $2, $3, 1, $4, "
+            "'unknown_achievement', 'laurel.assessment', 0, 1000, '', '', '\\x90', 0, now())",
+            uuid.UUID(made), tenant.tenant_id, str(uuid.uuid4()), f"mark-{tenant.slug}",
+        )  # fmt: skip
+    return made

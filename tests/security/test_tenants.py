@@ -42,8 +42,10 @@ def body_of(door: Door, tenant: Tenant) -> Any:
     path, owns = door.path, tenant.owns
     if door.method not in ("POST", "PUT", "PATCH"):
         return None
-    if path.rpartition("/")[2] in ("revoke", "suspend", "reinstate", "refresh"):
+    if path.rpartition("/")[2] in ("revoke", "suspend", "reinstate", "refresh", "discard"):
         return _REASON
+    if path.endswith("/dead-letters/redrive"):
+        return {"ids": [int(owns[f"{door.service}_letter_id"])], "dry_run": True}
     bodies: dict[str, Any] = {
         "/assessment/v1/achievements": {**_ACHIEVEMENT, "profile_id": owns["profile_id"]},
         "/assessment/v1/achievements/{achievement_id}": {**_ACHIEVEMENT, "profile_id": owns["profile_id"]},
@@ -84,7 +86,9 @@ def names_of(door: Door, tenant: Tenant) -> dict[str, str]:
     owns = tenant.owns
     key = owns["api_key_id"] if "/api-keys/" in door.path else owns["signing_key_id"]
     named = owns["endorsement_id"] if "/endorsements/" in door.path else owns["credential_id"]
-    return {**owns, "key_id": key, "credential_id": named, "suffix": "png"}
+    service = door.path.split("/")[1]
+    letters = {name: owns.get(f"{service}_{name}", "") for name in ("letter_id", "request_id")}
+    return {**owns, **letters, "key_id": key, "credential_id": named, "suffix": "png"}
 
 
 def path_of(door: Door, names: dict[str, str]) -> str:

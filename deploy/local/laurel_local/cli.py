@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-import errno
 import importlib.metadata
 import os
 import sys
-from collections.abc import Coroutine
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Literal, get_args
 
 import typer
 
 from laurel import logs
-from laurel.bus import BusError, BusUnavailable
-from laurel.database import is_unavailable
-from laurel.errors import ConfigurationError, LaurelError, Stuck, first_failure
-from laurel.loop import run
 from laurel.migrate import SERVICES
+from laurel_local.commands import (
+    ApiKey,
+    BusUrl,
+    By,
+    CourseRun,
+    Ids,
+    Json,
+    Port,
+    StateFolder,
+    Url,
+    fail,
+    run_command,
+    state_of,
+    usage,
+)
 from laurel_local.console import (
     Output,
-    OutputLost,
-    bug,
     drop_output,
     guard_streams,
     log_to_file,
-    report_failure,
 )
+from laurel_local.dlq_commands import Operator, dlq, moment
 from laurel_local.exits import MEANINGS, Exit, Failure
 from laurel_local.state import State, default_folder, new_secrets
 
@@ -42,81 +50,7 @@ app = typer.Typer(
 )
 issue = typer.Typer(help="Send results to a Laurel, as a learning platform would.", no_args_is_help=True)
 app.add_typer(issue, name="issue")
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-StateFolder = Annotated[Path | None, typer.Option("--state", help="State folder. [default: $LAUREL_STATE or .laurel]")]
-_PORT_HELP = (
-    "Port. 0: the state folder's, else any free one. [default: the state folder's, else 8080 or the next free one]"
-)
-Port = Annotated[int | None, typer.Option(min=0, max=65535, help=_PORT_HELP)]
-BusUrl = Annotated[str | None, typer.Option("--bus", help="kafka://host:port instead of PostgreSQL as the bus.")]
-Url = Annotated[
-    str | None, typer.Option("--url", envvar="LAUREL_URL", help="The Laurel to talk to. [default: the state folder's]")
-]
-ApiKey = Annotated[
-    str | None, typer.Option("--api-key", envvar="LAUREL_API_KEY", help="[default: the demo's in the state folder]")
-]
-CourseRun = Annotated[str | None, typer.Option("--course-run", help="Only this course run.")]
-
-
-def _run(work: Coroutine[Any, Any, Exit | None]) -> NoReturn:
-    """Run a command's work; its answer becomes the exit code, a foreseen failure a message."""
-    as_json = "--json" in sys.argv
-    try:
-        code = run(work) or Exit.OK
-    except KeyboardInterrupt:
-        code = Exit.INTERRUPTED
-    except BaseExceptionGroup as group:
-        code = _fail(first_failure(group), as_json=as_json)
-    except Exception as error:  # noqa: BLE001 - the edge of the program: everything becomes a message and a code
-        code = _fail(error, as_json=as_json)
-    raise typer.Exit(int(code))
-
-
-def _fail(error: BaseException, *, as_json: bool) -> Exit:
-    failure = _failure(error)
-    report_failure(failure, as_json=as_json)
-    return failure.code
-
-
-def _failure(error: BaseException) -> Failure:
-    match error:
-        case Failure():
-            return error
-        case ConfigurationError():
-            return Failure(str(error), code=Exit.USAGE)
-        case OutputLost():
-            fix = "run it again with a standard output that takes the answer: nothing is done twice"
-            return Failure(str(error), fix=fix, code=Exit.OUTPUT)
-        case BusUnavailable():
-            return Failure(
-                f"the bus cannot be reached: {error}", fix="start the broker, or check --bus", code=Exit.UNREACHABLE
-            )
-        case Stuck():
-            fix = (
-                "start it again, nothing accepted is lost; the log says what stood still (docs/runbooks/part-failed.md)"
-            )
-            return Failure(str(error), fix=fix, code=Exit.STUCK)
-        case BusError() | LaurelError():
-            return Failure(str(error), code=Exit.NO)
-        case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            where = f" ({error.filename})" if error.filename is not None else ""
-            return Failure(f"the disk is full{where}", fix="make room, then run it again", code=Exit.USAGE)
-        case OSError() if error.filename is not None:  # the network's errors name no file
-            fix = "give this user the file and its folder, or choose another place (--state DIR, LAUREL_STATE)"
-            return Failure(f"{_printable(error.filename)}: {error.strerror}", fix=fix, code=Exit.USAGE)
-        case _ if is_unavailable(error):
-            return Failure(
-                f"a part cannot be reached: {type(error).__name__}: {error}",
-                fix="`laurel doctor` looks at this machine, `laurel status` at a running Laurel",
-                code=Exit.UNREACHABLE,
-            )
-        case _:
-            return bug(error)
-
-
-def _printable(name: object) -> str:
-    return os.fsdecode(name) if isinstance(name, str | bytes) else str(name)
+app.add_typer(dlq, name="dlq")
 
 
 def _version(wanted: bool) -> None:
@@ -154,13 +88,13 @@ def up(
     from laurel_local.up import up as run_up
 
     if conformance is not tls:
-        _usage("--conformance and --tls go together", "give both for a conformance run, neither for anything else")
+        usage("--conformance and --tls go together", "give both for a conformance run, neither for anything else")
     folder = State(state or default_folder())
     folder.prepare()
     log_to_file(folder.log_file)
     # A suite reads the issuer's DID from stdout, so a conformance run always answers with JSON.
     output = Output(as_json=as_json or conformance)
-    _run(run_up(folder, port=port, bus_url=bus, output=output, conformance=conformance))
+    run_command(run_up(folder, port=port, bus_url=bus, output=output, conformance=conformance))
 
 
 @app.command()
@@ -178,7 +112,9 @@ def demo(
     folder = State(state or default_folder())
     folder.prepare()
     log_to_file(folder.log_file)
-    _run(run_demo(folder, learners=learners, leave=leave, port=port, bus_url=bus, output=Output(as_json=as_json)))
+    run_command(
+        run_demo(folder, learners=learners, leave=leave, port=port, bus_url=bus, output=Output(as_json=as_json))
+    )
 
 
 @app.command()
@@ -190,9 +126,9 @@ def serve(
     from laurel_local.serve import serve as run_serve
 
     if service not in SERVICES:
-        _usage(f"there is no service {service!r}", f"use one of {', '.join(SERVICES)}")
+        usage(f"there is no service {service!r}", f"use one of {', '.join(SERVICES)}")
     logs.configure()
-    _run(run_serve(service, role))
+    run_command(run_serve(service, role))
 
 
 @app.command()
@@ -207,7 +143,7 @@ def migrate(
     from laurel_local.serve import migrate as run_migrate
 
     if not database:
-        _usage("no database to migrate", "give --database or set LAUREL_ADMIN_DATABASE_URL")
+        usage("no database to migrate", "give --database or set LAUREL_ADMIN_DATABASE_URL")
     logs.configure()
     output = Output(as_json=as_json)
 
@@ -215,7 +151,7 @@ def migrate(
         await run_migrate(str(database), os.environ.get("LAUREL_DATABASE_PASSWORD", ""))
         output.result({"migrated": list(SERVICES)})
 
-    _run(work())
+    run_command(work())
 
 
 @app.command()
@@ -228,7 +164,7 @@ def topics(
     from laurel_local.serve import create_topics
 
     if not bus:
-        _usage("no bus", "give --bus or set LAUREL_BUS_URL")
+        usage("no bus", "give --bus or set LAUREL_BUS_URL")
     logs.configure()
     output = Output(as_json=as_json)
 
@@ -236,7 +172,7 @@ def topics(
         await create_topics(str(bus))
         output.result({"topics": [topic.name for topic in TOPICS]})
 
-    _run(work())
+    run_command(work())
 
 
 @app.command(name="secrets")
@@ -270,33 +206,86 @@ def bulk(
     from laurel_local.client import connection
 
     async def work() -> Exit:
-        where = connection(_state(state), url, api_key, needed=not dry_run)
+        where = connection(state_of(state), url, api_key, needed=not dry_run)
         return await run_bulk(
             file, url=where[0], api_key=where[1], achievement=achievement, course_run=course_run, dry_run=dry_run,
             output=Output(as_json=as_json),
         )  # fmt: skip
 
-    _run(work())
+    run_command(work())
 
 
 @app.command()
 def reconcile(
     course_run: CourseRun = None,
+    day: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Only results recorded on this day (UTC).")
+    ] = None,
+    by: Annotated[list[str] | None, typer.Option(metavar="course-run|day", help="A line for each; repeatable.")] = None,
+    ids: Annotated[
+        Ids | None, typer.Option(help="Not the numbers but the ids behind one, a line each; with --json the row.")
+    ] = None,
     url: Url = None,
     api_key: ApiKey = None,
     state: StateFolder = None,
     as_json: Json = False,
 ) -> None:
-    """Compare what is owed, issued and indexed, id by id. Exit code 1 when something is unaccounted for."""
+    """Compare what is owed, issued and indexed, id by id. Exit code 1 when something is unaccounted for.
+
+    Of the organisation whose API key it is. With --by, --day or --ids every accepted row is followed to its one end.
+    """
     from laurel_local.client import Client, connection
     from laurel_local.reconcile import run as run_reconcile
 
+    if unknown := [one for one in by or () if one not in get_args(By)]:
+        usage(f"--by {unknown[0]!r} is not known", f"use {' or '.join(get_args(By))}")
+
     async def work() -> Exit:
         return await run_reconcile(
-            Client(*connection(_state(state), url, api_key)), course_run, Output(as_json=as_json)
+            Client(*connection(state_of(state), url, api_key)), course_run, Output(as_json=as_json),
+            day=None if day is None else day.date(), by=[one for one in get_args(By) if one in (by or ())], ids=ids,
+        )  # fmt: skip
+
+    run_command(work())
+
+
+@app.command()
+def replay(
+    consumer: Annotated[str, typer.Option(help="The consumer group, like verifier.index.")],
+    since: Annotated[
+        str | None, typer.Option("--from", help="From this time on: ISO 8601, or 30m, 2h, 7d ago. [default: the first]")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--to", help="Before this time: the same. [default: now]")] = None,
+    offsets: Annotated[
+        list[str] | None, typer.Option(metavar="TOPIC/PARTITION:FROM..TO", help="Only these offsets; repeatable.")
+    ] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only this organisation's events, by tenant_id.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only read and count.")] = False,
+    batch: Annotated[int, typer.Option(min=1, max=5000, help="Records at a time.")] = 500,
+    by: Operator = None,
+    state: StateFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Take kept events through one consumer once more; the running group keeps its place and its offsets.
+
+    Settings as for `laurel serve`, or the state folder's. What was done before changes nothing; what is missing comes
+    back. Exit code 4: some events became dead letters.
+    """
+    from laurel_local.replay import Bounds, offsets_in
+    from laurel_local.replay import run as run_replay
+
+    if offsets and (since or until):
+        usage("--offsets and times together", "bound it by one of them")
+    begin, end = moment(since, "--from"), moment(until, "--to")
+    logs.configure(level="ERROR")
+
+    async def work() -> Exit:
+        bounds = Bounds(begin, end, offsets_in(offsets or []), tenant)
+        return await run_replay(
+            state_of(state), consumer, bounds, dry_run=dry_run, by=by, batch_size=batch, output=Output(as_json=as_json)
         )
 
-    _run(work())
+    run_command(work())
 
 
 @app.command()
@@ -327,7 +316,7 @@ def verify(
         from laurel_local.verify import run as run_verify
 
     logs.configure(level="ERROR")
-    _run(run_verify(source, url=url, local=local, output=Output(as_json=as_json)))
+    run_command(run_verify(source, url=url, local=local, output=Output(as_json=as_json)))
 
 
 @app.command()
@@ -335,7 +324,7 @@ def status(url: Url = None, state: StateFolder = None, as_json: Json = False) ->
     """Readiness, lag, outboxes and dead letters of a Laurel that runs."""
     from laurel_local.status import run as run_status
 
-    _run(run_status(_state(state), url, Output(as_json=as_json)))
+    run_command(run_status(state_of(state), url, Output(as_json=as_json)))
 
 
 @app.command()
@@ -343,16 +332,7 @@ def doctor(state: StateFolder = None, as_json: Json = False) -> None:
     """Look for what would keep Laurel from running on this machine, and say how to mend it."""
     from laurel_local.doctor import run as run_doctor
 
-    _run(run_doctor(_state(state), Output(as_json=as_json)))
-
-
-def _state(folder: Path | None) -> State:
-    return State(folder or default_folder())
-
-
-def _usage(message: str, fix: str) -> NoReturn:
-    report_failure(Failure(message, fix=fix, code=Exit.USAGE), as_json="--json" in sys.argv)
-    raise typer.Exit(int(Exit.USAGE))
+    run_command(run_doctor(state_of(state), Output(as_json=as_json)))
 
 
 def main() -> None:
@@ -363,7 +343,7 @@ def main() -> None:
         code = _called(as_json=as_json)
         sys.stdout.flush()
     except Exception as error:  # noqa: BLE001 - the edge of the program
-        code = int(_fail(error, as_json=as_json))
+        code = int(fail(error, as_json=as_json))
     if code == Exit.OUTPUT:
         drop_output()
     sys.exit(code)

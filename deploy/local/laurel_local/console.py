@@ -152,6 +152,17 @@ def _write_json(value: Any, *, indent: int | None = None) -> None:
     sys.stdout.flush()
 
 
+def write_bytes(raw: bytes) -> None:
+    """Onto standard output, as they are. Raises OutputLost."""
+    sys.stdout.flush()
+    try:
+        sys.stdout.buffer.write(raw)
+        sys.stdout.buffer.flush()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise OutputLost(f"standard output cannot be written: {reason}") from None
+
+
 def report_failure(failure: Failure, *, as_json: bool) -> None:
     """The same three facts for both readers: what happened, what to do, which exit code."""
     if as_json and failure.code is not Exit.OUTPUT:

@@ -10,16 +10,21 @@ import asyncio
 import unicodedata
 import uuid
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 from laurel.migrate import SERVICES
 from laurel_local.client import Client, Refused
+from laurel_local.commands import By, Ids
 from laurel_local.console import Output
 from laurel_local.deliveries import Endpoint, compare, lines
 from laurel_local.exits import Exit, Failure
+from laurel_local.ledger import ids_of
+from laurel_local.ledger import run as run_ledger
+from laurel_local.letters import dead_letters, keys_of
 
-_PAGE = 10_000
 EMAIL_STATES = ("sent", "pending", "sending", "uncertain", "failed", "held", "cancelled")
 RETRY_EMAIL = (
     "An e-mail that is uncertain was being handed over when its worker died: whether it arrived, nobody knows. Send it "
@@ -107,15 +112,13 @@ async def reconcile(client: Client, course_run: str | None = None) -> Reconcilia
         *(client.call("GET", f"/{name}/v1/reports/reconcile", params={"course_run": course_run}) for name in SERVICES)
     )
     counts = {name: report["counts"] for name, report in zip(SERVICES, reports, strict=True)}
+    # Before the ids: what is redriven meanwhile stands in both then, and never in neither.
+    letters = await dead_letters(client)
+    three = ("assessment", "issuer", "verifier")
     owed, issued, indexed = await asyncio.gather(
-        *(_ids(client, f"/{name}/v1/reports/credentials", course_run) for name in ("assessment", "issuer", "verifier"))
+        *(ids_of(client, f"/{name}/v1/reports/credentials", course_run) for name in three)
     )
-    letters: list[dict[str, Any]] = []
-    for name in SERVICES:
-        async for letter in client.pages(f"/{name}/v1/dead-letters", limit=500):
-            if letter.get("redriven_at") is None:
-                letters.append({"service": name, **letter})
-    dead = {name: _keys(letters, name) for name in ("issuer", "verifier", "notifier")}
+    dead = {name: keys_of(letters, name) for name in ("issuer", "verifier", "notifier")}
     endpoints, deliveries = await compare(client, course_run, issued, dead["notifier"])
     differences = Differences(
         owed_not_issued=owed - issued - dead["issuer"],
@@ -135,34 +138,22 @@ async def reconcile(client: Client, course_run: str | None = None) -> Reconcilia
     )  # fmt: skip
 
 
-async def _ids(client: Client, path: str, course_run: str | None) -> set[bytes]:
-    # 16 bytes instead of 36 characters: a million of them must fit three times.
-    return {uuid.UUID(one).bytes async for one in client.pages(path, course_run=course_run, limit=_PAGE)}
-
-
-def _keys(letters: list[dict[str, Any]], service: str) -> set[bytes]:
-    """The credentials whose events died in a service: topics of credentials are keyed by credential id."""
-    found = set()
-    for letter in letters:
-        if letter["service"] == service:
-            try:
-                found.add(uuid.UUID(str(letter.get("key", ""))).bytes)
-            except ValueError:
-                continue  # an event of another kind
-    return found
-
-
 def _text(raw: bytes) -> str:
     return str(uuid.UUID(bytes=raw))
 
 
-async def run(client: Client, course_run: str | None, output: Output) -> Exit:
-    """`laurel reconcile`."""
+async def run(
+    client: Client, course_run: str | None, output: Output, *, day: date | None = None, by: Sequence[By] = (),
+    ids: Ids | None = None,
+) -> Exit:  # fmt: skip
+    """`laurel reconcile`. With day, by or ids: row by row, see ledger.py."""
     if course_run is not None:
         # As the services keep it: however its accents are composed, and without blanks around it.
         course_run = unicodedata.normalize("NFC", course_run.strip())
         if not course_run:
             raise Failure("the course run is blank", fix="name one, or leave it out for everything", code=Exit.USAGE)
+    if day is not None or by or ids is not None:
+        return await run_ledger(client, course_run, day=day, by=by, ids=ids, output=output)
     async with client:
         try:
             found = await reconcile(client, course_run)

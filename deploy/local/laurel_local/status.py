@@ -18,9 +18,9 @@ from laurel.bus import BusError
 from laurel.database import UNAVAILABLE, connect_arguments
 from laurel.migrate import SERVICES
 from laurel.process import open_bus
-from laurel.settings import with_role
 from laurel.topics import ACHIEVEMENT, ASSESSMENT, CREDENTIAL, ISSUER, ORGANISATION, Topic
 from laurel_local.console import Output
+from laurel_local.databases import worker_dsn
 from laurel_local.exits import Exit, Failure
 from laurel_local.reconcile import RETRY_EMAIL
 from laurel_local.state import State
@@ -98,8 +98,7 @@ async def _lag(url: str) -> dict[str, Any]:
 
 
 async def _store(service: str, url: str) -> dict[str, Any]:
-    base = os.environ.get(f"LAUREL_{service.upper()}_DATABASE_URL", url)
-    dsn = with_role(base, f"laurel_{service}_worker", os.environ.get("LAUREL_DATABASE_PASSWORD", ""))
+    dsn = worker_dsn(service, url)
     try:
         connection = await asyncpg.connect(**connect_arguments(dsn, schema=service, timeout=_SECONDS))
     except _AWAY as error:
@@ -109,7 +108,8 @@ async def _store(service: str, url: str) -> dict[str, Any]:
             "SELECT count(*) AS waiting, extract(epoch FROM now() - min(occurred_at))::float8 AS oldest_s FROM outbox"
         )
         dead = await connection.fetch(
-            "SELECT consumer, code, count(*) AS n FROM dead_letters WHERE redriven_at IS NULL "
+            "SELECT consumer, code, count(*) AS n FROM dead_letters "
+            "WHERE redriven_at IS NULL AND state <> 'discarded' "
             "GROUP BY consumer, code ORDER BY n DESC"
         )
         mails = []

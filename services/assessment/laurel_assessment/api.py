@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from fastapi import Depends, FastAPI, Query, Response
 
 from laurel import outbox
 from laurel.database import Database
+from laurel.dead_letters_api import dead_letter_routes
 from laurel.events import AchievementPublished, AchievementRetired
 from laurel.ids import uuid7
 from laurel.problems import Problem, not_found
@@ -70,6 +71,7 @@ def make_api(parts: Parts) -> FastAPI:
     )
     _achievements(app, parts)
     _reports(app, parts)
+    app.include_router(dead_letter_routes("assessment", parts.database))
     results_api.routes(app, parts.database, parts.settings, parts.keys, parts.clock, parts.pressure)
     public.routes(app, parts.database, parts.settings.base_url)
     return app
@@ -242,6 +244,22 @@ def _reports(app: FastAPI, parts: Parts) -> None:
             counts = await store.counts(tx, who.tenant_id, course_run)
         return json_response({"service": "assessment", "course_run": course_run, "counts": counts})
 
+    @app.get("/assessment/v1/reports/outcomes", response_model=shapes.Page[shapes.Settled], tags=["reports"])
+    async def outcomes(
+        who: Reporter,
+        course_run: CourseRun = None,
+        day: Annotated[date | None, Query(description="Of the day (UTC) on which they were recorded.")] = None,
+        outcome: shapes.Outcome | None = None,
+        after: After = None,
+        limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    ) -> Response:
+        """Every row that was taken in and decided, with what became of it; nothing about who it is."""
+        async with parts.database.transaction([who.tenant_id]) as tx:
+            items = await store.outcomes(
+                tx, who.tenant_id, course_run, day=day, outcome=outcome, after=cursor(after), limit=limit
+            )
+        return json_response({"items": items, "next": items[-1]["result_id"] if len(items) == limit else None})
+
     @app.get("/assessment/v1/reports/credentials", response_model=shapes.Page[UUID], tags=["reports"])
     async def owed_credentials(
         who: Reporter,
@@ -253,12 +271,3 @@ def _reports(app: FastAPI, parts: Parts) -> None:
         async with parts.database.transaction([who.tenant_id]) as tx:
             items = await store.owed_credentials(tx, who.tenant_id, course_run, after=cursor(after), limit=limit)
         return json_response({"items": items, "next": items[-1] if len(items) == limit else None})
-
-    @app.get("/assessment/v1/dead-letters", response_model=shapes.Page[shapes.DeadLetter], tags=["reports"])
-    async def dead_letters(
-        who: Reporter, after: Annotated[int, Query(ge=0, le=2**62)] = 0, limit: Limit = 100
-    ) -> Response:
-        """Events that this service could not handle, and why."""
-        async with parts.database.transaction([who.tenant_id]) as tx:
-            rows = await store.dead_letters(tx, after=after, limit=limit)
-        return page(rows, limit, "id")

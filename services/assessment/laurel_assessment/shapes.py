@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Generic, Literal, TypeVar
 from uuid import UUID
 
@@ -160,6 +160,16 @@ class ImportedRow(Shape):
     reasons: list[str]
 
 
+class Settled(Shape):
+    """A row that was taken in, and what became of it. day: on which it was recorded, UTC."""
+
+    result_id: UUID
+    outcome: Outcome
+    credential_id: UUID | None
+    course_run: str | None
+    day: date
+
+
 class Counts(Shape):
     """accepted = passed + not_passed + duplicate + rejected + waiting."""
 
@@ -179,18 +189,3 @@ class Reconciliation(Shape):
     service: Literal["assessment"]
     course_run: str | None
     counts: Counts
-
-
-class DeadLetter(Shape):
-    """An event that could not be handled."""
-
-    id: int
-    consumer: str
-    topic: str
-    partition: int
-    offset: int
-    event_type: str | None
-    code: str
-    detail: str
-    died_at: datetime
-    redriven_at: datetime | None

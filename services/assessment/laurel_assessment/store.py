@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import asyncpg
@@ -375,10 +375,32 @@ async def counts(tx: Transaction, tenant_id: str, course_run: str | None) -> dic
         tenant_id, course_run,
     )  # fmt: skip
     outbox = await tx.fetchval("SELECT count(*) FROM outbox WHERE tenant_id = $1", tenant_id)
-    dead = await tx.fetchval("SELECT count(*) FROM dead_letters WHERE tenant_id = $1", tenant_id)
+    dead = await tx.fetchval(
+        "SELECT count(*) FROM dead_letters WHERE tenant_id = $1 AND redriven_at IS NULL", tenant_id
+    )
     outcomes = {name: found.get(name, 0) for name in ("passed", "not_passed", "duplicate", "rejected")}
     accepted = sum(outcomes.values()) + waiting
     return {"accepted": accepted, **outcomes, "waiting": waiting, "unsent_events": outbox, "dead_letters": dead}
+
+
+async def outcomes(
+    tx: Transaction, tenant_id: str, course_run: str | None, *, day: date | None, outcome: str | None,
+    after: str | None, limit: int,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """A page of decided rows, in order of the result's id. day: UTC, on which it was recorded."""
+    rows = await tx.fetch(
+        """
+        SELECT result_id::text, outcome, credential_id::text, course_run,
+            (recorded_at AT TIME ZONE 'UTC')::date::text AS day
+        FROM results WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2)
+            AND ($3::date IS NULL OR (recorded_at >= $3::timestamp AT TIME ZONE 'UTC'
+                AND recorded_at < ($3::timestamp + interval '1 day') AT TIME ZONE 'UTC'))
+            AND ($4::text IS NULL OR outcome = $4) AND ($5::uuid IS NULL OR result_id > $5)
+        ORDER BY result_id LIMIT $6
+        """,
+        tenant_id, course_run, day, outcome, after, limit,
+    )  # fmt: skip
+    return [dict(row) for row in rows]
 
 
 async def owed_credentials(
@@ -392,13 +414,3 @@ async def owed_credentials(
         tenant_id, course_run, after, limit,
     )  # fmt: skip
     return [row["credential_id"] for row in rows]
-
-
-async def dead_letters(tx: Transaction, *, after: int, limit: int) -> list[dict[str, Any]]:
-    """A page of records that could not be handled, without their content."""
-    rows = await tx.fetch(
-        'SELECT id, consumer, topic, partition, "offset", event_type, code, detail, died_at, redriven_at '
-        "FROM dead_letters WHERE id > $1 ORDER BY id LIMIT $2",
-        after, limit,
-    )  # fmt: skip
-    return [dict(row) for row in rows]

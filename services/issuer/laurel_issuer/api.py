@@ -12,6 +12,7 @@ from pydantic import Field, StrictBool, StrictInt
 
 from laurel.credential.status import MAX_SIZE
 from laurel.database import Transaction, is_unavailable
+from laurel.dead_letters_api import dead_letter_routes
 from laurel.problems import Problem, not_found
 from laurel.security import Principal
 from laurel.web import create_app, json_response, requires
@@ -27,6 +28,7 @@ from laurel_issuer.edge import (
     Line,
     Moment,
     Reason,
+    credential_after,
     credential_id_in,
     invalid,
     page,
@@ -98,6 +100,7 @@ def create_api(desk: Desk, endorser: Endorser, id_key: bytes) -> FastAPI:
     app.include_router(_credential_routes(desk))
     app.include_router(endorsement_routes(desk, endorser, id_key))
     app.include_router(_report_routes(desk))
+    app.include_router(dead_letter_routes("issuer", desk.database))
     app.include_router(public_routes(desk))
     return app
 
@@ -259,6 +262,18 @@ def _report_routes(desk: Desk) -> APIRouter:
             counts = await store_reports.counts(tx, caller.tenant_id, course_run=course_run, consumer=GROUP)
         return json_response({"service": "issuer", "counts": counts})
 
+    @router.get("/reports/waiting", response_model=shapes.Page[shapes.Waiting])
+    async def waiting(
+        caller: Reporter, course_run: Filter = None, after: After = None, limit: ReportLimit = 1000
+    ) -> Response:
+        """The credentials that are owed and cannot be issued yet, or are being issued, and why."""
+        begin = None if after is None else credential_after(after)
+        async with desk.database.transaction([caller.tenant_id]) as tx:
+            rows = await store_reports.waiting(
+                tx, caller.tenant_id, course_run=course_run, after=begin, limit=limit + 1
+            )
+        return json_response(page([dict(row) for row in rows], limit, lambda row: row["credential_id"]))
+
     @router.get("/reports/credentials", response_model=shapes.Page[UUID])
     async def issued(
         caller: Reporter, course_run: Filter = None, after: After = None, limit: ReportLimit = 1000
@@ -271,12 +286,5 @@ def _report_routes(desk: Desk) -> APIRouter:
         more = len(rows) > limit
         rows = rows[:limit]
         return json_response({"items": [one for _, one in rows], "next": str(rows[-1][0]) if more else None})
-
-    @router.get("/dead-letters", response_model=shapes.Page[shapes.DeadLetter])
-    async def dead_letters(caller: Reporter, after: After = None, limit: Limit = 50) -> Response:
-        """Events that could not be handled, and why."""
-        async with desk.database.transaction([caller.tenant_id]) as tx:
-            rows = await store_reports.dead_letters(tx, caller.tenant_id, after=place_after(after), limit=limit + 1)
-        return json_response(page(rows, limit, lambda row: row["id"]))
 
     return router

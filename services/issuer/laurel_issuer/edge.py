@@ -84,6 +84,14 @@ def credential_id_in(text: str) -> UUID:
     return found
 
 
+def credential_after(after: str) -> UUID:
+    """The credential after which a page begins. Raises Problem 422."""
+    try:
+        return UUID(after)
+    except ValueError:
+        raise invalid("after", "bad_cursor", "take the `next` of the page before, unchanged") from None
+
+
 def place_after(after: str | None) -> int:
     """The place after which a page begins. Raises Problem 422."""
     if after is None:

@@ -211,27 +211,18 @@ class Counts(Shape):
     unsent: int = Field(description="Events in the outbox, of all course runs; 0 when asked for one run.")
 
 
+class Waiting(Shape):
+    """A credential that is owed and not issued yet. reason: what it waits for, or `reserved`: it is being issued."""
+
+    credential_id: UUID
+    reason: str
+
+
 class Reconciliation(Shape):
     """Where everything stands."""
 
     service: Literal["issuer"]
     counts: Counts
-
-
-class DeadLetter(Shape):
-    """An event that could not be handled."""
-
-    id: int
-    consumer: str
-    topic: str
-    partition: int
-    offset: int
-    key: str = Field(description="The record's key: for passed assessments the credential id.")
-    event_type: str | None
-    code: str
-    detail: str
-    died_at: datetime
-    redriven_at: datetime | None
 
 
 # --- public documents: the standards' own shapes, and what Laurel puts into them --------------------------------

@@ -50,6 +50,26 @@ async def issued_ids(
     return [(row["seq"], str(row["credential_id"])) for row in rows]
 
 
+async def waiting(
+    tx: Transaction, tenant_id: str, *, course_run: str | None, after: UUID | None, limit: int
+) -> list[dict[str, str]]:
+    """Passed assessments that are parked or reserved and not yet finished, with the reason, in order of the id."""
+    rows = await tx.fetch(
+        """
+        SELECT credential_id::text, reason FROM (
+            SELECT credential_id, reason, course_run FROM parked WHERE tenant_id = $1
+            UNION ALL
+            SELECT credential_id, 'reserved', course_run FROM intents i WHERE tenant_id = $1
+                AND NOT EXISTS (SELECT FROM credentials c WHERE c.credential_id = i.credential_id)
+                AND NOT EXISTS (SELECT FROM parked p WHERE p.credential_id = i.credential_id)
+        ) w WHERE ($2::text IS NULL OR course_run = $2) AND ($3::uuid IS NULL OR credential_id > $3)
+        ORDER BY w.credential_id LIMIT $4
+        """,
+        tenant_id, course_run, after, limit,
+    )  # fmt: skip
+    return [dict(row) for row in rows]
+
+
 async def counts(tx: Transaction, tenant_id: str, *, course_run: str | None, consumer: str) -> dict[str, Any]:
     """Where the tenant's passed assessments stand: issued, reserved, waiting (and for what), dead-lettered."""
     row = await tx.fetchrow(
@@ -94,13 +114,3 @@ def _course_run(value: bytes) -> str | None:
         return msgspec.json.decode(value, type=_OfCourseRun).course_run
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-
-
-async def dead_letters(tx: Transaction, tenant_id: str, *, after: int, limit: int) -> list[dict[str, Any]]:
-    """The tenant's dead letters, oldest first, without their contents."""
-    rows = await tx.fetch(
-        'SELECT id, consumer, topic, partition, "offset", key, event_type, code, detail, died_at, redriven_at '
-        "FROM dead_letters WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3",
-        tenant_id, after, limit,
-    )  # fmt: skip
-    return [{**dict(row), "key": row["key"].decode("utf-8", "backslashreplace")} for row in rows]

@@ -13,6 +13,7 @@ from fastapi import Depends, FastAPI, Query, Response
 
 from laurel import telemetry
 from laurel.database import Database
+from laurel.dead_letters_api import dead_letter_routes
 from laurel.http import FetchFailed, FetchRefused, GuardedClient
 from laurel.ids import uuid7
 from laurel.problems import FieldError, Problem, not_found
@@ -228,6 +229,7 @@ def create_api(
         return _email(found)
 
     _reports(app, database)
+    app.include_router(dead_letter_routes("notifier", database))
     return app
 
 
@@ -260,15 +262,6 @@ def _reports(app: FastAPI, database: Database) -> None:
             for row in rows[:limit]
         ]
         return Page(items=items, next=str(rows[limit - 1]["delivery_id"]) if len(rows) > limit else None)
-
-    @app.get(f"{_PREFIX}/dead-letters", tags=["reports"])
-    async def dead_letters(
-        principal: Reporter, after: Annotated[int | None, Query(ge=1, lt=2**63)] = None, limit: Limit = 100
-    ) -> Page:
-        """Events that could not be handled, and why; the newest first."""
-        async with database.transaction([principal.tenant_id]) as tx:
-            rows = await store.list_dead_letters(tx, principal.tenant_id, after=after, limit=limit + 1)
-        return Page(items=rows[:limit], next=rows[limit - 1]["id"] if len(rows) > limit else None)
 
 
 def _id(text: str, what: str) -> UUID:

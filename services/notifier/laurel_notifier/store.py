@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -372,13 +371,3 @@ async def report_deliveries(
         "AND ($4::uuid IS NULL OR d.delivery_id > $4) ORDER BY d.delivery_id LIMIT $5",
         tenant_id, event_type, course_run, after, limit,
     )  # fmt: skip
-
-
-async def list_dead_letters(tx: Transaction, tenant_id: str, *, after: int | None, limit: int) -> list[dict[str, Any]]:
-    """The newest first, without the records' bytes."""
-    rows = await tx.fetch(
-        'SELECT id, consumer, topic, partition, "offset", key, event_type, code, detail, died_at, redriven_at '
-        "FROM dead_letters WHERE tenant_id = $1 AND ($2::bigint IS NULL OR id < $2) ORDER BY id DESC LIMIT $3",
-        tenant_id, after, limit,
-    )  # fmt: skip
-    return [{**dict(row), "key": row["key"].decode("utf-8", "backslashreplace")} for row in rows]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from laurel.credential.baking import MAX_BAKED
 from laurel.database import Database
+from laurel.dead_letters_api import dead_letter_routes
 from laurel.problems import FieldError, Problem, not_found
 from laurel.security import Principal
 from laurel.web import create_app, json_response, quick_route, requires
@@ -177,29 +178,6 @@ class CredentialIdsOut(BaseModel):
     next: str | None = Field(description="Give it as `after` for the next page; null: this is the last.")
 
 
-class DeadLetterOut(BaseModel):
-    """An event that could not be handled."""
-
-    id: int
-    consumer: str
-    topic: str
-    partition: int
-    offset: int
-    key: str
-    event_type: str | None
-    code: str
-    detail: str
-    died_at: datetime
-    redriven_at: datetime | None
-
-
-class DeadLettersOut(BaseModel):
-    """A page of dead letters."""
-
-    items: list[DeadLetterOut]
-    next: int | None = Field(description="Give it as `after` for the next page; null: this is the last.")
-
-
 _BYTES = {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}}
 _RAW_TYPES = (
     "image/png", "image/svg+xml", "application/vc+jwt", "application/jwt", "text/plain", "application/octet-stream",
@@ -302,6 +280,7 @@ def create_api(database: Database, index: Lookups, intake: Intake) -> FastAPI:
         )
 
     _add_reports(app, database)
+    app.include_router(dead_letter_routes("verifier", database))
     return app
 
 
@@ -371,21 +350,6 @@ def _add_reports(app: FastAPI, database: Database) -> None:
             database, principal.tenant_id, _clean(course_run), after=_clean(after) or "", limit=limit
         )
         return {"items": items, "next": items[-1] if len(items) == limit else None}
-
-    @app.get(
-        "/verifier/v1/dead-letters",
-        response_model=DeadLettersOut,
-        tags=["reports"],
-        summary="Events that could not be handled",
-    )
-    async def dead_letters(
-        principal: Reporter,
-        after: Annotated[int, Query(ge=0, le=2**62)] = 0,
-        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    ) -> dict[str, Any]:
-        """With the reason of each, oldest first."""
-        items = await store.dead_letters(database, principal.tenant_id, after=after, limit=limit)
-        return {"items": items, "next": items[-1]["id"] if len(items) == limit else None}
 
 
 def _clean(text: str | None) -> str | None:

@@ -231,14 +231,3 @@ async def credential_ids(
             tenant_id, course_run, after, limit,
         )  # fmt: skip
     return [row["credential_id"] for row in rows]
-
-
-async def dead_letters(database: Database, tenant_id: str, *, after: int, limit: int) -> list[dict[str, Any]]:
-    """A tenant's dead letters, oldest first, from the first one behind `after`; without their values."""
-    async with database.transaction([tenant_id]) as tx:
-        rows = await tx.fetch(
-            'SELECT id, consumer, topic, partition, "offset", key, event_type, code, detail, died_at, redriven_at '
-            "FROM dead_letters WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3",
-            tenant_id, after, limit,
-        )  # fmt: skip
-    return [{**dict(row), "key": row["key"].decode("utf-8", "backslashreplace")} for row in rows]

@@ -16,7 +16,7 @@ What a caller may rely on, on both transports:
 from __future__ import annotations
 
 import struct
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self, runtime_checkable
@@ -180,6 +180,24 @@ class Bus(Protocol):
 
     async def lag(self, group: str, topics: Sequence[str]) -> dict[TopicPartition, int]:
         """Records that ``group`` has not committed yet, for every partition of ``topics``."""
+        ...
+
+    async def retained(
+        self, topics: Sequence[str], *, from_ms: int | None = None, to_ms: int | None = None
+    ) -> dict[TopicPartition, range]:
+        """The offsets that are kept, for every partition of ``topics``; on a compacted topic with gaps.
+
+        ``from_ms``: begins with the first record that is not older; ``to_ms``: ends before the first one that is not.
+        Raises BusError for a topic that there is not.
+        """
+        ...
+
+    def read(self, offsets: Mapping[TopicPartition, range], *, max_records: int = 500) -> AsyncIterator[list[Message]]:
+        """The records at these offsets, partition after partition, each in order: lists of 1 to ``max_records``.
+
+        The reader belongs to no group: it commits nothing and takes nothing from anybody. What retention has removed is
+        left out. Raises BusUnavailable when the broker does not answer in time.
+        """
         ...
 
     async def close(self) -> None: ...

@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -31,9 +31,10 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaConnectionError, TopicAlreadyExistsError, for_code
 
-from laurel.bus import BusError, BusUnavailable, Record, TopicPartition, TopicSpec, partition_for
+from laurel.bus import BusError, BusUnavailable, Message, Record, TopicPartition, TopicSpec, partition_for
 from laurel.bus.kafka_consumer import KafkaConsumer
 from laurel.bus.kafka_errors import stop_quietly, translated
+from laurel.bus.kafka_reader import read_offsets
 from laurel.bus.sending import SharingProducer
 
 # Compressed together; below message.max.bytes (1 MiB) even where nothing compresses.
@@ -212,6 +213,37 @@ class KafkaBus:
             read = max(stored.offset if stored is not None else 0, begins[partition])
             lag[TopicPartition(partition.topic, partition.partition)] = max(0, ends[partition] - read)
         return lag
+
+    async def retained(
+        self, topics: Sequence[str], *, from_ms: int | None = None, to_ms: int | None = None
+    ) -> dict[TopicPartition, range]:
+        async with translated("look up offsets", self._request_timeout), self._turn:
+            try:
+                admin = await self._administrator()
+                described = await admin.describe_topics(list(topics))
+                partitions = [KafkaPartition(t["topic"], p["partition"]) for t in described for p in t["partitions"]]
+                if missing := set(topics) - {one.topic for one in partitions}:
+                    raise BusError(f"Kafka: there is no topic {', '.join(sorted(missing))}")
+                reader = await self._end_reader()
+                begins = await reader.beginning_offsets(partitions)
+                ends = await reader.end_offsets(partitions)
+                since = {} if from_ms is None else await reader.offsets_for_times(dict.fromkeys(partitions, from_ms))
+                until = {} if to_ms is None else await reader.offsets_for_times(dict.fromkeys(partitions, to_ms))
+            except BaseException:
+                await self._drop()
+                raise
+        found = {}
+        for one in partitions:
+            begin, stop = begins[one], ends[one]
+            if from_ms is not None:  # None: every record is older
+                begin = max(begin, since[one].offset) if since[one] is not None else stop
+            if to_ms is not None and until[one] is not None:
+                stop = min(stop, until[one].offset)
+            found[TopicPartition(one.topic, one.partition)] = range(begin, max(begin, stop))
+        return found
+
+    def read(self, offsets: Mapping[TopicPartition, range], *, max_records: int = 500) -> AsyncIterator[list[Message]]:
+        return read_offsets(self._address.client, offsets, max_records=max_records, timeout=self._request_timeout)
 
     async def _administrator(self) -> AIOKafkaAdminClient:
         if self._admin is None:

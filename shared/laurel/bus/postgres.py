@@ -13,14 +13,14 @@ Sessions, advisory locks and LISTEN need a direct connection or a session-poolin
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from time import monotonic
 from uuid import uuid4
 
 import msgspec
 
-from laurel.bus import Record, TopicPartition, TopicSpec, partition_for
-from laurel.bus.postgres_consumer import PostgresConsumer
+from laurel.bus import MAX_POLL_BYTES, BusError, Message, Record, TopicPartition, TopicSpec, partition_for
+from laurel.bus.postgres_consumer import READ_PAGE, READER_SETTINGS, PostgresConsumer, messages_of
 from laurel.bus.postgres_schema import migrate
 from laurel.bus.postgres_session import FENCE, Connection, Session, advisory_key, split_url
 from laurel.bus.sending import SharingProducer
@@ -48,6 +48,15 @@ _LAG = """
             p.next_offset)) AS lag
     FROM {s}.partitions p LEFT JOIN {s}.offsets o ON o.partition_id = p.id AND o.grp = $1
     WHERE p.topic = ANY ($2)
+"""
+_RETAINED = """
+    SELECT p.topic, p.partition, coalesce(
+            (SELECT m."offset" FROM {s}.messages m WHERE m.partition_id = p.id AND ($2::bigint IS NULL OR m.ts >= $2)
+             ORDER BY m."offset" LIMIT 1), p.next_offset) AS begin,
+        CASE WHEN $3::bigint IS NULL THEN p.next_offset ELSE coalesce(
+            (SELECT m."offset" FROM {s}.messages m WHERE m.partition_id = p.id AND m.ts >= $3
+             ORDER BY m."offset" LIMIT 1), p.next_offset) END AS stop
+    FROM {s}.partitions p WHERE p.topic = ANY ($1)
 """
 
 
@@ -96,6 +105,44 @@ class PostgresBus:
         async with self._session.use("read lag") as connection:
             rows = await connection.fetch(_LAG.format(s=self._schema), group, list(topics))
         return {TopicPartition(row["topic"], row["partition"]): row["lag"] for row in rows}
+
+    async def retained(
+        self, topics: Sequence[str], *, from_ms: int | None = None, to_ms: int | None = None
+    ) -> dict[TopicPartition, range]:
+        async with self._session.use("look up offsets") as connection:
+            rows = await connection.fetch(_RETAINED.format(s=self._schema), list(topics), from_ms, to_ms)
+        if missing := set(topics) - {row["topic"] for row in rows}:
+            raise BusError(f"PostgreSQL bus: there is no topic {', '.join(sorted(missing))}")
+        return {
+            TopicPartition(row["topic"], row["partition"]): range(row["begin"], max(row["begin"], row["stop"]))
+            for row in rows
+        }
+
+    async def read(
+        self, offsets: Mapping[TopicPartition, range], *, max_records: int = 500
+    ) -> AsyncIterator[list[Message]]:
+        session = Session(self._dsn, name="laurel bus reader", timeout=self._request_timeout, settings=READER_SETTINGS)
+        try:
+            async with session.use("look up topics") as connection:
+                topics = sorted({one.topic for one in offsets})
+                rows = await connection.fetch(_TOPIC_ROWS.format(s=self._schema), topics)
+            ids = {TopicPartition(row["topic"], row["partition"]): row["id"] for row in rows}
+            for partition, wanted in sorted(offsets.items(), key=lambda one: one[0]):
+                if partition not in ids:
+                    raise BusError(f"PostgreSQL bus: there is no {partition.topic}[{partition.partition}]")
+                position = wanted.start
+                while position < wanted.stop:
+                    async with session.use("read") as connection:
+                        page = await connection.fetch(
+                            READ_PAGE.format(s=self._schema), ids[partition], position, max_records, MAX_POLL_BYTES
+                        )
+                    found = [one for one in messages_of(partition, page) if one.offset < wanted.stop]
+                    if not found:
+                        break
+                    position = found[-1].offset + 1
+                    yield found
+        finally:
+            await session.close()
 
     async def close(self) -> None:
         await self._session.close()

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 _TICK = 0.5  # seconds between looks at the group, and the longest that a lost wake-up can cost
 _TRIM_EVERY = 60.0
 
-_READER_SETTINGS = {
+READER_SETTINGS = {
     # Plans that read a partition in index order even where the statistics are still empty, and never sort bodies.
     "enable_bitmapscan": "off",
     "enable_seqscan": "off",
@@ -50,7 +50,7 @@ _READER_SETTINGS = {
 }
 
 _HEADS = "SELECT id, next_offset FROM {s}.partitions WHERE id = ANY ($1)"
-_READ = """
+READ_PAGE = """
     SELECT "offset", key, value, headers, ts FROM (
         SELECT "offset", key, value, headers, ts,
             sum(octet_length(value)) OVER (ORDER BY "offset" ROWS UNBOUNDED PRECEDING) - octet_length(value) AS before
@@ -101,7 +101,7 @@ class PostgresConsumer:
         self._request_timeout = request_timeout
         self._session_timeout = session_timeout
         self._rebalance_timeout = rebalance_timeout
-        self._read, self._heads = _READ.format(s=schema), _HEADS.format(s=schema)
+        self._read, self._heads = READ_PAGE.format(s=schema), _HEADS.format(s=schema)
 
         self._connection: Connection | None = None
         self._turn = asyncio.Lock()  # statements on the connection, one at a time
@@ -228,7 +228,7 @@ class PostgresConsumer:
                     rows = await connection.fetch(
                         self._read, owned.id, owned.position, max_records - len(messages), budget
                     )
-                    messages.extend(_messages(partition, rows))
+                    messages.extend(messages_of(partition, rows))
                     # A head without rows: retention removed them. Skip what is gone.
                     owned.position = rows[-1]["offset"] + 1 if rows else heads[owned.id]
                     budget -= sum(len(row["value"]) for row in rows)
@@ -316,7 +316,7 @@ class PostgresConsumer:
                         self._dsn,
                         name=f"laurel consumer {member.group} {member.member_id}",
                         timeout=self._request_timeout,
-                        settings=_READER_SETTINGS,
+                        settings=READER_SETTINGS,
                     )
                     await connection.add_listener(self._schema, self._heard)
                     connection.add_termination_listener(self._hung_up)
@@ -408,7 +408,7 @@ class PostgresConsumer:
             await session.close()
 
 
-def _messages(partition: TopicPartition, rows: Sequence[Any]) -> list[Message]:
+def messages_of(partition: TopicPartition, rows: Sequence[Any]) -> list[Message]:
     topic, number = partition.topic, partition.partition
     return [
         Message(topic, number, offset, key, value, _HEADERS.decode(headers), ts)

@@ -76,6 +76,45 @@ async def test_a_course_run_is_found_however_its_accents_are_composed(world: Wor
         assert len((await ours.get("/assessment/v1/reports/credentials", course_run=run)).json()["items"]) == 2
 
 
+async def test_every_decided_row_is_reported_once_with_its_end_and_its_day(
+    world: World, ours: Caller, theirs: Caller
+) -> None:
+    path = "/assessment/v1/reports/outcomes"
+    achievement = await ours.achievement()
+    for number in range(5):
+        row = learner(number, course_run=f"CR{number % 2}", achievement=achievement, score=90 if number < 3 else 1)
+        assert (await ours.post(PATH, row)).status_code == 201
+    world.clock.forward(days=1)
+    assert (await ours.post(PATH, learner(7, course_run="CR1", achievement=achievement))).status_code == 201
+
+    async def listed(**query: Any) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = []
+        after: str | None = None
+        while True:
+            more = {} if after is None else {"after": after}
+            page = (await ours.get(path, limit=2, **query, **more)).json()
+            items += page["items"]
+            after = page["next"]
+            if after is None:
+                return items
+
+    found = await listed()
+    assert len({one["result_id"] for one in found}) == len(found) == 6
+    assert sorted(one["day"] for one in found) == ["2026-06-01"] * 5 + ["2026-06-02"]
+    assert {one["outcome"]: one["credential_id"] is not None for one in found} == {"passed": True, "not_passed": False}
+    counts = (await ours.get(RECONCILE)).json()["counts"]
+    for outcome in ("passed", "not_passed", "duplicate", "rejected"):
+        assert len(await listed(outcome=outcome)) == counts[outcome]
+    assert len(await listed(course_run="CR1")) == 3
+    assert len(await listed(day="2026-06-02")) == 1
+    assert len(await listed(day="2026-06-01", course_run="CR1", outcome="passed")) == 1
+    for none in ("2026-05-31", "9999-12-31", "0001-01-01"):
+        assert await listed(day=none) == []
+    assert (await theirs.get(path)).json()["items"] == []
+    for wrong in ({"day": "soon"}, {"outcome": "odd"}, {"after": "x"}, {"limit": 10_001}):
+        assert (await ours.get(path, **wrong)).status_code == 422
+
+
 CSV_HEADER = b"learner,email,score,course_run,achievement\n"
 
 

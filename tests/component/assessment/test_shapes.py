@@ -6,7 +6,8 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from laurel_assessment.shapes import DeadLetter
+from laurel.bus import Message
+from laurel.dead_letters import DeadLetter, bury
 from tests.component.assessment.conftest import Caller, World, learner, ndjson
 
 V1 = "/assessment/v1"
@@ -66,8 +67,18 @@ async def test_answers_fit_their_documented_shapes(world: World, ours: Caller) -
     assert len((await api.call("GET", f"{V1}/results", 200))["items"]) == 6
     await api.call("GET", f"{V1}/reports/reconcile", 200)
     assert (await api.call("GET", f"{V1}/reports/credentials", 200))["items"]
-    await api.call("GET", f"{V1}/dead-letters", 200)
-    assert set(DeadLetter.model_fields) >= {"code", "detail"}
+    assert len((await api.call("GET", f"{V1}/reports/outcomes", 200))["items"]) == 6
+    async with world.service.worker_database.transaction() as tx:
+        record = Message("laurel.issuer", 0, 0, b"k", b"\xff", (("h", b"v"),), 0)
+        await bury(tx, "assessment.issuers", [DeadLetter(record, ours.tenant_id, None, "bad_data", "x")])
+    (letter,) = (await api.call("GET", f"{V1}/dead-letters", 200))["items"]
+    letters = f"{V1}/dead-letters"
+    await api.call("GET", f"{letters}/{letter['id']}", 200, f"{letters}/{{letter_id}}")
+    await api.call(
+        "POST", f"{letters}/{letter['id']}/discard", 200, f"{letters}/{{letter_id}}/discard", json={"reason": "x"}
+    )
+    asked = await api.call("POST", f"{letters}/redrive", 202, json={"all": True, "state": "discarded"})
+    await api.call("GET", f"{letters}/redrives/{asked['request_id']}", 200, f"{letters}/redrives/{{request_id}}")
     await api.call("POST", f"{one}/retire", 200, f"{V1}/achievements/{{achievement_id}}/retire")
 
     documented = {

@@ -11,6 +11,7 @@ from uuid import UUID
 import httpx
 from pydantic import BaseModel
 
+from laurel.dead_letters_api import DeadLetters
 from laurel.events import ApiKeyCreated, ApiKeyRevoked, OrganisationCreated
 from laurel.security import SCOPES
 from laurel_issuer import shapes
@@ -98,7 +99,11 @@ ROUTES: list[tuple[str, str, Any, str]] = [
     ("POST", "/credentials/status", {"action": "revoke", "reason": "x", "where": {}}, "credentials:write"),
     ("GET", "/reports/reconcile", None, "reports:read"),
     ("GET", "/reports/credentials", None, "reports:read"),
+    ("GET", "/reports/waiting", None, "reports:read"),
     ("GET", "/dead-letters", None, "reports:read"),
+    ("GET", "/dead-letters/1", None, "dead-letters:read"),
+    ("POST", "/dead-letters/redrive", {"all": True}, "dead-letters:write"),
+    ("POST", "/dead-letters/1/discard", {"reason": "x"}, "dead-letters:write"),
 ]
 
 
@@ -296,6 +301,7 @@ ODD_PATHS = [
     (f"{V1}/profiles/%00", 404), (f"{V1}/profiles?after=%00", 422), (f"{V1}/api-keys?after=a%27", 422),
     (f"{V1}/profiles/%ff", 404), (f"{V1}/reports/reconcile?course_run=%00", 422),
     (f"{V1}/reports/credentials?limit=10001", 422), (f"{V1}/dead-letters?after=-1", 422),
+    (f"{V1}/reports/waiting?after=x", 422), (f"{V1}/dead-letters/999999999", 404), (f"{V1}/dead-letters?key=%00", 422),
     ("/issuers/%00", 404), ("/issuers/nobody", 404), ("/issuers/nobody/did.json", 404), ("/issuers/..%2f", 404),
     ("/status/x", 404), ("/status/018f0000-0000-7000-8000-000000000000", 404), ("/status/%00", 404),
 ]  # fmt: skip
@@ -390,7 +396,8 @@ async def test_answers_have_the_documented_shapes(issuer: Issuer) -> None:
         ("POST", "/credentials/status", query, shapes.ChangeReport),
         ("GET", "/reports/reconcile", None, shapes.Reconciliation),
         ("GET", "/reports/credentials", None, shapes.Page[UUID]),
-        ("GET", "/dead-letters", None, shapes.Page[shapes.DeadLetter]),
+        ("GET", "/reports/waiting", None, shapes.Page[shapes.Waiting]),
+        ("GET", "/dead-letters", None, DeadLetters),
     ]
     for method, path, body, shape in calls:
         answer = await issuer.http.request(method, V1 + path, json=body, headers=tenant.headers)
@@ -398,3 +405,8 @@ async def test_answers_have_the_documented_shapes(issuer: Issuer) -> None:
         shape.model_validate_json(answer.content)
     counts = (await issuer.get(tenant, f"{V1}/reports/reconcile"))["counts"]
     assert [counts[name] for name in ("issued", "revoked", "waiting", "dead_lettered")] == [1, 1, 1, 1]
+    (parked,) = (await issuer.get(tenant, f"{V1}/reports/waiting?course_run=2026-spring"))["items"]
+    assert parked["credential_id"] == waiting.credential_id
+    assert parked["reason"] in (await issuer.get(tenant, f"{V1}/reports/reconcile"))["counts"]["waiting_for"]
+    assert (await issuer.get(tenant, f"{V1}/reports/waiting?course_run=other"))["items"] == []
+    assert (await issuer.get(await issuer.tenant("else"), f"{V1}/reports/waiting"))["items"] == []

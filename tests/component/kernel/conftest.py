@@ -11,7 +11,7 @@ import pytest
 
 from laurel import bus as buses
 from laurel.bus import Bus
-from laurel.database import Database, kernel_tables, row_level_security
+from laurel.database import Database, kernel_tables, kernel_tables_2, row_level_security
 from laurel.process import ensure_topics
 from laurel.settings import with_role
 
@@ -38,6 +38,7 @@ async def kernel(postgres_dsn: str) -> AsyncIterator[Kernel]:
         await admin.execute(f"GRANT USAGE ON SCHEMA {name} TO {roles}; SET search_path TO {name}")
         await admin.execute(
             kernel_tables(name)
+            + kernel_tables_2(name)
             + "CREATE TABLE effects (tenant_id text NOT NULL, id text PRIMARY KEY, seen int NOT NULL DEFAULT 1);"
             + row_level_security("effects", name, public_id="id")
         )

@@ -1,0 +1,43 @@
+"""The databases of a Laurel as its operator reaches them: each service's own, as its worker's role."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+
+from laurel.database import Database
+from laurel.settings import with_role
+from laurel_local.exits import Exit, Failure
+from laurel_local.state import State
+
+
+def database_url(state: State) -> str:
+    """LAUREL_DATABASE_URL, else what the state folder of `laurel up` knows. Raises Failure where neither says."""
+    url = os.environ.get("LAUREL_DATABASE_URL") or state.read("state.json").get("database_url")
+    if not url:
+        fix = "start one with `laurel up`, give --state with its folder, or set LAUREL_DATABASE_URL"
+        raise Failure("there is no Laurel to ask: no state folder, no LAUREL_DATABASE_URL", fix=fix, code=Exit.USAGE)
+    return str(url)
+
+
+def worker_dsn(service: str, url: str) -> str:
+    """The service's database (LAUREL_<SERVICE>_DATABASE_URL gives it one of its own), as its worker's role."""
+    base = os.environ.get(f"LAUREL_{service.upper()}_DATABASE_URL", url)
+    return with_role(base, f"laurel_{service}_worker", os.environ.get("LAUREL_DATABASE_PASSWORD", ""))
+
+
+def worker_database(service: str, state: State) -> Database:
+    """To be opened with `async with`."""
+    return Database(worker_dsn(service, database_url(state)), schema=service, size=2)
+
+
+def operator(name: str | None) -> str:
+    """Who asks, for the record."""
+    if name:
+        return f"operator:{name[:200]}"
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = f"uid {os.getuid()}"
+    return f"operator:{user}@{socket.gethostname()}"

@@ -1,0 +1,218 @@
+"""`laurel dlq`: dead letters of all services and tenants, straight from the databases."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import asdict, replace
+from typing import Any
+
+import msgspec
+from rich.table import Table
+
+from laurel import dead_letter_store as store
+from laurel.database import Database
+from laurel.dead_letter_reasons import REASONS, reason
+from laurel.dead_letter_store import Redrive, Which
+from laurel.dead_letters_api import shown, whole
+from laurel_local.console import Output, write_bytes
+from laurel_local.databases import operator, worker_database
+from laurel_local.exits import Exit, Failure
+from laurel_local.state import State
+
+_HELPS = {"after_fix": "yes, once mended", "never": "no"}
+_LOOK_S = 0.5
+
+
+async def list_letters(state: State, services: Sequence[str], which: Which, *, limit: int, output: Output) -> Exit:
+    """`laurel dlq list`."""
+    counts: list[dict[str, Any]] = []
+    letters: list[dict[str, Any]] = []
+    for service in services:
+        async with worker_database(service, state) as database, database.transaction() as tx:
+            counts += _counted(service, await store.count(tx, which))
+            rows = await store.find(tx, which, limit=limit)
+        letters += [_named(service, shown(row)) for row in rows]
+    output.result(msgspec.to_builtins({"counts": counts, "letters": letters}))
+    if output.as_json:
+        return Exit.OK
+    if not counts:
+        output.out.print("no dead letters" if which.states is None else f"no dead letters are {which.states[0]}")
+        return Exit.OK
+    output.out.print(_counts_table(counts))
+    table = Table(box=None)
+    for column in ("letter", "died at", "consumer", "code", "state", "tries", "tenant", "key"):
+        table.add_column(column, no_wrap=True)
+    for one in letters:
+        table.add_row(
+            one["letter"], f"{one['died_at']:%Y-%m-%d %H:%M:%S}", one["consumer"], one["code"], one["state"],
+            str(one["attempts"]), one["tenant_id"] or "unknown", one["key"],
+        )  # fmt: skip
+    output.out.print(table)
+    total = sum(one["count"] for one in counts)
+    if total > len(letters):
+        output.out.print(f"{total - len(letters):,} more; --limit lists more, the other options narrow")
+    output.out.print("`laurel dlq show LETTER` tells what to do about one")
+    return Exit.OK
+
+
+async def show(state: State, service: str, number: int, *, raw: bool, output: Output) -> Exit:
+    """`laurel dlq show`."""
+    async with worker_database(service, state) as database, database.transaction() as tx:
+        row = await store.get(tx, number)
+        if row is None:
+            raise _no_letter(service, number)
+        history = await store.actions(tx, number)
+    if raw:
+        write_bytes(row["value"])
+        return Exit.OK
+    found = _named(service, whole(row, history))
+    output.result(msgspec.to_builtins(found))
+    if not output.as_json:
+        _show(found, output)
+    return Exit.OK
+
+
+def _show(found: Mapping[str, Any], output: Output) -> None:
+    out = output.out
+    out.print(f"{found['letter']}: {found['state']}, {found['code']}")
+    out.print(f"  {found['detail']}")
+    out.print(f"  {found['meaning']}")
+    out.print(f"  what to do: {found['remedy']}")
+    out.print(f"  can a redrive help: {_HELPS[found['redrive_helps']]}")
+    place = f"{found['topic']}, partition {found['partition']}, offset {found['offset']}"
+    for name, value in (
+        ("consumer", found["consumer"]), ("record", place), ("tenant", found["tenant_id"] or "unknown"),
+        ("event", found["event_type"] or "unknown"), ("died at", f"{found['died_at']:%Y-%m-%d %H:%M:%S %Z}"),
+        ("tries", found["attempts"]), ("key", found["key"]),
+    ):  # fmt: skip
+        out.print(f"  {name}: {value}")
+    for header in found["headers"]:
+        out.print(f"  header {header['name']}: {header['value']}")
+    for act in found["actions"]:
+        came = act["outcome"] or "queued"
+        why = f" {act['code']}: {act['detail']}" if act["code"] else ""
+        note = f" ({act['note']})" if act["note"] else ""
+        out.print(f"  {act['asked_at']:%Y-%m-%d %H:%M:%S} {act['action']} by {act['asked_by']}{note}: {came}{why}")
+    value = found["value"]
+    if value is None:
+        out.print(f"the value is no text; base64: {found['value_base64']}")
+        return
+    try:
+        value = json.dumps(json.loads(value), indent=1, ensure_ascii=False)
+    except ValueError:
+        out.print("the value is no JSON:")
+    out.print(value)
+
+
+async def redrive(
+    state: State, services: Sequence[str], which: Which, *, named: Mapping[str, Sequence[int]] | None, most: int,
+    rate: float | None, note: str, by: str | None, dry_run: bool, wait: bool, output: Output,
+) -> Exit:  # fmt: skip
+    """`laurel dlq redrive`."""
+    counts: list[dict[str, Any]] = []
+    requests: dict[str, str] = {}
+    matched = 0
+    async with AsyncExitStack() as opened:
+        databases = {name: await opened.enter_async_context(worker_database(name, state)) for name in services}
+        for service, database in databases.items():
+            wanted = which if named is None else replace(which, ids=named[service])
+            async with database.transaction() as tx:
+                found = await store.count(tx, wanted)
+                matched += sum(found.values())
+                if not dry_run:
+                    request_id, found = await store.ask(tx, Redrive(wanted, operator(by), note, rate, most))
+                    if found:
+                        requests[service] = request_id
+            counts += _counted(service, found)
+        queued = 0 if dry_run else sum(one["count"] for one in counts)
+        ended = await _wait(databases, requests, output) if wait and requests else None
+    result = {"matched": matched, "queued": queued, "dry_run": dry_run, "requests": requests, "counts": counts}
+    output.result(result if ended is None else result | {"ended": ended})
+    if not output.as_json:
+        if counts:
+            output.out.print(_counts_table(counts))
+        if dry_run:
+            output.out.print(f"{matched:,} letters match; nothing was queued (--dry-run)")
+        elif matched > queued:
+            output.out.print(f"{queued:,} of {matched:,} letters are queued; --max takes more at once")
+        else:
+            output.out.print(f"{queued:,} letters are queued" if queued else "no letter matches; nothing was queued")
+        if ended is not None:
+            output.out.print(f"{ended['redriven']:,} redriven, {ended['died_again']:,} died again")
+        elif queued:
+            output.out.print(
+                "the services' workers take them now; `laurel dlq list --status queued` shows what is left"
+            )
+    if ended is not None and ended["died_again"]:
+        return Exit.PARTIAL
+    return Exit.OK if matched else Exit.NO
+
+
+async def _wait(databases: Mapping[str, Database], requests: Mapping[str, str], output: Output) -> dict[str, int]:
+    """Until nothing of these requests is queued any more."""
+    told = -1
+    while True:
+        total = {"queued": 0, "redriven": 0, "died_again": 0}
+        for service, request_id in requests.items():
+            async with databases[service].transaction() as tx:
+                for name, number in (await store.progress(tx, request_id) or {}).items():
+                    total[name] += number
+        if not total["queued"]:
+            return total
+        if total["queued"] != told:
+            told = total["queued"]
+            output.note(f"{told:,} still queued; Ctrl-C leaves them to the workers")
+        await asyncio.sleep(_LOOK_S)
+
+
+async def discard(state: State, service: str, number: int, *, reason: str, by: str | None, output: Output) -> Exit:
+    """`laurel dlq discard`."""
+    async with worker_database(service, state) as database, database.transaction() as tx:
+        before = await store.discard(tx, number, asked_by=operator(by), reason=reason)
+    if before is None:
+        raise _no_letter(service, number)
+    if before != "waiting":
+        raise Failure(f"{service}/{number} is {before}", fix="only letters that wait can be discarded")
+    output.result({"letter": f"{service}/{number}", "state": "discarded"})
+    if not output.as_json:
+        output.out.print(f"{service}/{number} is discarded; `laurel dlq redrive --status discarded` takes it up again")
+    return Exit.OK
+
+
+async def reasons(output: Output) -> Exit:
+    """`laurel dlq reasons`."""
+    output.result([asdict(one) for one in REASONS.values()])
+    if not output.as_json:
+        for one in REASONS.values():
+            output.out.print(f"{one.code}: {one.meaning}")
+            output.out.print(f"  redrive helps: {_HELPS[one.helps]}. {one.remedy}")
+    return Exit.OK
+
+
+def _no_letter(service: str, number: int) -> Failure:
+    return Failure(f"there is no dead letter {service}/{number}", fix="`laurel dlq list --status all` names them all")
+
+
+def _named(service: str, found: dict[str, Any]) -> dict[str, Any]:
+    return {"letter": f"{service}/{found['id']}", "service": service, **found}
+
+
+def _counted(service: str, counts: Mapping[tuple[str, str], int]) -> list[dict[str, Any]]:
+    return [
+        {"service": service, "consumer": consumer, "code": code, "count": n, "redrive_helps": reason(code).helps}
+        for (consumer, code), n in counts.items()
+    ]
+
+
+def _counts_table(counts: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(box=None)
+    table.add_column("letters", justify="right")
+    for column in ("consumer", "code", "can a redrive help", "meaning"):
+        table.add_column(column)
+    for one in counts:
+        told = reason(one["code"])
+        table.add_row(f"{one['count']:,}", one["consumer"], one["code"], _HELPS[told.helps], told.meaning)
+    return table

@@ -1,0 +1,185 @@
+"""`laurel dlq`: what it takes. The work is done in dlq.py."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal
+
+import typer
+
+from laurel.dead_letter_store import Which
+from laurel.migrate import SERVICES
+from laurel_local.commands import Json, StateFolder, run_command, state_of, usage
+from laurel_local.console import Output
+
+dlq = typer.Typer(
+    help="Dead letters: events that a consumer could not handle. Asks the databases themselves, as the operator.",
+    no_args_is_help=True,
+)
+
+Letters = Annotated[list[str] | None, typer.Argument(metavar="[SERVICE/ID]...", help="Letters, as `list` names them.")]
+Letter = Annotated[str, typer.Argument(metavar="SERVICE/ID", help="A letter, as `list` names it.")]
+Service = Annotated[str | None, typer.Option(help=f"One of: {', '.join(SERVICES)}. [default: all]")]
+Consumer = Annotated[str | None, typer.Option(help="The consumer group, like issuer.issuance.")]
+Tenant = Annotated[str | None, typer.Option(help='The organisation\'s tenant_id; "": letters without one.')]
+Code = Annotated[str | None, typer.Option(help="The reason: `laurel dlq reasons` lists them.")]
+Topic = Annotated[str | None, typer.Option(help="Like laurel.assessment.")]
+Key = Annotated[str | None, typer.Option(help="The record's key: mostly the credential id.")]
+Since = Annotated[str | None, typer.Option("--from", help="Died at or after: an ISO 8601 time, or 30m, 2h, 7d ago.")]
+Until = Annotated[str | None, typer.Option("--to", help="Died before: the same.")]
+Operator = Annotated[str | None, typer.Option(envvar="LAUREL_OPERATOR", help="Who asks. [default: user@host]")]
+
+
+def moment(text: str | None, option: str) -> datetime | None:
+    """An ISO 8601 time (UTC where it names no zone), or so long ago: 90s, 30m, 2h, 7d."""
+    if text is None:
+        return None
+    unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}.get(text[-1:])
+    if unit is not None and text[:-1].isdecimal() and len(text) < 10:
+        return datetime.now(UTC) - timedelta(**{unit: int(text[:-1])})
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        usage(f"{option} {text!r} is no time", "write it like 2026-05-01T03:00:00Z, or 2h for two hours ago")
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+def letters_in(given: list[str] | None) -> dict[str, list[int]] | None:
+    """service → ids, of SERVICE/ID words."""
+    if not given:
+        return None
+    found: dict[str, list[int]] = {}
+    for word in given:
+        service, _, number = word.partition("/")
+        if service not in SERVICES or not number.isdecimal() or len(number) > 18:
+            usage(f"{word!r} names no dead letter", "write it as `laurel dlq list` does, like issuer/17")
+        found.setdefault(service, []).append(int(number))
+    return found
+
+
+def _services(service: str | None, consumer: str | None) -> tuple[str, ...]:
+    if service is not None and service not in SERVICES:
+        usage(f"there is no service {service!r}", f"use one of {', '.join(SERVICES)}")
+    if consumer is not None:
+        of = consumer.partition(".")[0]
+        if of not in SERVICES:
+            usage(f"there is no consumer {consumer!r}", "it begins with its service, like issuer.issuance")
+        if service not in (None, of):
+            usage(f"{consumer} is no consumer of {service}", "leave --service out")
+        return (of,)
+    return SERVICES if service is None else (service,)
+
+
+@dlq.command("list")
+def list_letters(
+    service: Service = None,
+    consumer: Consumer = None,
+    tenant: Tenant = None,
+    code: Code = None,
+    topic: Topic = None,
+    key: Key = None,
+    since: Since = None,
+    until: Until = None,
+    status: Annotated[
+        Literal["waiting", "queued", "redriven", "discarded", "all"], typer.Option(help="Letters in this state.")
+    ] = "waiting",
+    limit: Annotated[int, typer.Option(min=1, help="Letters of each service that are listed; all are counted.")] = 50,
+    state: StateFolder = None,
+    as_json: Json = False,
+) -> None:
+    """How many died where and why, and which; those that wait, unless --status says otherwise."""
+    from laurel_local.dlq import list_letters as run
+
+    which = Which(
+        states=None if status == "all" else [status], tenant_id=tenant, consumer=consumer, topic=topic, code=code,
+        key=None if key is None else key.encode(), died_from=moment(since, "--from"), died_to=moment(until, "--to"),
+    )  # fmt: skip
+    services = _services(service, consumer)
+    run_command(run(state_of(state), services, which, limit=limit, output=Output(as_json=as_json)))
+
+
+@dlq.command()
+def show(
+    letter: Letter,
+    raw: Annotated[bool, typer.Option("--raw", help="Only the record's value, byte for byte.")] = False,
+    state: StateFolder = None,
+    as_json: Json = False,
+) -> None:
+    """One letter: its original bytes, what its reason means, what to do, and what was done about it."""
+    from laurel_local.dlq import show as run
+
+    ((service, (number,)),) = (letters_in([letter]) or {}).items()
+    run_command(run(state_of(state), service, number, raw=raw, output=Output(as_json=as_json)))
+
+
+@dlq.command()
+def redrive(
+    letters: Letters = None,
+    service: Service = None,
+    consumer: Consumer = None,
+    tenant: Tenant = None,
+    code: Code = None,
+    topic: Topic = None,
+    key: Key = None,
+    since: Since = None,
+    until: Until = None,
+    status: Annotated[
+        Literal["waiting", "discarded", "redriven"], typer.Option(help="Take letters in this state.")
+    ] = "waiting",
+    everything: Annotated[bool, typer.Option("--all", help="All letters, where no other option narrows.")] = False,
+    most: Annotated[int, typer.Option("--max", min=1, help="No more than so many a service, oldest first.")] = 1000,
+    rate: Annotated[
+        float | None, typer.Option(min=0.01, help="Letters a second and consumer at most. [default: no limit]")
+    ] = None,
+    note: Annotated[str, typer.Option(help="For the record: why.")] = "",
+    by: Operator = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until all have ended. Code 4: some died again.")] = False,
+    state: StateFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Have letters handled again, each by the consumer that refused it and no other; its workers carry it out."""
+    from laurel_local.dlq import redrive as run
+
+    named = letters_in(letters)
+    narrowed = (service, consumer, tenant, code, topic, key, since, until)
+    if named is None and not everything and all(one is None for one in narrowed):
+        usage("no letters are named", "name some, narrow them (--code, --consumer, …), or say --all")
+    if named is not None and (everything or any(one is not None for one in narrowed)):
+        usage("letters are named and narrowed at once", "give either SERVICE/ID words or options")
+    which = Which(
+        states=[status], tenant_id=tenant, consumer=consumer, topic=topic, code=code,
+        key=None if key is None else key.encode(), died_from=moment(since, "--from"), died_to=moment(until, "--to"),
+    )  # fmt: skip
+    services = _services(service, consumer) if named is None else tuple(named)
+    run_command(
+        run(
+            state_of(state), services, which, named=named, most=most, rate=rate, note=note, by=by, dry_run=dry_run,
+            wait=wait, output=Output(as_json=as_json),
+        )
+    )  # fmt: skip
+
+
+@dlq.command()
+def discard(
+    letter: Letter,
+    reason: Annotated[str, typer.Option(help="Why it is to stay unhandled. For the record.")],
+    by: Operator = None,
+    state: StateFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Let a letter stay unhandled. It is kept, and still accounts for its event."""
+    from laurel_local.dlq import discard as run
+
+    if not reason.strip():
+        usage("--reason is blank", "say why this event is to stay unhandled")
+    ((service, (number,)),) = (letters_in([letter]) or {}).items()
+    run_command(run(state_of(state), service, number, reason=reason.strip(), by=by, output=Output(as_json=as_json)))
+
+
+@dlq.command()
+def reasons(as_json: Json = False) -> None:
+    """Every reason, what it means, and whether a redrive can help."""
+    from laurel_local.dlq import reasons as run
+
+    run_command(run(Output(as_json=as_json)))

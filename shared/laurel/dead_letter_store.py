@@ -1,0 +1,167 @@
+"""What people do with dead letters: find them, look at one, ask for a redrive, discard one. SQL alone.
+
+Asking writes rows and returns; the consumer's own process carries it out (`laurel.redrive`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, get_args
+
+import asyncpg
+
+from laurel.database import Transaction
+from laurel.ids import uuid7
+
+State = Literal["waiting", "queued", "redriven", "discarded"]
+Row = asyncpg.Record
+STATES: tuple[State, ...] = get_args(State)
+
+_COLUMNS = (
+    'id, tenant_id, consumer, topic, partition, "offset", key, event_type, code, detail, state, attempts, died_at, '
+    "redriven_at"
+)
+_WHERE = """
+    ($1::bigint[] IS NULL OR id = ANY ($1)) AND ($2::text[] IS NULL OR state = ANY ($2))
+    AND ($3::text IS NULL OR tenant_id = $3) AND ($4::text IS NULL OR consumer = $4)
+    AND ($5::text IS NULL OR topic = $5) AND ($6::text IS NULL OR code = $6)
+    AND ($7::text IS NULL OR event_type = $7) AND ($8::bytea IS NULL OR key = $8)
+    AND ($9::timestamptz IS NULL OR died_at >= $9) AND ($10::timestamptz IS NULL OR died_at < $10)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Which:
+    """Dead letters, narrowed by each field that is not None. tenant_id "": those of which no tenant could be read.
+
+    died_from, died_to: from the first moment until before the second.
+    """
+
+    ids: Sequence[int] | None = None
+    states: Sequence[State] | None = None
+    tenant_id: str | None = None
+    consumer: str | None = None
+    topic: str | None = None
+    code: str | None = None
+    event_type: str | None = None
+    key: bytes | None = None
+    died_from: datetime | None = None
+    died_to: datetime | None = None
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """What $1 to $10 of the statements stand for."""
+        return (
+            None if self.ids is None else list(self.ids), None if self.states is None else list(self.states),
+            self.tenant_id, self.consumer, self.topic, self.code, self.event_type, self.key, self.died_from,
+            self.died_to,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Redrive:
+    """A redrive that somebody asks for. rate: letters a second and consumer at most; most: letters at most."""
+
+    which: Which
+    asked_by: str
+    note: str = ""
+    rate: float | None = None
+    most: int = 1000
+
+
+async def find(tx: Transaction, which: Which, *, after: int = 0, limit: int = 100) -> list[Row]:
+    """Letters without their bytes, oldest first, from the first one behind the id `after`."""
+    return await tx.fetch(
+        f"SELECT {_COLUMNS} FROM dead_letters WHERE {_WHERE} AND id > $11 ORDER BY id LIMIT $12",  # noqa: S608
+        *which.arguments, after, limit,
+    )  # fmt: skip
+
+
+async def count(tx: Transaction, which: Which) -> dict[tuple[str, str], int]:
+    """(consumer, code) → how many."""
+    rows = await tx.fetch(
+        f"SELECT consumer, code, count(*) AS n FROM dead_letters WHERE {_WHERE} GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2",  # noqa: S608
+        *which.arguments,
+    )
+    return {(row["consumer"], row["code"]): row["n"] for row in rows}
+
+
+async def get(tx: Transaction, letter_id: int, tenant_id: str | None = None) -> Row | None:
+    """One letter with its record's bytes. tenant_id: None for the operator, who sees every tenant's."""
+    return await tx.fetchrow(
+        f"SELECT {_COLUMNS}, value, headers, timestamp_ms FROM dead_letters "  # noqa: S608
+        "WHERE id = $1 AND ($2::text IS NULL OR tenant_id = $2)",
+        letter_id, tenant_id,
+    )  # fmt: skip
+
+
+async def actions(tx: Transaction, letter_id: int) -> list[Row]:
+    """What was asked for a letter and what came of it, in order. `was`: its reason before; `code`: the one after."""
+    return await tx.fetch(
+        "SELECT request_id, action, asked_by, asked_at, note, was, outcome, code, detail, finished_at "
+        "FROM dead_letter_actions WHERE letter_id = $1 ORDER BY id",
+        letter_id,
+    )
+
+
+async def ask(tx: Transaction, asked: Redrive) -> tuple[str, dict[tuple[str, str], int]]:
+    """Queue letters for a redrive, oldest first; (the request's id, (consumer, code) → how many).
+
+    A letter that is queued already is left alone. The record of who asked is written in the same transaction.
+    """
+    request_id = uuid7()
+    rows = await tx.fetch(
+        f"""
+        WITH picked AS (
+            SELECT id AS letter_id FROM dead_letters WHERE {_WHERE} AND state <> 'queued'
+            ORDER BY id LIMIT $11 FOR UPDATE
+        ), queued AS (
+            UPDATE dead_letters d SET state = 'queued' FROM picked p WHERE d.id = p.letter_id AND d.state <> 'queued'
+            RETURNING d.id, d.tenant_id, d.consumer, d.code
+        ), noted AS (
+            INSERT INTO dead_letter_actions (tenant_id, letter_id, request_id, action, asked_by, note, was, rate)
+            SELECT tenant_id, id, $12, 'redrive', $13, $14, code, $15 FROM queued ORDER BY id
+        )
+        SELECT consumer, code, count(*) AS n FROM queued GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2
+        """,  # noqa: S608
+        *asked.which.arguments, asked.most, request_id, asked.asked_by, asked.note, asked.rate,
+    )  # fmt: skip
+    return request_id, {(row["consumer"], row["code"]): row["n"] for row in rows}
+
+
+async def discard(
+    tx: Transaction, letter_id: int, *, asked_by: str, reason: str, tenant_id: str | None = None
+) -> State | None:
+    """A letter that waits is to stay unhandled; its state before (anything but `waiting`: nothing was done).
+
+    None: there is no such letter.
+    """
+    row = await tx.fetchrow(
+        "SELECT tenant_id, state, code FROM dead_letters WHERE id = $1 AND ($2::text IS NULL OR tenant_id = $2) "
+        "FOR UPDATE",
+        letter_id, tenant_id,
+    )  # fmt: skip
+    if row is None:
+        return None
+    state: State = row["state"]
+    if state == "waiting":
+        await tx.execute("UPDATE dead_letters SET state = 'discarded' WHERE id = $1", letter_id)
+        await tx.execute(
+            "INSERT INTO dead_letter_actions (tenant_id, letter_id, request_id, action, asked_by, note, was, outcome, "
+            "finished_at) VALUES ($1, $2, $3, 'discard', $4, $5, $6, 'discarded', now())",
+            row["tenant_id"], letter_id, uuid7(), asked_by, reason, row["code"],
+        )  # fmt: skip
+    return state
+
+
+async def progress(tx: Transaction, request_id: str, tenant_id: str | None = None) -> dict[str, int] | None:
+    """Of a redrive that was asked for: how many are queued, redriven, died_again. None: no such request."""
+    rows = await tx.fetch(
+        "SELECT coalesce(outcome, 'queued') AS outcome, count(*) AS n FROM dead_letter_actions "
+        "WHERE request_id = $1 AND action = 'redrive' AND ($2::text IS NULL OR tenant_id = $2) GROUP BY 1",
+        request_id, tenant_id,
+    )  # fmt: skip
+    found = {row["outcome"]: row["n"] for row in rows}
+    return {name: found.get(name, 0) for name in ("queued", "redriven", "died_again")} if found else None

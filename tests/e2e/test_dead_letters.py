@@ -1,0 +1,247 @@
+"""Dead letters and replays as an operator meets them: `laurel dlq`, `laurel replay`, against a Laurel that runs."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from laurel.bus import Record, connect
+from laurel.topics import CREDENTIAL
+from tests.e2e.running import environment, laurel
+
+PATIENCE = 60.0
+
+
+class Operator:
+    """Somebody with the state folder, the databases and the bus."""
+
+    def __init__(self, up: dict[str, Any]) -> None:
+        self.up = up
+        self.known = json.loads((Path(up["state"]) / "state.json").read_text())
+        self.headers = {"Authorization": f"Bearer {up['key']}"}
+
+    def sql(self, query: str, *arguments: Any) -> list[dict[str, Any]]:
+        async def ask() -> list[dict[str, Any]]:
+            connection = await asyncpg.connect(self.known["database_url"])
+            try:
+                return [dict(row) for row in await connection.fetch(query, *arguments)]
+            finally:
+                await connection.close()
+
+        return asyncio.run(ask())
+
+    def publish(self, *records: Record) -> None:
+        async def send() -> None:
+            bus = connect(self.known["bus_url"])
+            async with bus.producer(client_id="test") as producer:
+                await producer.send(records)
+            await bus.close()
+
+        asyncio.run(send())
+
+    def call(self, method: str, path: str, **body: Any) -> Any:
+        answer = httpx.request(
+            method, self.up["url"] + path, headers=self.headers, json=body or None, timeout=60, trust_env=False
+        )
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    def issue(self, learner: str) -> str:
+        """A badge that is issued and indexed; its credential id."""
+        made = self.call(
+            "POST", "/assessment/v1/results", achievement=self.up["achievement"], learner=learner, score=90,
+            email=f"{learner}@example.org", course_run="dead",
+        )  # fmt: skip
+        identifier = str(made["credential_id"])
+        self.until(lambda: identifier in self.index())
+        return identifier
+
+    def index(self) -> dict[str, str]:
+        rows = self.sql("SELECT credential_id, status FROM verifier.credentials")
+        return {row["credential_id"]: row["status"] for row in rows}
+
+    def dead(self, service: str, key: str) -> list[dict[str, Any]]:
+        return self.sql(f"SELECT id FROM {service}.dead_letters WHERE key = $1 AND state = 'waiting'", key.encode())
+
+    def run(self, *words: str, code: int = 0) -> Any:
+        done = laurel(*words, "--state", self.up["state"], "--json")
+        assert done.returncode == code, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    def until(self, true: Callable[[], Any]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not true():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    def reconcile(self) -> dict[str, Any]:
+        done = laurel(
+            "reconcile", "--url", self.up["url"], "--api-key", self.up["key"], "--course-run", "dead", "--json"
+        )
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+
+@pytest.fixture(scope="module")
+def operator(up: dict[str, Any]) -> Operator:
+    return Operator(up)
+
+
+def test_a_poison_from_the_list_to_its_end(operator: Operator) -> None:
+    value = b"\xff\x00 not an event"
+    operator.publish(Record(CREDENTIAL.name, b"poison", value, (("h", b"v"),)))
+    operator.until(lambda: len(operator.dead("verifier", "poison") + operator.dead("notifier", "poison")) == 2)
+    found = operator.run("dlq", "list", "--code", "not_a_cloudevent", "--service", "verifier")
+    assert [(one["consumer"], one["code"], one["count"]) for one in found["counts"]] == [
+        ("verifier.index", "not_a_cloudevent", 1)
+    ]
+    (letter,) = found["letters"]
+    shown = operator.run("dlq", "show", letter["letter"])
+    assert base64.b64decode(shown["value_base64"]) == value
+    assert (shown["key"], shown["headers"]) == ("poison", [{"name": "h", "value": "v"}])
+    assert shown["redrive_helps"] == "never"
+    raw = [sys.executable, "-m", "laurel_local.cli", "dlq", "show", letter["letter"], "--raw"]
+    done = subprocess.run([*raw, "--state", operator.up["state"]], env=environment(), capture_output=True, timeout=60)
+    assert done.stdout == value
+    people = laurel("dlq", "show", letter["letter"], "--state", operator.up["state"])
+    assert "what to do: Find who writes to the topic" in people.stdout
+
+    dry = operator.run("dlq", "redrive", letter["letter"], "--dry-run")
+    assert (dry["matched"], dry["queued"]) == (1, 0)
+    again = operator.run("dlq", "redrive", letter["letter"], "--wait", "--by", "night shift", code=4)
+    assert again["ended"] == {"queued": 0, "redriven": 0, "died_again": 1}
+    operator.run("dlq", "discard", letter["letter"], "--reason", "a stray producer")
+    assert operator.run("dlq", "list", "--service", "verifier")["counts"] == []
+    (gone,) = operator.run("dlq", "list", "--service", "verifier", "--status", "discarded")["letters"]
+    history = operator.run("dlq", "show", gone["letter"])["actions"]
+    assert [(one["action"], one["outcome"]) for one in history] == [
+        ("redrive", "died_again"), ("discard", "discarded"),
+    ]  # fmt: skip
+    assert history[0]["asked_by"] == "operator:night shift"
+    assert operator.run("dlq", "redrive", letter["letter"], code=1)["matched"] == 0, "a discarded one is not taken"
+    status = json.loads(laurel("status", "--state", operator.up["state"], "--json").stdout)
+    assert status["stores"]["verifier"]["dead_letters"] == []
+    assert len(status["stores"]["notifier"]["dead_letters"]) == 1
+
+
+def test_an_index_that_lost_rows_is_rebuilt_and_nothing_is_doubled(operator: Operator) -> None:
+    badges = [operator.issue(f"learner-{n}") for n in range(6)]
+    operator.call("POST", f"/issuer/v1/credentials/{badges[0]}/revoke", reason="x")
+    operator.until(lambda: operator.index()[badges[0]] == "revoked")
+    complete = operator.index()
+    kept = {
+        "issuer.credentials": "*", "notifier.messages": "*", "notifier.emails": "*", "assessment.results": "*",
+        "bus.offsets": "grp, partition_id, next_offset",
+    }  # fmt: skip
+
+    def everywhere() -> dict[str, Any]:
+        return {table: operator.sql(f"SELECT {what} FROM {table} ORDER BY 1, 2") for table, what in kept.items()}
+
+    before = everywhere()
+    documents = operator.sql("SELECT credential_id, document FROM verifier.credentials ORDER BY 1")
+    operator.sql("DELETE FROM verifier.credentials WHERE credential_id = ANY ($1)", badges[:4])
+    assert operator.reconcile()["differences"]["issued_not_indexed"]["count"] == 4
+
+    dry = operator.run("replay", "--consumer", "verifier.index", "--dry-run")
+    assert dry["types"]["laurel.credential.issued.v1"] >= 6
+    assert len(operator.index()) == len(complete) - 4, "a dry run does nothing"
+    letters = len(operator.run("dlq", "list", "--consumer", "verifier.index", "--status", "all")["letters"])
+    done = operator.run("replay", "--consumer", "verifier.index")
+    assert (done["replayed"], done["complete"], done["new_dead_letters"]) == (done["read"], True, 0)
+    assert done["read"] == dry["read"]
+    assert operator.index() == complete
+    assert operator.sql("SELECT credential_id, document FROM verifier.credentials ORDER BY 1") == documents
+    assert len(operator.run("dlq", "list", "--consumer", "verifier.index", "--status", "all")["letters"]) == letters
+    assert operator.reconcile()["unaccounted"] == 0
+
+    # Whoever gets everything a second time changes nothing, and the groups are where they were.
+    for group in ("issuer.issuance", "notifier.deliveries", "verifier.index"):
+        assert operator.run("replay", "--consumer", group)["new_dead_letters"] == 0
+    assert everywhere() == before
+    lag = json.loads(laurel("status", "--state", operator.up["state"], "--json").stdout)["lag"]
+    assert set(lag.values()) == {0}
+
+
+def test_a_status_without_its_issue_dies_and_is_redriven_once_the_issue_is_back(operator: Operator) -> None:
+    badge = operator.issue("late")
+    revoked_at = datetime.now(UTC).isoformat()
+    operator.sql("DELETE FROM verifier.credentials WHERE credential_id = $1", badge)
+    operator.call("POST", f"/issuer/v1/credentials/{badge}/revoke", reason="x")
+
+    def mine(status: str) -> list[Any]:
+        listed: list[Any] = operator.run("dlq", "list", "--key", badge, "--status", status)["letters"]
+        return listed
+
+    operator.until(lambda: operator.dead("verifier", badge))
+    assert operator.reconcile()["unaccounted"] == 0, "a dead letter accounts for what is not indexed"
+    (letter,) = mine("waiting")
+    assert (letter["consumer"], letter["code"]) == ("verifier.index", "unknown_credential")
+    too_early = operator.run("dlq", "redrive", "--key", badge, "--wait", code=4)
+    assert too_early["ended"]["died_again"] == 1
+    operator.run("replay", "--consumer", "verifier.index", "--to", revoked_at)
+    assert operator.index()[badge] == "active"
+    done = operator.run(
+        "dlq", "redrive", "--consumer", "verifier.index", "--wait", "--rate", "50", "--note", "replayed"
+    )
+    assert done["ended"] == {"queued": 0, "redriven": 1, "died_again": 0}
+    assert operator.index()[badge] == "revoked"
+    assert mine("waiting") == []
+    (letter,) = mine("redriven")
+    assert (letter["attempts"], letter["state"]) == (2, "redriven")
+
+
+def test_a_replay_settles_the_letters_that_it_handles(operator: Operator) -> None:
+    badge = operator.issue("settled")
+    operator.sql("DELETE FROM verifier.credentials WHERE credential_id = $1", badge)
+    operator.call("POST", f"/issuer/v1/credentials/{badge}/revoke", reason="x")
+    operator.until(lambda: operator.dead("verifier", badge))
+    done = operator.run("replay", "--consumer", "verifier.index", "--from", "1h")
+    assert (done["settled"], done["new_dead_letters"]) == (1, 0)
+    assert operator.index()[badge] == "revoked"
+    (letter,) = operator.run("dlq", "list", "--key", badge, "--status", "redriven")["letters"]
+    (action,) = operator.run("dlq", "show", letter["letter"])["actions"]
+    assert (action["action"], action["outcome"]) == ("replay", "redriven")
+
+
+@pytest.mark.parametrize(
+    ("words", "word"),
+    [
+        (["replay", "--consumer", "nobody"], "verifier.index"),
+        (["replay", "--consumer", "verifier.index", "--offsets", "x"], "laurel.credential/3"),
+        (["replay", "--consumer", "verifier.index", "--offsets", "laurel.assessment/0:0..5"], "laurel.credential"),
+        (["replay", "--consumer", "verifier.index", "--from", "soon"], "2h"),
+        (["dlq", "redrive"], "--all"),
+        (["dlq", "redrive", "issuer/1", "--code", "x"], "either"),
+        (["dlq", "redrive", "issuer-1"], "issuer/17"),
+        (["dlq", "list", "--consumer", "nobody.x"], "issuer.issuance"),
+        (["dlq", "discard", "issuer/1", "--reason", " "], "blank"),
+        (["dlq", "list", "--service", "nobody"], "assessment"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_the_command_line_is_said(operator: Operator, words: list[str], word: str) -> None:
+    done = laurel(*words, "--state", operator.up["state"], "--json")
+    error = json.loads(done.stdout)["error"]
+    assert (done.returncode, error["exit"]) == (2, 2)
+    assert word in error["detail"] + error["fix"]
+
+
+def test_nothing_is_there_to_ask(tmp_path: Path) -> None:
+    done = laurel("dlq", "list", "--state", str(tmp_path), "--json")
+    assert (done.returncode, json.loads(done.stdout)["error"]["exit"]) == (2, 2)
+    done = laurel("replay", "--consumer", "verifier.index", "--state", str(tmp_path), "--json")
+    assert "LAUREL_BUS_URL" in json.loads(done.stdout)["error"]["detail"]
+    assert done.returncode == 2
+    missing = laurel("dlq", "show", "issuer/1", "--state", str(tmp_path), "--json")
+    assert missing.returncode == 2
