@@ -131,7 +131,8 @@ MAY_ASK = {
     "deploy/local/laurel_local/status.py": "the operator's own Laurel",
     "deploy/local/laurel_local/verify.py": "the operator's own Laurel, or an address that the operator types",
 }
-DIALS = {"create_connection", "sock_connect", "connect_ex", "urlopen", "urlretrieve"}
+DIALS = {"create_connection", "sock_connect", "connect_ex", "start_connection", "urlopen", "urlretrieve"}
+MAY_DIAL = {"shared/laurel/http.py"}  # the guarded client, which has looked at the address
 # Who reads the bytes of a request, and what they go through before anything is made of them.
 READERS = {
     ("services/assessment/laurel_assessment/results_api.py", "body"): "guard_json",
@@ -161,8 +162,10 @@ def test_nobody_dials_by_hand() -> None:
     broken = [
         f"{path.relative_to(ROOT)}: {ast.unparse(node)[:80]}"
         for path in _everything()
+        if str(path.relative_to(ROOT)) not in MAY_DIAL
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call)
+        and not any(one.arg == "sock" for one in node.keywords)  # takes over what is connected
         and (ast.unparse(node.func).rpartition(".")[2] in DIALS or ast.unparse(node.func) == "asyncio.open_connection")
     ]
     assert not broken
