@@ -283,7 +283,8 @@ async def _dead_letter(database: Database, tenant: Tenant, service: str) -> str:
         made = await tx.fetchval(
             "INSERT INTO dead_letters (id, tenant_id, consumer, topic, partition, \"offset\", key, value, headers, "
             "code, detail) OVERRIDING SYSTEM VALUE "
-            "VALUES ((10^15 + 10^14 * random())::bigint, $1, $2, 'laurel.test', 0, (SELECT count(*) FROM dead_letters), "
+            "VALUES ((10^15 + 10^14 * random())::bigint, $1, $2, 'laurel.test', 0, "
+            "(SELECT count(*) FROM dead_letters), "
             "$3, '', '\\x90', 'test', $4) RETURNING id",
             tenant.tenant_id, f"{service}.test", tenant.slug.encode(), f"mark-{tenant.slug}",
         )  # fmt: skip
