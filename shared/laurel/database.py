@@ -294,3 +294,71 @@ CREATE UNIQUE INDEX dead_letter_actions_open ON dead_letter_actions (letter_id) 
 CREATE INDEX dead_letter_actions_letter ON dead_letter_actions (letter_id, id);
 CREATE INDEX dead_letter_actions_request ON dead_letter_actions (request_id);
 """ + row_level_security("dead_letter_actions", service)
+
+
+def access_and_audit_tables(service: str) -> list[str]:
+    """Statements of the kernel's second version: secrets that rotate, keys of access tokens, the audit log."""
+    app, worker = f"laurel_{service}", f"laurel_{service}_worker"
+    return [
+        """
+ALTER TABLE api_keys
+    ADD COLUMN previous_secrets jsonb NOT NULL DEFAULT '[]',
+    ADD COLUMN rotated_at timestamptz,
+    ADD COLUMN last_used_at timestamptz
+""",
+        # Scopes that were made of wider ones: what a key could do, it still can. Its owner is no exception from
+        # policies while they are forced.
+        "ALTER TABLE api_keys NO FORCE ROW LEVEL SECURITY",
+        """
+UPDATE api_keys SET scopes = (
+    SELECT array_agg(DISTINCT scope ORDER BY scope) FROM (
+        SELECT unnest(scopes) AS scope
+        UNION ALL SELECT 'profiles:read'
+        UNION ALL SELECT 'achievements:read' WHERE 'results:read' = ANY (scopes)
+        UNION ALL SELECT 'keys:read' WHERE 'keys:write' = ANY (scopes)
+    ) AS every)
+""",
+        "ALTER TABLE api_keys FORCE ROW LEVEL SECURITY",
+        """
+CREATE TABLE token_keys (
+    kid        text PRIMARY KEY,
+    tenant_id  text NOT NULL,
+    public_key bytea NOT NULL,
+    created_at timestamptz NOT NULL,
+    ends_at    timestamptz NOT NULL
+)
+""",
+        *row_level_security("token_keys", service, public_id="kid").rstrip(";\n").split(";\n"),
+        """
+CREATE TABLE audit_log (
+    tenant_id     text NOT NULL,
+    seq           bigint NOT NULL,
+    at            timestamptz NOT NULL,
+    actor         text NOT NULL,
+    token_id      text,
+    action        text NOT NULL,
+    subject       text NOT NULL,
+    outcome       text NOT NULL,
+    details       jsonb NOT NULL,
+    trace_id      text,
+    request_id    text,
+    previous_hash bytea NOT NULL,
+    hash          bytea NOT NULL,
+    PRIMARY KEY (tenant_id, seq)
+)
+""",
+        "CREATE INDEX audit_log_subject ON audit_log (tenant_id, subject, seq)",
+        f"REVOKE UPDATE, DELETE, TRUNCATE ON audit_log FROM {app}, {worker}",
+        """
+CREATE FUNCTION audit_log_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $body$
+BEGIN
+    RAISE EXCEPTION 'the audit log is append-only' USING ERRCODE = 'insufficient_privilege';
+END
+$body$
+""",
+        "CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON audit_log "
+        "FOR EACH ROW EXECUTE FUNCTION audit_log_is_append_only()",
+        "CREATE TRIGGER append_only_whole BEFORE TRUNCATE ON audit_log "
+        "FOR EACH STATEMENT EXECUTE FUNCTION audit_log_is_append_only()",
+        *row_level_security("audit_log", service).rstrip(";\n").split(";\n"),
+    ]

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from laurel import audit
 from laurel import dead_letter_store as store
 from laurel.database import Database
 from laurel.dead_letter_reasons import Helps, reason
@@ -229,6 +230,10 @@ def dead_letter_routes(service: str, database: Database) -> APIRouter:
                 asked = Redrive(which, f"key:{who.key_id}", body.note, body.rate, body.max)
                 request_id, found = await store.ask(tx, asked)
                 queued = sum(found.values())
+                if queued:
+                    await audit.record(
+                        tx, who.tenant_id, who, "dead_letters.redrive", str(request_id), details={"queued": queued}
+                    )
         letters = [
             Asked(consumer=consumer, code=code, count=n, redrive_helps=reason(code).helps)
             for (consumer, code), n in found.items()
@@ -271,6 +276,7 @@ def dead_letter_routes(service: str, database: Database) -> APIRouter:
                 raise Problem(409, "not_waiting", f"it is {state}; only letters that wait can be discarded")
             row = await store.get(tx, number, who.tenant_id)
             history = await store.actions(tx, number)
+            await audit.record(tx, who.tenant_id, who, "dead_letter.discard", letter_id)
         assert row is not None
         return WholeDeadLetter(**whole(row, history))
 

@@ -58,6 +58,42 @@ class ApiKeyRevoked(Event, frozen=True, kw_only=True):
     revoked_at: Instant
 
 
+class PreviousSecret(msgspec.Struct, frozen=True, kw_only=True):
+    """A secret that a key had before, by its hash, and when it stops to work."""
+
+    secret_hash: str
+    until: Instant
+
+
+class ApiKeyRotated(Event, frozen=True, kw_only=True):
+    """A key has a new secret; the older ones work until their time.
+
+    secret_hash, previous, expires_at: all that holds from now on, whatever was said before.
+    """
+
+    type: ClassVar[str] = "laurel.api_key.rotated.v1"
+
+    key_id: str
+    secret_hash: str
+    previous: tuple[PreviousSecret, ...]
+    rotated_at: Instant
+    expires_at: Instant | None = None
+
+
+class TokenKeyMade(Event, frozen=True, kw_only=True):
+    """Access tokens may be signed with this key until `ends_at`. It is no tenant's: tenant_id is "-".
+
+    public_key: Ed25519, 32 bytes in base64. Its secret is the issuer service's alone.
+    """
+
+    type: ClassVar[str] = "laurel.token_key.made.v1"
+
+    kid: str
+    public_key: str
+    created_at: Instant
+    ends_at: Instant
+
+
 class AchievementPublished(Event, frozen=True, kw_only=True):
     """An achievement, or a new version of one, can be earned.
 
@@ -244,6 +280,8 @@ ALL: tuple[type[Event], ...] = (
     OrganisationCreated,
     ApiKeyCreated,
     ApiKeyRevoked,
+    ApiKeyRotated,
+    TokenKeyMade,
     AchievementPublished,
     AchievementRetired,
     IssuerProfilePublished,

@@ -9,6 +9,8 @@ PATHS: dict[str, str] = {
     "/issuer/": "issuer",
     "/issuers/": "issuer",
     "/status/": "issuer",
+    "/oauth/": "issuer",
+    "/.well-known/oauth-authorization-server": "issuer",
     "/notifier/": "notifier",
     "/verifier/": "verifier",
     "/c/": "verifier",

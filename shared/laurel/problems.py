@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from laurel.redaction import redact
 from laurel.security import BadJson
 
 PROBLEM_JSON = "application/problem+json"  # RFC 9457 §3
@@ -68,12 +69,9 @@ class Problem(Exception):
 
     def response(self, instance: str | None = None) -> Response:
         """The HTTP response."""
-        return Response(
-            self.document(instance).model_dump_json(exclude_none=True),
-            self.status,
-            media_type=PROBLEM_JSON,
-            headers=self.headers,
-        )
+        # The path, and what a refusal quotes of the input, may be a secret in the wrong place.
+        body = redact(self.document(instance).model_dump_json(exclude_none=True))
+        return Response(body, self.status, media_type=PROBLEM_JSON, headers=self.headers)
 
 
 def not_found(what: str) -> Problem:

@@ -26,6 +26,7 @@ from laurel.errors import ConfigurationError, Silent, Stuck, first_failure
 from laurel.health import Health, Metrics, measure, probe_database
 from laurel.limits import Limits
 from laurel.loop import collect_rarely, run
+from laurel.redaction import redact
 from laurel.redrive import Redriver
 from laurel.service import Engine, Service
 from laurel.settings import Settings
@@ -117,10 +118,10 @@ def main(name: str, kind: type[S], open_service: OpenService[S]) -> None:
     except Exception as error:
         failure = first_failure(error)
         if isinstance(failure, ConfigurationError):
-            sys.exit(f"{name}: {failure}")
+            sys.exit(redact(f"{name}: {failure}"))
         if not isinstance(failure, Stuck):
             raise
-        sys.stderr.write(f"{name}: {failure}\n")  # logged where it happened
+        sys.stderr.write(redact(f"{name}: {failure}\n"))  # logged where it happened
         sys.exit(watchdog.EXIT_STUCK)
 
 

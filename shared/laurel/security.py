@@ -8,7 +8,6 @@ import hmac
 import json
 import os
 import re
-import time
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,11 +20,25 @@ from laurel import json_places
 
 # --- API keys -----------------------------------------------------------------------------------------------
 
-SCOPES: tuple[str, ...] = (
-    "achievements:write", "results:write", "results:read", "credentials:read", "credentials:write",
-    "profiles:write", "keys:write", "webhooks:write", "webhooks:read", "reports:read",
-    "dead-letters:read", "dead-letters:write",
-)  # fmt: skip
+SCOPE_MEANINGS: dict[str, str] = {
+    "achievements:read": "See achievements.",
+    "achievements:write": "Make, change and retire achievements.",
+    "results:read": "See results and imports: learners' data.",
+    "results:write": "Send results.",
+    "credentials:read": "See credentials and endorsements: learners' data.",
+    "credentials:write": "Revoke, suspend, reinstate; tell of refreshes and messages; endorse.",
+    "profiles:read": "See the organisation, its issuer profiles and their public keys.",
+    "profiles:write": "Make and change issuer profiles and their signing keys.",
+    "keys:read": "See API keys, never their secrets.",
+    "keys:write": "Make, rotate and revoke API keys.",
+    "webhooks:read": "See webhook endpoints, deliveries and e-mails: learners' data.",
+    "webhooks:write": "Make, change and delete webhook endpoints; send again.",
+    "reports:read": "See counts, ids for reconciling, and lists of dead letters.",
+    "dead-letters:read": "See what dead letters hold: learners' data.",
+    "dead-letters:write": "Redrive and discard them.",
+    "audit:read": "See the audit log.",
+}
+SCOPES: tuple[str, ...] = tuple(SCOPE_MEANINGS)
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u
 _KEY = re.compile(r"laurel_([0-9a-z]{12})_([0-9a-z]{32})([0-9a-z]{7})").fullmatch
@@ -33,11 +46,15 @@ _KEY = re.compile(r"laurel_([0-9a-z]{12})_([0-9a-z]{32})([0-9a-z]{7})").fullmatc
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is calling."""
+    """Who is calling: an API key, itself or by an access token that it got (then token_id is the token's `jti`).
+
+    scopes: of the key; of a token, those that it and its key both have.
+    """
 
     tenant_id: str
     key_id: str
     scopes: frozenset[str]
+    token_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +66,14 @@ class NewApiKey:
     secret_hash: str
 
 
-def new_api_key(randomness: bytes | None = None) -> NewApiKey:
-    """A key of the form laurel_<id>_<secret><checksum>: 160 secret bits, recognisable to secret scanners."""
+def new_api_key(randomness: bytes | None = None, *, key_id: str | None = None) -> NewApiKey:
+    """A key of the form laurel_<id>_<secret><checksum>: 160 secret bits, recognisable to secret scanners.
+
+    key_id: of a key that gets another secret.
+    """
     raw = os.urandom(44) if randomness is None else randomness
     letters = "".join(_ALPHABET[byte & 31] for byte in raw)
-    key_id, secret = letters[:12], letters[12:44]
+    key_id, secret = key_id or letters[:12], letters[12:44]
     return NewApiKey(f"laurel_{key_id}_{secret}{_checksum(key_id + secret)}", key_id, hash_secret(secret))
 
 
@@ -226,27 +246,3 @@ def _check_strings(value: Any) -> None:
             pending.extend(one.values())
         elif isinstance(one, list):
             pending.extend(one)
-
-
-class KnownKeys:
-    """A short memory of API keys that were checked, so that a busy caller does not cost a query a request."""
-
-    def __init__(self, *, seconds: float = 5.0, most: int = 10_000) -> None:
-        self._seconds = seconds
-        self._most = most
-        self._known: dict[str, tuple[float, Principal]] = {}
-
-    def get(self, key_id: str, secret_hash: str) -> Principal | None:
-        """The principal, if this very key and secret were confirmed a moment ago."""
-        found = self._known.get(key_id + secret_hash)
-        return found[1] if found is not None and found[0] > time.monotonic() else None
-
-    def put(self, secret_hash: str, principal: Principal, *, most_s: float | None = None) -> None:
-        """Remember a confirmed key for a few seconds (that is also how long a revocation takes to bite).
-
-        most_s: seconds until the key expires, None for never.
-        """
-        if len(self._known) >= self._most:
-            self._known.clear()
-        seconds = self._seconds if most_s is None else min(self._seconds, most_s)
-        self._known[principal.key_id + secret_hash] = (time.monotonic() + seconds, principal)

@@ -9,8 +9,10 @@ import re
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import BeforeValidator, Field, SecretBytes, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretBytes, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from laurel.errors import ConfigurationError
 
 
 def _from_base64(value: Any) -> Any:
@@ -25,6 +27,18 @@ def _from_base64(value: Any) -> Any:
     return raw
 
 
+def _postgres_url(value: str) -> str:
+    """Refused here, by words of ours: what a library says of a URL that it cannot read may quote the password."""
+    try:
+        parts = urlsplit(value)
+        fits = parts.scheme in ("postgres", "postgresql") and (parts.port or 1) > 0
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError("must look like postgresql://host:5432/database; write signs of a password as %XX")
+    return value
+
+
 SecretKey = Annotated[SecretBytes, BeforeValidator(_from_base64)]
 
 
@@ -36,10 +50,12 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="LAUREL_", extra="ignore", frozen=True)
 
-    bus_url: str = Field(description="Where events travel: kafka://host:9092 or postgres://…")
-    database_url: str = Field(description="PostgreSQL, without user: each service adds its own role.")
+    bus_url: str = Field(repr=False, description="Where events travel: kafka://host:9092 or postgres://…")
+    database_url: Annotated[str, AfterValidator(_postgres_url)] = Field(
+        repr=False, description="PostgreSQL, without user: each service adds its own role."
+    )
     database_password: str = Field(
-        default="", description="Password of the services' roles; empty where PostgreSQL trusts the socket."
+        default="", repr=False, description="Password of the services' roles; empty where PostgreSQL trusts the socket."
     )
     public_url: str = Field(
         default="http://localhost:8080",
@@ -100,7 +116,10 @@ class Settings(BaseSettings):
         """
         role = f"laurel_{service}_worker" if worker else f"laurel_{service}"
         base = os.environ.get(f"LAUREL_{service.upper()}_DATABASE_URL", self.database_url)
-        return with_role(base, role, self.database_password)
+        try:
+            return with_role(_postgres_url(base), role, self.database_password)
+        except ValueError as error:
+            raise ConfigurationError(f"LAUREL_{service.upper()}_DATABASE_URL: {error}") from None
 
     @property
     def base_url(self) -> str:

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
@@ -19,7 +20,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})").fullmatch  # W3C Trace Context §3.2
@@ -80,6 +81,24 @@ def current_traceparent() -> str | None:
     return format_traceparent(trace.get_current_span().get_span_context())
 
 
+_request_id: ContextVar[str | None] = ContextVar("laurel_request_id", default=None)
+
+
+def current_request_id() -> str | None:
+    """The id of the HTTP request that is being answered here, if any."""
+    return _request_id.get()
+
+
+@contextmanager
+def request(request_id: str) -> Iterator[None]:
+    """Names the HTTP request that is answered while the block runs."""
+    before = _request_id.set(request_id)
+    try:
+        yield
+    finally:
+        _request_id.reset(before)
+
+
 @functools.lru_cache(maxsize=4)
 def _tracer(provider: trace.TracerProvider) -> trace.Tracer:
     """A provider's tracer: making one costs more than a span."""
@@ -118,10 +137,19 @@ def span(
     kind: SpanKind = SpanKind.INTERNAL,
     attributes: Mapping[str, str | int | float | bool] | None = None,
 ) -> Iterator[Span]:
-    """A span that is current while the block runs. parent: a traceparent to continue; None: the current span."""
+    """A span that is current while the block runs. parent: a traceparent to continue; None: the current span.
+
+    An exception that leaves the block is told by its type alone: its message may quote what must not leave, and stands
+    in the log under the same trace.
+    """
     opened = start_span(name, parent=parent, kind=kind, attributes=attributes)
-    with trace.use_span(opened, end_on_exit=True):
-        yield opened
+    with trace.use_span(opened, end_on_exit=True, record_exception=False, set_status_on_exception=False):
+        try:
+            yield opened
+        except Exception as error:
+            opened.set_attribute("error.type", type(error).__qualname__)
+            opened.set_status(Status(StatusCode.ERROR))
+            raise
 
 
 def count(name: str, amount: float = 1, **labels: str) -> None:

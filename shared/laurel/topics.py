@@ -32,10 +32,16 @@ class Topic:
 ORGANISATION = Topic(
     name="laurel.organisation",
     key="tenant_id",
-    events=(events.OrganisationCreated, events.ApiKeyCreated, events.ApiKeyRevoked),
+    events=(
+        events.OrganisationCreated,
+        events.ApiKeyCreated,
+        events.ApiKeyRevoked,
+        events.ApiKeyRotated,
+        events.TokenKeyMade,
+    ),
     producer="issuer",
     consumers=("assessment", "notifier", "verifier"),
-    description="Organisations and their API keys, so that every service can tell who is calling.",
+    description="Organisations, their API keys and the keys of access tokens: so every service can tell who calls.",
     partitions=3,
     retention_ms=None,
 )

@@ -5,28 +5,29 @@ Errors are RFC 9457 problem documents; a 5xx is a bug, except 503 while the data
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
-import hmac
 import importlib.resources
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.staticfiles import StaticFiles
 from starlette.routing import Route
 
+from laurel.callers import Callers, requires
+from laurel.common_api import common_routes
 from laurel.database import Database
 from laurel.edge import CSP, CrossOrigin, Edge, Guard, Meter
+from laurel.endpoints import document_scopes
 from laurel.limits import Limits
-from laurel.problems import PROBLEM_RESPONSES, Problem, handle_errors
-from laurel.security import KnownKeys, Principal, hash_secret, parse_api_key
+from laurel.problems import PROBLEM_RESPONSES, handle_errors
+
+__all__ = ["MAX_BODY", "Handler", "create_app", "json_response", "quick_route", "requires"]
 
 MAX_BODY = 1 << 20
 Handler = Callable[[Request], Awaitable[Response]]
@@ -38,6 +39,7 @@ def create_app(
     title: str,
     description: str,
     database: Database,
+    base_url: str = "",
     max_body: int = MAX_BODY,
     max_json: int | None = None,
     streamed: Sequence[str] = (),
@@ -48,6 +50,7 @@ def create_app(
 ) -> FastAPI:
     """A FastAPI application with the house's edge around it. Paths of the API begin with /<name>/v1.
 
+    base_url: ours, without a trailing slash; who issues access tokens, and whom for. Left out: none is taken.
     max_json: bytes of a JSON body where that is less than max_body, which then is for files and forms.
     streamed: path patterns (regular expressions) whose bodies are not JSON documents and are read by their handler.
     unlabelled: path patterns whose handler finds out what the body is, JSON or not, whatever its label says.
@@ -62,8 +65,7 @@ def create_app(
         # Ours: one server span a request (Edge), whose context goes on in events. FastAPI's own would double it.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )  # fmt: skip
-    app.state.database = database
-    app.state.known_keys = KnownKeys()
+    app.state.callers = Callers(database, base_url=base_url)
     app.state.limits = Limits()  # whoever runs the app sets those of its settings
     patterns = [re.compile(one) for one in streamed]
     raw = [re.compile(one) for one in unlabelled]
@@ -83,6 +85,8 @@ def create_app(
         await (readiness or database.ping)()
         return {"status": "ready"}
 
+    app.include_router(common_routes(name, database))
+    document_scopes(app)
     return app
 
 
@@ -130,70 +134,6 @@ def _serve_docs(app: FastAPI, prefix: str, title: str) -> None:
     @app.get(f"{prefix}/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
         return HTMLResponse(html, headers={"Content-Security-Policy": policy})
-
-
-# --- who is calling -----------------------------------------------------------------------------------------
-
-_bearer = HTTPBearer(auto_error=False, description="An API key: laurel_…")
-_RETRIES = (0.0, 0.1, 0.3, 0.6)  # a key made a moment ago reaches the other services with its event
-
-
-def _unauthorized(detail: str) -> Problem:
-    return Problem(401, "unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="laurel"'})
-
-
-async def authenticate(
-    request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> Principal:
-    """The principal of the request's API key, which may call now. Raises Problem 401, 429."""
-    principal = await _identify(request, given)
-    limits: Limits = request.app.state.limits
-    limits.admit_key(request, principal.key_id)
-    return principal
-
-
-async def _identify(request: Request, given: HTTPAuthorizationCredentials | None) -> Principal:
-    if given is None:
-        raise _unauthorized("send your API key as `Authorization: Bearer laurel_…`")
-    parsed = parse_api_key(given.credentials)
-    if parsed is None:
-        raise _unauthorized("this is not an API key of ours; it looks like laurel_… and is copied whole")
-    key_id, secret = parsed
-    secret_hash = hash_secret(secret)
-    known: KnownKeys = request.app.state.known_keys
-    found = known.get(key_id, secret_hash)
-    if found is not None:
-        return found
-    database: Database = request.app.state.database
-    for pause in _RETRIES:
-        await asyncio.sleep(pause)
-        async with database.transaction(public_id=key_id) as tx:
-            row = await tx.fetchrow(
-                "SELECT tenant_id, secret_hash, scopes, "
-                "(revoked_at IS NULL AND coalesce(expires_at > now(), true)) AS valid, "
-                "extract(epoch FROM expires_at - now())::float8 AS valid_for FROM api_keys WHERE key_id = $1",
-                key_id,
-            )
-        if row is not None:
-            break
-    else:
-        raise _unauthorized("this API key is not known here")
-    if not (row["valid"] and hmac.compare_digest(row["secret_hash"], secret_hash)):
-        raise _unauthorized("this API key is wrong, revoked or expired")
-    principal = Principal(row["tenant_id"], key_id, frozenset(row["scopes"]))
-    known.put(secret_hash, principal, most_s=row["valid_for"])
-    return principal
-
-
-def requires(scope: str) -> Callable[..., Awaitable[Principal]]:
-    """A dependency: the caller's principal, if its key has `scope`. Raises Problem 401, 403, 429."""
-
-    async def check(principal: Annotated[Principal, Depends(authenticate)]) -> Principal:
-        if scope not in principal.scopes:
-            raise Problem(403, "missing_scope", f"this API key lacks the scope {scope!r}; make one that has it")
-        return principal
-
-    return check
 
 
 def json_response(

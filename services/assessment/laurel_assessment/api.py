@@ -11,7 +11,7 @@ from uuid import UUID
 
 from fastapi import Depends, FastAPI, Query, Response
 
-from laurel import outbox
+from laurel import audit, outbox
 from laurel.database import Database
 from laurel.dead_letters_api import dead_letter_routes
 from laurel.events import AchievementPublished, AchievementRetired
@@ -42,7 +42,7 @@ MAX_LIMIT = 1000
 _PAUSES = (0.0, 0.1, 0.3, 0.6, 1.0, 1.0)
 
 Writer = Annotated[Principal, Depends(requires("achievements:write"))]
-ResultsReader = Annotated[Principal, Depends(requires("results:read"))]
+Reader = Annotated[Principal, Depends(requires("achievements:read"))]
 Reporter = Annotated[Principal, Depends(requires("reports:read"))]
 After = Annotated[str | None, Query(description="The `next` of the page before.")]
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT)]
@@ -66,6 +66,7 @@ def make_api(parts: Parts) -> FastAPI:
         title="Laurel assessment",
         description="Achievements, their policies, and the results that learners earn them with.",
         database=parts.database,
+        base_url=parts.settings.base_url,
         streamed=[r"/assessment/v1/results/imports"],
         cross_origin={r"/achievements/[^/]+(/image)?": "GET, HEAD"},
     )
@@ -152,6 +153,8 @@ def _achievements(app: FastAPI, parts: Parts) -> None:
             await outbox.append(tx, [event], now=now)
             found = await store.achievement(tx, name)
             assert found is not None
+            act = "achievement.create" if before is None else "achievement.change"
+            await audit.record(tx, who.tenant_id, who, act, name, details={"version": version}, at=now)
         return _shown(found, base_url)
 
     async def checked(given: AchievementInput, who: Principal) -> tuple[AchievementInput, Image | None, str | None]:
@@ -187,14 +190,14 @@ def _achievements(app: FastAPI, parts: Parts) -> None:
         return json_response(shown, 201, headers={"Location": f"/assessment/v1/achievements/{shown['achievement_id']}"})
 
     @app.get("/assessment/v1/achievements", response_model=shapes.Page[shapes.Achievement], tags=["achievements"])
-    async def list_achievements(who: ResultsReader, after: After = None, limit: Limit = 100) -> Response:
+    async def list_achievements(who: Reader, after: After = None, limit: Limit = 100) -> Response:
         """Your achievements, oldest first."""
         async with parts.database.transaction([who.tenant_id]) as tx:
             rows = await store.achievements(tx, after=cursor(after), limit=limit)
         return page([_shown(row, base_url) for row in rows], limit, "achievement_id")
 
     @app.get("/assessment/v1/achievements/{achievement_id}", response_model=shapes.Achievement, tags=["achievements"])
-    async def get_achievement(achievement_id: str, who: ResultsReader) -> Response:
+    async def get_achievement(achievement_id: str, who: Reader) -> Response:
         """One achievement, as it stands now."""
         name = uuid_or_404(achievement_id, "achievement")
         async with parts.database.transaction([who.tenant_id]) as tx:
@@ -227,6 +230,7 @@ def _achievements(app: FastAPI, parts: Parts) -> None:
                 )
                 await outbox.append(tx, [event], now=now)
                 found["retired_at"] = now
+                await audit.record(tx, who.tenant_id, who, "achievement.retire", name, at=now)
         return json_response(_shown(found, base_url))
 
 

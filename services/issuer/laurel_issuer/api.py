@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -10,6 +10,8 @@ import msgspec
 from fastapi import APIRouter, Depends, FastAPI, Query, Response
 from pydantic import Field, StrictBool, StrictInt
 
+from laurel import audit
+from laurel.callers import TOKEN_PATH
 from laurel.credential.status import MAX_SIZE
 from laurel.database import Transaction, is_unavailable
 from laurel.dead_letters_api import dead_letter_routes
@@ -36,6 +38,7 @@ from laurel_issuer.edge import (
 )
 from laurel_issuer.endorsing import Endorser
 from laurel_issuer.handlers import GROUP
+from laurel_issuer.oauth import TokenDesk, oauth_routes
 from laurel_issuer.public import public_routes
 from laurel_issuer.standing import Action, Change
 
@@ -86,13 +89,15 @@ class StatusByQuery(Body):
     dry_run: StrictBool = False
 
 
-def create_api(desk: Desk, endorser: Endorser, id_key: bytes) -> FastAPI:
+def create_api(desk: Desk, endorser: Endorser, id_key: bytes, token_desk: TokenDesk) -> FastAPI:
     """The application, complete."""
     app = create_app(
         "issuer",
         title="Laurel issuer",
         description="Organisations, issuer profiles and keys; credentials and their status.",
         database=desk.database,
+        base_url=desk.base_url,
+        metered=[TOKEN_PATH],
         cross_origin={r"/issuers/[^/]+(/did\.json)?": "GET, HEAD", r"/status/[^/]+": "GET, HEAD"},
     )
     app.include_router(admin_routes(desk))
@@ -102,6 +107,7 @@ def create_api(desk: Desk, endorser: Endorser, id_key: bytes) -> FastAPI:
     app.include_router(_report_routes(desk))
     app.include_router(dead_letter_routes("issuer", desk.database))
     app.include_router(public_routes(desk))
+    app.include_router(oauth_routes(token_desk))
     return app
 
 
@@ -162,9 +168,14 @@ def _credential_routes(desk: Desk) -> APIRouter:
                 tx, caller.tenant_id, [credential_id_in(credential_id)], wanted, reason=reason, key_id=caller.key_id,
                 now=desk.clock(),
             )  # fmt: skip
-        if not outcomes:
-            raise not_found("credential")
-        one = outcomes[0]
+            if not outcomes:
+                raise not_found("credential")
+            one = outcomes[0]
+            await audit.record(
+                tx, caller.tenant_id, caller, f"credential.{wanted.action}", one.credential_id,
+                outcome=f"refused:{one.refusal.code}" if one.refusal else "done" if one.changed else "unchanged",
+                details={"status": one.status, "version": one.version}, at=desk.clock(),
+            )  # fmt: skip
         if one.refusal is not None:
             raise Problem(409, one.refusal.code, one.refusal.detail)
         return json_response(
@@ -231,6 +242,12 @@ async def _change_all(desk: Desk, caller: Principal, body: StatusByQuery) -> dic
                     tx, caller.tenant_id, [one for _, one in matched], change, reason=body.reason,
                     key_id=caller.key_id, now=now, dry_run=body.dry_run,
                 )  # fmt: skip
+                changed = [one.credential_id for one in outcomes if one.changed]
+                if changed and not body.dry_run:  # an entry a batch: what was changed in this transaction
+                    await audit.record(
+                        tx, caller.tenant_id, caller, f"credentials.{body.action}", "query",
+                        details={"where": msgspec.to_builtins(asdict(where)), "changed": changed}, at=now,
+                    )  # fmt: skip
         except Exception as error:
             if not is_unavailable(error):
                 raise

@@ -76,7 +76,7 @@ def endorsement_routes(desk: Desk, endorser: Endorser, id_key: bytes) -> APIRout
             raise invalid("/profile_id", "unknown_profile", "this organisation has no such issuer profile")
         wanted = _wanted(body, caller.tenant_id, profile["profile_id"], idempotency_key, id_key)
         try:
-            row, new = await endorser.issue(wanted)
+            row, new = await endorser.issue(wanted, caller)
         except lint.LintError as error:
             raise _refused(error) from None
         except NoKey as error:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import Field, StringConstraints
 
+from laurel import audit
 from laurel.addresses import is_address
 from laurel.credential import lint, securing
 from laurel.credential.did import DidError, did_web
@@ -19,12 +20,12 @@ from laurel.credential.text import is_web_url
 from laurel.ids import uuid7
 from laurel.problems import FieldError, Problem, not_found
 from laurel.security import Principal
-from laurel.web import authenticate, json_response, requires
+from laurel.web import json_response, requires
 from laurel_issuer import keyring, shapes, store, store_status
 from laurel_issuer.domain import CredentialType, Identity, IssuerProfile, probe_credential
 from laurel_issuer.edge import After, Body, Desk, Line, Slug, id_after, id_in, invalid, page
 
-Caller = Annotated[Principal, Depends(authenticate)]
+ProfilesReader = Annotated[Principal, Depends(requires("profiles:read"))]
 ProfilesWriter = Annotated[Principal, Depends(requires("profiles:write"))]
 Limit = Annotated[int, Query(ge=1, le=500)]
 Url = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
@@ -106,6 +107,10 @@ def _profile_routes(router: APIRouter, desk: Desk) -> None:
                     await keyring.add_missing(tx, row, secrets, kek=desk.kek, now=now)
                 url = desk.profile_url(body.slug)
                 row = await store.publish_profile(tx, profile_id, profile_url=url, now=now)
+                await audit.record(
+                    tx, caller.tenant_id, caller, "profile.create", profile_id,
+                    details={"slug": body.slug, "identity": body.identity}, at=now,
+                )  # fmt: skip
         except store.Taken:
             raise Problem(
                 409, "slug_taken", f"slug: there is an issuer {body.slug!r} already; choose another"
@@ -113,14 +118,14 @@ def _profile_routes(router: APIRouter, desk: Desk) -> None:
         return json_response(_shown(row), 201)
 
     @router.get("", response_model=shapes.Page[shapes.Profile])
-    async def list_profiles(caller: Caller, after: After = None, limit: Limit = 50) -> Response:
+    async def list_profiles(caller: ProfilesReader, after: After = None, limit: Limit = 50) -> Response:
         """The organisation's issuer profiles."""
         async with desk.database.transaction([caller.tenant_id]) as tx:
             rows = await store.profiles(tx, caller.tenant_id, after=id_after(after), limit=limit + 1)
         return json_response(page([_shown(row) for row in rows], limit, lambda row: row["profile_id"]))
 
     @router.get("/{profile_id}", response_model=shapes.Profile)
-    async def get_profile(profile_id: str, caller: Caller) -> Response:
+    async def get_profile(profile_id: str, caller: ProfilesReader) -> Response:
         """One issuer profile."""
         async with desk.database.transaction([caller.tenant_id]) as tx:
             return json_response(_shown(await _own_profile(tx, profile_id)))
@@ -147,6 +152,10 @@ def _profile_routes(router: APIRouter, desk: Desk) -> None:
                 await keyring.add_missing(tx, row, secrets, kek=desk.kek, now=now)
             url = desk.profile_url(row["slug"])
             changed = await store.publish_profile(tx, row["profile_id"], profile_url=url, now=now)
+            await audit.record(
+                tx, caller.tenant_id, caller, "profile.change", row["profile_id"],
+                details={"version": changed["version"]}, at=now,
+            )  # fmt: skip
         return json_response(_shown(changed))
 
 
@@ -265,6 +274,10 @@ def _signing_key_routes(router: APIRouter, desk: Desk) -> None:
             key = await keyring.add_key(tx, row, kind, secrets[kind], kek=desk.kek, now=now)
             await store.publish_profile(tx, row["profile_id"], profile_url=desk.profile_url(row["slug"]), now=now)
             await store_status.notify_publisher(tx)
+            await audit.record(
+                tx, caller.tenant_id, caller, "signing_key.create", key.key_id,
+                details={"profile_id": row["profile_id"], "key_type": kind}, at=now,
+            )  # fmt: skip
         return json_response(
             {"key_id": key.key_id, "key_type": kind, "verification_method": key.verification_method,
              "public_key_multibase": key.public_key_multibase, "state": "active", "created_at": now, "ended_at": None},
@@ -272,7 +285,7 @@ def _signing_key_routes(router: APIRouter, desk: Desk) -> None:
         )  # fmt: skip
 
     @router.get("/{profile_id}/keys", response_model=shapes.Page[shapes.SigningKey])
-    async def list_signing_keys(profile_id: str, caller: Caller) -> Response:
+    async def list_signing_keys(profile_id: str, caller: ProfilesReader) -> Response:
         """The profile's keys, oldest first; never their secrets."""
         async with desk.database.transaction([caller.tenant_id]) as tx:
             row = await _own_profile(tx, profile_id)
@@ -292,6 +305,10 @@ def _signing_key_routes(router: APIRouter, desk: Desk) -> None:
             if taken_out:
                 await store.publish_profile(tx, row["profile_id"], profile_url=desk.profile_url(row["slug"]), now=now)
                 await store_status.mark_signed_with(tx, caller.tenant_id, key_id)
+            await audit.record(
+                tx, caller.tenant_id, caller, "signing_key.compromise", key_id,
+                outcome="done" if taken_out else "unchanged", details={"profile_id": row["profile_id"]}, at=now,
+            )  # fmt: skip
         return json_response({"key_id": key_id, "state": "compromised"})
 
 

@@ -23,6 +23,9 @@ class Settings(CommonSettings):
         default=None, description="Opens POST /issuer/v1/organisations; unset: no organisation can be created."
     )
     kek: SecretKey = Field(description="32 bytes, base64. Encrypts signing keys at rest; losing it loses the keys.")
+    token_ttl_s: int = Field(
+        default=900, ge=60, le=3600, description="Seconds for which an access token of POST /oauth/token holds."
+    )
     signers: int = Field(
         default_factory=_spare_cores,
         ge=0,

@@ -15,9 +15,11 @@ from datetime import datetime
 
 import msgspec
 
+from laurel import audit
 from laurel.credential import model, status
 from laurel.database import Database
 from laurel.errors import LaurelError
+from laurel.security import Principal
 from laurel_issuer import store_endorsements
 from laurel_issuer.domain import IssuerProfile, kinds_to_make, profile_model, waits_for
 from laurel_issuer.keyring import KeyMaker, SealedKey
@@ -57,7 +59,7 @@ class Endorser:
         self._terms = terms
         self._clock = clock
 
-    async def issue(self, wanted: Wanted) -> tuple[Row, bool]:
+    async def issue(self, wanted: Wanted, actor: Principal) -> tuple[Row, bool]:
         """The endorsement, and whether it is new.
 
         Raises NoKey, AnotherRequest, lint.LintError, NotNow, Inconsistent.
@@ -87,6 +89,8 @@ class Endorser:
         async with self._database.transaction([wanted.tenant_id]) as tx:
             new = await store_endorsements.finish(tx, row, issuer=issuer.did, body=body)  # 6
             stored = await store_endorsements.reserved(tx, wanted.credential_id)
+            if new:
+                await audit.record(tx, wanted.tenant_id, actor, "endorsement.issue", wanted.credential_id)
         assert stored is not None
         return stored, new
 

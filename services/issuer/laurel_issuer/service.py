@@ -17,10 +17,12 @@ from laurel_issuer.edge import Desk
 from laurel_issuer.endorsing import Endorser
 from laurel_issuer.handlers import GROUP, Issuance, achievements_handler
 from laurel_issuer.keyring import KeyMaker
+from laurel_issuer.oauth import TokenDesk
 from laurel_issuer.parking import ParkedIssuer
 from laurel_issuer.signing import Signers
 from laurel_issuer.status_lists import Publisher
 from laurel_issuer.store_issuance import Terms
+from laurel_issuer.token_keys import TokenKeys
 
 
 def utc_now() -> datetime:
@@ -64,9 +66,12 @@ async def open_service(
             status_ttl_s=settings.status_ttl_s,
             clock=clock,
         )
+        # Real time, whatever the clock of the rest: every service checks tokens by its own.
+        token_keys = TokenKeys(database, kek=kek, clock=utc_now)
+        token_desk = TokenDesk(token_keys, settings.base_url, settings.token_ttl_s)
         yield Service(
             name="issuer",
-            api=create_api(desk, endorser, settings.id_key.get_secret_value()),
+            api=create_api(desk, endorser, settings.id_key.get_secret_value(), token_desk),
             database=database,
             worker_database=worker_database,
             relay=Relay(worker_database, bus, service="issuer"),

@@ -25,8 +25,16 @@ class Page(Shape, Generic[T]):
     next: str | None = Field(description="Give it as `after` for the next page; null: this is the last.")
 
 
+class SecretTimes(Shape):
+    """A secret of an API key that works: from when and until when. Itself it is told nowhere."""
+
+    state: Literal["current", "previous"]
+    since: datetime | None
+    until: datetime | None
+
+
 class ApiKey(Shape):
-    """An API key, without its secret."""
+    """An API key, without its secrets."""
 
     key_id: str
     scopes: list[str]
@@ -34,6 +42,10 @@ class ApiKey(Shape):
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    last_used_at: datetime | None = Field(
+        description="To the hour, in this service; the others' are at GET /<service>/v1/api-keys/use."
+    )
+    secrets: list[SecretTimes] = Field(description="The current one, and older ones that still work.")
 
 
 class CreatedApiKey(Shape):
@@ -45,6 +57,13 @@ class CreatedApiKey(Shape):
     label: str
     created_at: datetime
     expires_at: datetime | None
+
+
+class RotatedApiKey(CreatedApiKey):
+    """An API key that has another secret now."""
+
+    rotated_at: datetime
+    previous_until: datetime | None = Field(description="When the last of the older secrets stops; null: they have.")
 
 
 class Organisation(Shape):

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import asyncpg
 import msgspec
 
 from laurel import outbox
-from laurel.access import store_api_key
+from laurel.access import previous_secrets, store_api_key, store_rotation
 from laurel.credential.multikey import KeyType
 from laurel.database import Transaction
 from laurel.events import (
@@ -22,16 +22,29 @@ from laurel.events import (
     AchievementRetired,
     ApiKeyCreated,
     ApiKeyRevoked,
+    ApiKeyRotated,
     IssuerProfilePublished,
     OrganisationCreated,
+    PreviousSecret,
 )
 from laurel_issuer.domain import Identity, IssuerProfile, PublicKey, issuer_documents
 
 Row = asyncpg.Record
 
+MOST_OLDER_SECRETS = 4
+"""Of one API key, that work at the same time."""
+
 
 class Taken(Exception):
     """Somebody has this slug already."""
+
+
+class KeyEnded(Exception):
+    """The key is revoked or expired."""
+
+
+class TooManySecrets(Exception):
+    """So many older secrets still work that another would be one too many."""
 
 
 class LastKey(Exception):
@@ -95,14 +108,56 @@ async def create_api_key(tx: Transaction, created: ApiKeyCreated) -> None:
 async def api_keys(tx: Transaction, tenant_id: str, *, after: str, limit: int) -> list[Row]:
     """Keys in the order of their ids, revoked ones included."""
     return await tx.fetch(
-        "SELECT key_id, scopes, label, created_at, expires_at, revoked_at FROM api_keys "
+        "SELECT key_id, scopes, label, created_at, expires_at, revoked_at, rotated_at, previous_secrets, last_used_at "
+        "FROM api_keys "
         "WHERE tenant_id = $1 AND key_id > $2 ORDER BY key_id LIMIT $3",
         tenant_id, after, limit,
     )  # fmt: skip
 
 
-async def revoke_api_key(tx: Transaction, tenant_id: str, key_id: str, now: datetime) -> bool:
-    """Revoke a key, with its event; again changes nothing. False: there is no such key. Raises LastKey."""
+async def api_key(tx: Transaction, tenant_id: str, key_id: str) -> Row | None:
+    """A key, locked: nobody else changes it before this transaction ends."""
+    return await tx.fetchrow(
+        "SELECT key_id, tenant_id, secret_hash, scopes, label, created_at, expires_at, revoked_at, rotated_at, "
+        "previous_secrets FROM api_keys WHERE tenant_id = $1 AND key_id = $2 FOR UPDATE",
+        tenant_id, key_id,
+    )  # fmt: skip
+
+
+async def rotate_api_key(
+    tx: Transaction, row: Row, secret_hash: str, *, until: datetime, now: datetime, expires_at: datetime | None
+) -> ApiKeyRotated:
+    """Give a locked key another secret, with its event. until: when the older ones stop, at the latest.
+
+    expires_at: when the key ends; None: as it was. Raises KeyEnded, TooManySecrets.
+    """
+    if row["revoked_at"] is not None or (row["expires_at"] is not None and row["expires_at"] <= now):
+        raise KeyEnded(row["key_id"])
+    older = [
+        *previous_secrets(row["previous_secrets"]),
+        PreviousSecret(secret_hash=row["secret_hash"], until=until),
+    ]
+    working = tuple(
+        PreviousSecret(secret_hash=one.secret_hash, until=min(one.until, until))
+        for one in older
+        if min(one.until, until) > now
+    )
+    if len(working) > MOST_OLDER_SECRETS:
+        raise TooManySecrets(len(working) - 1)
+    # Later than the rotation before it, whatever the clock says: replicas keep the latest.
+    after = row["rotated_at"]
+    rotated = ApiKeyRotated(
+        tenant_id=row["tenant_id"], key_id=row["key_id"], secret_hash=secret_hash, previous=working,
+        rotated_at=now if after is None else max(now, after + timedelta(microseconds=1)),
+        expires_at=expires_at or row["expires_at"],
+    )  # fmt: skip
+    await store_rotation(tx, rotated)
+    await outbox.append(tx, [rotated])
+    return rotated
+
+
+async def revoke_api_key(tx: Transaction, tenant_id: str, key_id: str, now: datetime) -> bool | None:
+    """Revoke a key, with its event. False: it was revoked before; None: there is no such key. Raises LastKey."""
     # All rows are locked, in one order: two callers that revoke the last two keys follow one another.
     rows = await tx.fetch(
         "SELECT key_id, revoked_at, revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2) "
@@ -111,12 +166,13 @@ async def revoke_api_key(tx: Transaction, tenant_id: str, key_id: str, now: date
     )  # fmt: skip
     row = next((one for one in rows if one["key_id"] == key_id), None)
     if row is None:
-        return False
+        return None
     if row["makes_keys"] and sum(one["makes_keys"] for one in rows) == 1:
         raise LastKey(key_id)
-    if row["revoked_at"] is None:
-        await tx.execute("UPDATE api_keys SET revoked_at = $2 WHERE key_id = $1", key_id, now)
-        await outbox.append(tx, [ApiKeyRevoked(tenant_id=tenant_id, key_id=key_id, revoked_at=now)])
+    if row["revoked_at"] is not None:
+        return False
+    await tx.execute("UPDATE api_keys SET revoked_at = $2 WHERE key_id = $1", key_id, now)
+    await outbox.append(tx, [ApiKeyRevoked(tenant_id=tenant_id, key_id=key_id, revoked_at=now)])
     return True
 
 

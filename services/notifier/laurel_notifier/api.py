@@ -6,12 +6,13 @@ import os
 from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, get_args
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import msgspec
 from fastapi import Depends, FastAPI, Query, Response
 
-from laurel import telemetry
+from laurel import audit, telemetry
 from laurel.database import Database
 from laurel.dead_letters_api import dead_letter_routes
 from laurel.http import FetchFailed, FetchRefused, GuardedClient
@@ -53,6 +54,7 @@ def create_api(
     database: Database,
     client: GuardedClient,
     *,
+    base_url: str,
     seal_key: bytes,
     endpoints_per_tenant: int,
     clock: Callable[[], datetime],
@@ -63,6 +65,7 @@ def create_api(
         title="Laurel notifier",
         description="Tells partners by signed webhooks (Standard Webhooks) and learners by e-mail what was issued.",
         database=database,
+        base_url=base_url,
     )
 
     async def acceptable(url: str) -> str:
@@ -87,6 +90,10 @@ def create_api(
             row = await store.create_endpoint(
                 tx, endpoint_id=uuid7(), tenant_id=principal.tenant_id, url=url, description=given.description,
                 event_types=given.event_types, secret=sealed,
+            )  # fmt: skip
+            await audit.record(
+                tx, principal.tenant_id, principal, "endpoint.create", str(row["endpoint_id"]),
+                details=_audited(row), at=clock(),
             )  # fmt: skip
         return EndpointWithSecret.model_validate({**row, "secret": secret})
 
@@ -115,16 +122,22 @@ def create_api(
                 tx, principal.tenant_id, identifier, url=url, description=change.description,
                 event_types=change.event_types, enabled=change.enabled,
             )  # fmt: skip
-        if row is None:
-            raise not_found("endpoint")
+            if row is None:
+                raise not_found("endpoint")
+            await audit.record(
+                tx, principal.tenant_id, principal, "endpoint.change", str(identifier), details=_audited(row),
+                at=clock(),
+            )  # fmt: skip
         return Endpoint.model_validate(dict(row))
 
     @app.delete(f"{_PREFIX}/endpoints/{{endpoint_id}}", status_code=204, tags=["endpoints"])
     async def delete_endpoint(endpoint_id: str, principal: Writer) -> Response:
         """Delete an endpoint; what waits for it is cancelled. Its deliveries stay on record."""
         async with database.transaction([principal.tenant_id]) as tx:
-            if not await store.delete_endpoint(tx, principal.tenant_id, _id(endpoint_id, "endpoint")):
+            identifier = _id(endpoint_id, "endpoint")
+            if not await store.delete_endpoint(tx, principal.tenant_id, identifier):
                 raise not_found("endpoint")
+            await audit.record(tx, principal.tenant_id, principal, "endpoint.delete", str(identifier), at=clock())
         return Response(status_code=204)
 
     @app.post(f"{_PREFIX}/endpoints/{{endpoint_id}}/rotate-secret", tags=["endpoints"])
@@ -136,8 +149,11 @@ def create_api(
                 tx, principal.tenant_id, _id(endpoint_id, "endpoint"), secret=sealed,
                 previous_until=clock() + domain.ROTATION_OVERLAP,
             )  # fmt: skip
-        if row is None:
-            raise not_found("endpoint")
+            if row is None:
+                raise not_found("endpoint")
+            await audit.record(
+                tx, principal.tenant_id, principal, "endpoint.rotate_secret", str(row["endpoint_id"]), at=clock()
+            )
         return EndpointWithSecret.model_validate({**row, "secret": secret})
 
     @app.post(f"{_PREFIX}/endpoints/{{endpoint_id}}/test", status_code=202, tags=["endpoints"])
@@ -199,6 +215,7 @@ def create_api(
                 raise _disabled()
             await store.retry_delivery(tx, identifier)
             again = await store.find_delivery(tx, principal.tenant_id, identifier)
+            await audit.record(tx, principal.tenant_id, principal, "delivery.retry", str(identifier), at=clock())
         assert again is not None
         return _delivery(again)
 
@@ -222,6 +239,8 @@ def create_api(
         async with database.transaction([principal.tenant_id]) as tx:
             row = await mailbox.retry_email(tx, principal.tenant_id, credential_id)
             found = row or await mailbox.find_email(tx, principal.tenant_id, credential_id)
+            if row is not None:
+                await audit.record(tx, principal.tenant_id, principal, "email.retry", credential_id, at=clock())
         if found is None:
             raise not_found("e-mail")
         if row is None:
@@ -270,6 +289,11 @@ def _id(text: str, what: str) -> UUID:
         return UUID(text)
     except ValueError:
         raise not_found(what) from None
+
+
+def _audited(row: store.Record) -> dict[str, Any]:
+    """What of an endpoint the audit log tells: its host alone, for paths and queries of webhooks hold secrets."""
+    return {"host": urlsplit(row["url"]).hostname, "event_types": list(row["event_types"]), "enabled": row["enabled"]}
 
 
 def _disabled() -> Problem:

@@ -47,8 +47,9 @@ async def open_service(settings: Settings, bus: Bus) -> AsyncIterator[Service]:
             GuardedClient(policy, total_timeout=settings.webhook_timeout_s, user_agent=user_agent)
         )
         api = create_api(
-            database, checking, seal_key=key, endpoints_per_tenant=settings.endpoints_per_tenant, clock=_now
-        )
+            database, checking, base_url=settings.base_url, seal_key=key,
+            endpoints_per_tenant=settings.endpoints_per_tenant, clock=_now,
+        )  # fmt: skip
         webhooks = DeliveryWorker(
             worker_database,
             delivering,

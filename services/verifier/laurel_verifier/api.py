@@ -221,13 +221,14 @@ _VERIFY_BODY: dict[str, Any] = {
 }
 
 
-def create_api(database: Database, index: Lookups, intake: Intake) -> FastAPI:
+def create_api(database: Database, index: Lookups, intake: Intake, *, base_url: str) -> FastAPI:
     """The application with the API's routes; `pages.add_pages` adds the public pages."""
     app = create_app(
         "verifier",
         title="Laurel verifier",
         description="Verify any Open Badge or verifiable credential, step by step, and look up what was issued here.",
         database=database,
+        base_url=base_url,
         cross_origin=CROSS_ORIGIN,
         max_body=MAX_BODY,
         max_json=MAX_JSON,

@@ -68,7 +68,7 @@ async def open_service(settings: Settings, bus: Bus, *, clock: Callable[[], date
             clock=clock,
         )
         intake = Intake(index, verifier, client, settings.base_url)
-        api = create_api(database, index, intake)
+        api = create_api(database, index, intake, base_url=settings.base_url)
         add_batch(api, intake, settings)
         badges = Badges(own_client, settings.base_url)
         add_pages(api, index=index, verifier=verifier, intake=intake, badges=badges, base_url=settings.base_url)

@@ -65,9 +65,11 @@ def parse_url(url: str) -> KafkaAddress:
     rest = url.partition("://")[2]
     rest, _, query = rest.partition("?")
     credentials, _, hosts = rest.rstrip("/").rpartition("@")
+    if "@" in query:  # quoted by the refusals below it could be the half of a password
+        raise ValueError("bus URL: write signs of a password, such as ? and /, as %XX")
     servers = tuple(server for server in hosts.split(",") if server)
     if not servers or not all(server.rpartition(":")[2].isdigit() for server in servers):
-        raise ValueError(f"bus URL kafka://{hosts}: write each broker as host:port, for example kafka://localhost:9092")
+        raise ValueError("bus URL: write each broker as host:port, for example kafka://localhost:9092")
     options = dict(parse_qsl(query, keep_blank_values=True))
     for name, value in options.items():
         if name not in _OPTIONS:
