@@ -13,6 +13,7 @@ import typer
 
 from laurel import logs
 from laurel.migrate import SERVICES
+from laurel_local.access_commands import audit, keys
 from laurel_local.commands import (
     ApiKey,
     BusUrl,
@@ -51,6 +52,8 @@ app = typer.Typer(
 issue = typer.Typer(help="Send results to a Laurel, as a learning platform would.", no_args_is_help=True)
 app.add_typer(issue, name="issue")
 app.add_typer(dlq, name="dlq")
+app.add_typer(keys, name="keys")
+app.add_typer(audit, name="audit")
 
 
 def _version(wanted: bool) -> None:

@@ -18,6 +18,7 @@ from rich.progress import ProgressColumn, Task
 from rich.text import Text
 
 from laurel import logs
+from laurel.redaction import redact
 from laurel_local.exits import Exit, Failure
 
 _WIDE = 160  # off a terminal: wide enough that no table cuts its cells
@@ -165,16 +166,17 @@ def write_bytes(raw: bytes) -> None:
 
 def report_failure(failure: Failure, *, as_json: bool) -> None:
     """The same three facts for both readers: what happened, what to do, which exit code."""
+    message, fix = redact(failure.message), redact(failure.fix)
     if as_json and failure.code is not Exit.OUTPUT:
-        error = {"code": failure.code.name.lower(), "exit": int(failure.code), "detail": failure.message}
-        if failure.fix:
-            error["fix"] = failure.fix
+        error = {"code": failure.code.name.lower(), "exit": int(failure.code), "detail": message}
+        if fix:
+            error["fix"] = fix
         _write_json({"error": error})
         return
     console = _console(sys.stderr)
-    console.print(Text.assemble(("error:", "red"), " ", failure.message))
-    if failure.fix:
-        console.print(Text.assemble("  ", ("fix:", "dim"), " ", failure.fix))
+    console.print(Text.assemble(("error:", "red"), " ", message))
+    if fix:
+        console.print(Text.assemble("  ", ("fix:", "dim"), " ", fix))
 
 
 def bug(error: BaseException) -> Failure:
