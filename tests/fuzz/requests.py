@@ -122,7 +122,10 @@ async def _one(app: ASGIApp, request: Request, outcome: Outcome, maker: Maker) -
     if answer.status >= 500:
         return f"{answer.status}: {answer.body[:300]!r}"
     refused = answer.status >= 400 and request.method != "HEAD" and request.gone_after is None
-    if refused and kind not in (b"application/problem+json", b"text/html"):
+    kinds = {b"application/problem+json", b"text/html"}
+    if request.path.startswith("/oauth/token"):
+        kinds.add(b"application/json")  # RFC 6749 §5.2
+    if refused and kind not in kinds:
         return f"{answer.status} as {kind!r}"
     outcome.statuses[answer.status] += 1
     if answer.status in (200, 201, 202) and kind == b"application/json" and len(answer.body) < 20_000:

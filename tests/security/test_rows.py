@@ -16,8 +16,10 @@ from tests.security.estate import Estate
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 NOT_OF_TENANTS = {"alembic_version"}  # which migrations ran; nobody but the administrator may touch it
+APPEND_ONLY = {"audit_log"}  # nobody changes a row of these, not even of their own
 # The one row that an anonymous reader names: a column that is an id, for reading alone.
 PUBLIC_ROWS = {
+    *((service, "token_keys", "kid") for service in SERVICES),
     ("assessment", "achievement_images", "achievement_id"), ("issuer", "organisations", "slug"),
     ("assessment", "achievements", "achievement_id"),
     ("assessment", "api_keys", "key_id"), ("issuer", "api_keys", "key_id"), ("issuer", "issuer_profiles", "slug"),
@@ -175,6 +177,13 @@ async def test_a_transaction_sees_and_changes_the_rows_of_its_own_tenant_alone(e
             await admin.execute("SELECT set_config('laurel.tenants', $1, true)", OURS)
             seen = await admin.fetch(f'SELECT DISTINCT tenant_id FROM "{name}"')
             assert [row["tenant_id"] for row in seen] == [OURS], name
+            if name in APPEND_ONLY:
+                for change in (f'DELETE FROM "{name}"', f'UPDATE "{name}" SET tenant_id = tenant_id'):
+                    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                        async with admin.transaction():
+                            await admin.execute(change)
+                await admin.execute("RESET ROLE")
+                continue
             assert await admin.execute(f'DELETE FROM "{name}" WHERE tenant_id = $1', THEIRS) == "DELETE 0", name
             changed = await admin.execute(f'UPDATE "{name}" SET tenant_id = tenant_id WHERE tenant_id = $1', THEIRS)
             assert changed == "UPDATE 0", name

@@ -29,6 +29,7 @@ PUBLIC = {
     "/verifier/v1/credentials/{credential_id}", "/c/{credential_id}", "/c/{credential_id}/image",
     "/c/{credential_id}/badge.{suffix}", "/assets/{name}", "/achievements/{achievement_id}",
     "/achievements/{achievement_id}/image", "/issuers/{slug}", "/issuers/{slug}/did.json", "/issuers/{slug}/jwks.json",
+    "/oauth/token", "/.well-known/oauth-authorization-server",
     "/status/{list_id}",
     *(f"/{name}/v1/{page}" for name in SERVICES for page in ("openapi.json", "docs", "docs/assets/{file}")),
 }  # fmt: skip
@@ -124,7 +125,9 @@ def told(answer: httpx.Response, names: dict[str, str]) -> tuple[int, str, dict[
     text = answer.text
     for value in sorted(names.values(), key=len, reverse=True):
         text = text.replace(value, "…")
-    headers = {name: value for name, value in answer.headers.items() if name not in ("content-length", "date")}
+    headers = {
+        name: value for name, value in answer.headers.items() if name not in ("content-length", "date", "x-request-id")
+    }
     return answer.status_code, text, headers
 
 
@@ -218,7 +221,10 @@ async def test_lists_and_reports_show_ones_own_alone(
     assert len(doors) >= 15
     for door in doors:
         own = (await ask(estate, door, door.path, alpha.headers, None)).text
-        assert any(mark in own for mark in alpha.marks) or "counts" in own, f"{door}: its owner sees nothing there"
+        quiet = door.path == "/verifier/v1/audit"  # nobody acts there
+        assert quiet or any(mark in own for mark in alpha.marks) or "counts" in own, (
+            f"{door}: its owner sees nothing there"
+        )
         app: Any = estate.services[door.service].api
         parameters = app.openapi()["paths"][door.path]["get"].get("parameters", [])
         queries = [
@@ -236,7 +242,7 @@ async def test_lists_and_reports_show_ones_own_alone(
         answer = await ask(estate, door, door.path, empty, None)
         if answer.status_code == 200:
             found = answer.json()
-            if door.path != "/issuer/v1/api-keys":  # its own key is all that it has
+            if "/api-keys" not in door.path:  # its own key is all that it has
                 assert found.get("items", []) == [], (str(door), found)
             numbers = [value for value in found.get("counts", {}).values() if isinstance(value, int)]
             assert not any(numbers), (str(door), found)

@@ -79,6 +79,8 @@ async def test_answers_fit_their_documented_shapes(world: World, ours: Caller) -
     )
     asked = await api.call("POST", f"{letters}/redrive", 202, json={"all": True, "state": "discarded"})
     await api.call("GET", f"{letters}/redrives/{asked['request_id']}", 200, f"{letters}/redrives/{{request_id}}")
+    assert (await api.call("GET", f"{V1}/audit", 200))["items"]
+    assert (await api.call("GET", f"{V1}/api-keys/use", 200))["items"]
     await api.call("POST", f"{one}/retire", 200, f"{V1}/achievements/{{achievement_id}}/retire")
 
     documented = {

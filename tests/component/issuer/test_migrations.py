@@ -73,3 +73,36 @@ async def test_lists_and_credentials_of_the_version_before_wider_entries(
     finally:
         await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
         await admin.close()
+
+
+async def test_keys_of_the_version_before_narrower_scopes_can_do_what_they_could(
+    postgres_dsn: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"t_{uuid.uuid4().hex[:10]}"
+    admin = await asyncpg.connect(postgres_dsn)
+    await admin.execute(f"CREATE DATABASE {name}")
+    dsn = urlunsplit(urlsplit(postgres_dsn)._replace(path=f"/{name}"))
+    try:
+        upgrade = command.upgrade
+        monkeypatch.setattr(command, "upgrade", lambda config, _: upgrade(config, "issuer_0005"))
+        await migrations.migrate(dsn, "issuer")
+        before = await asyncpg.connect(dsn, server_settings={"search_path": "issuer"})
+        for key_id, scopes in (("a", ["results:read"]), ("b", ["keys:write", "reports:read"]), ("c", [])):
+            await before.execute(
+                "INSERT INTO api_keys (key_id, tenant_id, secret_hash, scopes, label, created_at) "
+                "VALUES ($1, 't', 'h', $2, 'l', $3)",
+                key_id, scopes, START,
+            )  # fmt: skip
+        await before.close()
+        monkeypatch.setattr(command, "upgrade", upgrade)
+        await migrations.migrate(dsn, "issuer")
+        async with opened(dsn, clock) as issuer:
+            rows = await issuer.sql("SELECT key_id, scopes, previous_secrets FROM api_keys ORDER BY key_id")
+            assert [tuple(row) for row in rows] == [
+                ("a", ["achievements:read", "profiles:read", "results:read"], "[]"),
+                ("b", ["keys:read", "keys:write", "profiles:read", "reports:read"], "[]"),
+                ("c", ["profiles:read"], "[]"),
+            ]
+    finally:
+        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await admin.close()

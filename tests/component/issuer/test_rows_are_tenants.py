@@ -37,6 +37,8 @@ async def test_a_role_sees_and_changes_only_the_named_tenants_rows(issuer: Issue
     database = issuer.service.database
     filled = 0
     for table in tables:
+        if table == "audit_log":  # nobody may: tests/component/kernel/test_audit.py
+            continue
         async with database.transaction([tenant.tenant_id]) as tx:
             owners = {row["tenant_id"] for row in await tx.fetch(f"SELECT tenant_id FROM {table}")}
             assert owners <= {tenant.tenant_id}, table

@@ -11,7 +11,7 @@ import pytest
 
 from laurel import bus as buses
 from laurel.bus import Bus
-from laurel.database import Database, kernel_tables, kernel_tables_2, row_level_security
+from laurel.database import Database, access_and_audit_tables, kernel_tables, kernel_tables_2, row_level_security
 from laurel.process import ensure_topics
 from laurel.settings import with_role
 
@@ -37,12 +37,16 @@ async def kernel(postgres_dsn: str) -> AsyncIterator[Kernel]:
         roles = f"laurel_{name}, laurel_{name}_worker"
         await admin.execute(f"GRANT USAGE ON SCHEMA {name} TO {roles}; SET search_path TO {name}")
         await admin.execute(
+            f"ALTER DEFAULT PRIVILEGES IN SCHEMA {name} GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {roles}"
+        )
+        await admin.execute(
             kernel_tables(name)
             + kernel_tables_2(name)
+            + ";".join(access_and_audit_tables(name))
+            + ";"
             + "CREATE TABLE effects (tenant_id text NOT NULL, id text PRIMARY KEY, seen int NOT NULL DEFAULT 1);"
             + row_level_security("effects", name, public_id="id")
         )
-        await admin.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {name} TO {roles}")
     finally:
         await admin.close()
     separator = "&" if "?" in postgres_dsn else "?"

@@ -32,7 +32,7 @@ class Thing(BaseModel, strict=True):
 
 @pytest.fixture
 async def client(kernel: Kernel) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app("kernel", title="T", description="d", database=kernel.api, max_body=10_000)
+    app = create_app("kernel", title="T", description="d", database=kernel.api, base_url="http://t", max_body=10_000)
 
     @app.post("/kernel/v1/things")
     async def things(thing: Thing) -> Thing:
