@@ -1,4 +1,4 @@
-"""Writes events.md, asyncapi.yaml, settings.md, lint.md and dead-letter-reasons.md from the code.
+"""Writes events.md, asyncapi.yaml, settings.md, lint.md, scopes.md and dead-letter-reasons.md from the code.
 
 Run it as `python docs/generate.py [--check]` (`make docs`, and `make check` in CI). `--check` only says
 whether they are right.
@@ -6,6 +6,8 @@ whether they are right.
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import importlib
 import sys
 from collections.abc import Mapping
@@ -16,11 +18,15 @@ import msgspec
 import yaml
 from pydantic.fields import FieldInfo
 
+from laurel.bus import connect
 from laurel.credential.lint_table import RULES, Profile, Rule, of_profile
 from laurel.dead_letter_reasons import REASONS
+from laurel.endpoints import Endpoint, endpoints
 from laurel.migrate import SERVICES
+from laurel.security import SCOPE_MEANINGS
 from laurel.settings import Settings
 from laurel.topics import TOPICS, Topic
+from laurel_local.serve import open_service, settings_class
 
 HERE = Path(__file__).parent
 HEADERS = {
@@ -250,6 +256,46 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 
+def scopes_page() -> str:
+    """docs/scopes.md."""
+    lines = [
+        "# Scopes",
+        "",
+        "Generated from the routes of each service by `make docs`; do not edit. An API key has the scopes that it was",
+        "made with, an access token those of them that it was asked for ([security.md](security.md)). Every endpoint",
+        "demands one, the least that fits, or is public, or is the operator's (`LAUREL_OPERATOR_TOKEN`).",
+        "",
+        "| scope | what it allows |",
+        "|---|---|",
+        *(f"| `{scope}` | {meaning} |" for scope, meaning in SCOPE_MEANINGS.items()),
+    ]
+    for service, found in asyncio.run(_endpoints()).items():
+        lines += ["", f"## {service}", "", "| endpoint | demands |", "|---|---|"]
+        for one in found:
+            if one.method == "HEAD" or one.path.endswith(("/docs", "/docs/assets", "/openapi.json")):
+                continue
+            demand = f"`{one.demand}`" if ":" in one.demand else one.demand
+            lines.append(f"| `{one.method} {one.path}` | {demand} |")
+    return "\n".join(lines) + "\n"
+
+
+async def _endpoints() -> dict[str, list[Endpoint]]:
+    """Of each service as it is put together to run; nothing is connected to, for nothing is asked."""
+    key = base64.b64encode(bytes(32)).decode()
+    values = {
+        "bus_url": "postgresql://127.0.0.1:9/none", "database_url": "postgresql://127.0.0.1:9/none", "id_key": key,
+        "contact_key": key, "kek": key, "signers": 0,
+    }  # fmt: skip
+    found = {}
+    for name in SERVICES:
+        settings = settings_class(name)(**values)
+        bus = connect(values["bus_url"])
+        async with open_service(name, settings, bus) as service:
+            found[name] = endpoints(service.api)
+        await bus.close()
+    return found
+
+
 def reasons_page() -> str:
     """docs/dead-letter-reasons.md."""
     helps = {"after_fix": "once mended", "never": "no"}
@@ -276,6 +322,7 @@ def main() -> int:
         HERE / "events.md": events_page(),
         HERE / "settings.md": settings_page(),
         HERE / "lint.md": lint_page(),
+        HERE / "scopes.md": scopes_page(),
         HERE / "dead-letter-reasons.md": reasons_page(),
         HERE / "asyncapi.yaml": document,
     }
