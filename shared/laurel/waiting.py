@@ -17,23 +17,20 @@ from laurel import watchdog
 
 async def sleep(until: asyncio.Event, seconds: float) -> None:
     """Return when the event is set or the time is up."""
-    watchdog.beat(patience_s=seconds)
-    with contextlib.suppress(TimeoutError):
+    with watchdog.patience(seconds), contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await until.wait()
-    watchdog.beat()
 
 
 async def first_of(*events: asyncio.Event, seconds: float) -> None:
     """Return when one of the events is set or the time is up."""
-    watchdog.beat(patience_s=seconds)
     waits = [asyncio.ensure_future(one.wait()) for one in events]
     try:
-        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        with watchdog.patience(seconds):
+            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:
         for wait in waits:
             wait.cancel()
-    watchdog.beat()
 
 
 class Backoff:

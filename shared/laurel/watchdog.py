@@ -37,17 +37,18 @@ _LONGEST_TICK = 2.0  # of silence that one tick may count for, in ticks
 
 
 class Pulse:
-    """One loop's sign of life. silent_s: seconds without one; below zero while it has leave to be silent."""
+    """One loop's sign of life. silent_s: seconds without one; leaves: how much longer it may be, each of them."""
 
-    __slots__ = ("name", "silent_s")
+    __slots__ = ("leaves", "name", "silent_s")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.silent_s = 0.0
+        self.leaves: list[float] = []
 
-    def beat(self, *, patience_s: float = 0.0) -> None:
-        """It lives. patience_s: what comes next may take so much longer than things do."""
-        self.silent_s = -patience_s
+    def beat(self) -> None:
+        """It lives."""
+        self.silent_s = 0.0
 
 
 class Watch:
@@ -81,18 +82,35 @@ class Watch:
             passed, before = min(now - before, _LONGEST_TICK * self._tick_s), now
             for pulse in self._pulses:
                 pulse.silent_s += passed
-                if pulse.silent_s > self.stuck_after_s and not stop.is_set():
+                if pulse.silent_s > self.stuck_after_s + max(pulse.leaves, default=0.0) and not stop.is_set():
                     raise Silent(pulse.name, self.stuck_after_s)
 
 
 _here: ContextVar[tuple[Watch, Pulse] | None] = ContextVar("laurel_watchdog", default=None)
 
 
-def beat(*, patience_s: float = 0.0) -> None:
+def beat() -> None:
     """The loop that this runs in lives. Outside of a watched loop it does nothing."""
     here = _here.get()
     if here is not None:
-        here[1].beat(patience_s=patience_s)
+        here[1].beat()
+
+
+@contextlib.contextmanager
+def patience(seconds: float) -> Iterator[None]:
+    """What happens in this block may take so much longer than things do: it waits on purpose, or for something slow."""
+    here = _here.get()
+    if here is None:
+        yield
+        return
+    pulse = here[1]
+    pulse.leaves.append(seconds)
+    pulse.beat()
+    try:
+        yield
+    finally:
+        pulse.leaves.remove(seconds)
+        pulse.beat()
 
 
 @contextlib.contextmanager

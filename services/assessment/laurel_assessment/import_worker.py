@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -66,10 +67,12 @@ class ImportWorker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Settle until `stop`. Raises Stuck when row after row fails for a reason nobody knows."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(_watched("sweeping", self._sweep(stop)))
-            for place in range(self._at_once):
-                group.create_task(_watched(f"settling {place + 1}", self._settle(stop)))
+        # Its loops have pulses of their own; what waits for them has none.
+        with watchdog.patience(math.inf):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_watched("sweeping", self._sweep(stop)))
+                for place in range(self._at_once):
+                    group.create_task(_watched(f"settling {place + 1}", self._settle(stop)))
 
     async def _settle(self, stop: asyncio.Event) -> None:
         pause = self._poll_s

@@ -16,6 +16,7 @@ from laurel_assessment.handlers import consumers
 from laurel_assessment.import_worker import ImportWorker
 from laurel_assessment.imports import abandoned_after
 from laurel_assessment.intake import Keys
+from laurel_assessment.numbers import numbers
 from laurel_assessment.pacing import Pace
 from laurel_assessment.pressure import Pressure
 
@@ -46,4 +47,5 @@ async def open_service(
             relay=Relay(worker_database, bus, service=NAME),
             consumers=consumers(),
             workers=(Worker("imports", importing.run),),
+            numbers=numbers,
         )

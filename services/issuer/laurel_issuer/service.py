@@ -17,6 +17,7 @@ from laurel_issuer.edge import Desk
 from laurel_issuer.endorsing import Endorser
 from laurel_issuer.handlers import GROUP, Issuance, achievements_handler
 from laurel_issuer.keyring import KeyMaker
+from laurel_issuer.numbers import numbers
 from laurel_issuer.oauth import TokenDesk
 from laurel_issuer.parking import ParkedIssuer
 from laurel_issuer.signing import Signers
@@ -77,4 +78,5 @@ async def open_service(
             relay=Relay(worker_database, bus, service="issuer"),
             consumers=(issuance, replica),
             workers=(Worker("status lists", publisher.run), Worker("parked", parked.run)),
+            numbers=numbers,
         )

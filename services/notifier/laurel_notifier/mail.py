@@ -175,8 +175,8 @@ class MailWorker:
             for mail in mails:
                 if stop.is_set():
                     break
-                watchdog.beat(patience_s=_STEPS * _STEP_S)  # a slow mail server is not a loop that stands still
-                outcome = await self._send(client, mail)
+                with watchdog.patience(_STEPS * _STEP_S):  # a slow mail server is not a loop that stands still
+                    outcome = await self._send(client, mail)
                 outcomes.append(outcome)
                 unsent.remove(mail.credential_id)
         finally:

@@ -17,6 +17,7 @@ from laurel_notifier.config import Settings
 from laurel_notifier.handlers import Notify, deliveries_consumer
 from laurel_notifier.mail import MailServer, MailWorker
 from laurel_notifier.mail_text import Letters
+from laurel_notifier.numbers import numbers
 from laurel_notifier.webhooks import DeliveryWorker
 
 NAME = "notifier"
@@ -81,4 +82,5 @@ async def open_service(settings: Settings, bus: Bus) -> AsyncIterator[Service]:
             relay=Relay(worker_database, bus, service=NAME),
             consumers=(deliveries_consumer(notify), access_consumer(NAME)),
             workers=tuple(workers),
+            numbers=numbers,
         )

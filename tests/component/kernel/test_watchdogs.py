@@ -147,6 +147,34 @@ async def test_one_loop_does_not_answer_for_another_inside_the_same_part() -> No
     assert failure.part == "webhooks: settling"
 
 
+async def test_who_waits_for_something_slow_says_so_and_others_do_not_take_it_back() -> None:
+    watch = Watch(stuck_after_s=0.4, tick_s=0.05)
+    done = asyncio.Event()
+
+    async def sending() -> None:
+        with watch.part("mail"):
+
+            async def slow() -> None:
+                with watchdog.patience(600.0):
+                    await asyncio.sleep(2.0)
+
+            async def quick() -> None:
+                with watchdog.patience(0.1):
+                    await asyncio.sleep(0.1)
+                watchdog.beat()
+
+            await asyncio.gather(slow(), quick())
+            done.set()
+            await asyncio.Event().wait()  # and without leave it is noticed
+
+    with pytest.raises(ExceptionGroup) as raised:
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            group.create_task(sending())
+            group.create_task(watch.run(asyncio.Event()))
+    assert isinstance(first_failure(raised.value), Silent)
+    assert done.is_set()
+
+
 async def test_a_batch_that_never_ends_is_noticed_although_records_came(kernel: Kernel) -> None:
     async def save(_: Any, events: Sequence[Delivered]) -> None:
         await asyncio.Event().wait()

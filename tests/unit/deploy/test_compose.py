@@ -33,7 +33,7 @@ ONE_SHOT = {"migrate", "topics"}
 LONG_RUNNING = sorted(CONTAINERS.keys() - ONE_SHOT)
 EVERY = sorted(CONTAINERS)
 
-PINNED = re.compile(r"[a-z0-9./-]+:\d+\.\d+(\.\d+)?(-[a-z0-9.]+)*(@sha256:[0-9a-f]{64})?").fullmatch
+PINNED = re.compile(r"[a-z0-9./-]+:v?\d+\.\d+(\.\d+)?(-[a-z0-9.]+)*(@sha256:[0-9a-f]{64})?").fullmatch
 VARIABLE = re.compile(r"(?<!\$)\$\{(?P<name>\w+)(?P<operator>:?[?-])?(?P<rest>[^}]*)\}")
 
 
@@ -202,7 +202,13 @@ def test_each_service_runs_its_roles_as_containers_of_their_own() -> None:
 def test_only_who_must_reach_the_internet_can() -> None:
     assert COMPOSE["networks"]["data"] == {"internal": True}
     outside = {name for name, container in CONTAINERS.items() if "edge" in container["networks"]}
-    assert outside == {*(f"{service}-api" for service in SERVICES), "notifier-worker", "gateway", "jaeger"}
+    assert outside == {
+        *(f"{service}-api" for service in SERVICES),
+        "notifier-worker",
+        "gateway",
+        "jaeger",
+        "prometheus",
+    }
     assert CONTAINERS["gateway"]["networks"] == ["edge"]
 
 

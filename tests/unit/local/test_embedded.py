@@ -39,6 +39,10 @@ async def query(server: Postgres, sql: str) -> object:
         await connection.close()
 
 
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def mode(path: Path) -> int | None:
     """Its permissions; None where it is not."""
     return stat.S_IMODE(path.stat().st_mode) if path.exists() else None
@@ -113,3 +117,21 @@ async def test_as_root_it_runs_as_somebody_else_and_says_what_it_opened(folder: 
         assert os.stat(f"/proc/{pid}").st_uid != 0
         assert any(str(folder) in note and "o+x" in note for note in server.notes)
         assert mode(folder) == 0o701, "may be crossed, not listed"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc to find the server's processes")
+@pytest.mark.parametrize("all_of_it", [False, True])
+async def test_a_server_that_stands_still_is_stopped_all_the_same(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, all_of_it: bool
+) -> None:
+    monkeypatch.setattr("laurel_local.embedded.STOP_S", 3.0)
+    async with Postgres(folder) as server:
+        await query(server, "CREATE TABLE kept AS SELECT 42 AS answer")
+        postmaster = int((folder / "postgres" / "postmaster.pid").read_text().split()[0])
+        os.kill(postmaster, signal.SIGSTOP)
+        for child in children_of(postmaster) if all_of_it else ():
+            os.kill(child, signal.SIGSTOP)
+    with pytest.raises(ProcessLookupError):
+        os.kill(postmaster, 0)
+    async with Postgres(folder) as server:
+        assert await query(server, "SELECT answer FROM kept") == 42
