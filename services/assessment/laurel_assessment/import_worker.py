@@ -28,6 +28,7 @@ log = structlog.get_logger()
 SWEEP_S = 10.0
 KEEP_ANSWERS_DAYS = 30
 MAX_UNEXPLAINED = 20
+_ALIVE_S = 10.0
 _SHOWN = 2000  # characters kept of a rejected row
 
 
@@ -70,6 +71,8 @@ class ImportWorker:
             group.create_task(_watched("sweeping", self._sweep(stop)))
             for place in range(self._at_once):
                 group.create_task(_watched(f"settling {place + 1}", self._settle(stop)))
+            while not stop.is_set():  # each of them has a pulse of its own; this is ours
+                await sleep(stop, _ALIVE_S)
 
     async def _settle(self, stop: asyncio.Event) -> None:
         pause = self._poll_s
