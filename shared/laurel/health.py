@@ -115,6 +115,8 @@ async def measure(
         try:
             if outbox:
                 await _measure_outbox(service)
+            if consumers:
+                await _measure_dead_letters(service, consumers)
             if consumers and service.numbers is not None:
                 async with service.worker_database.transaction() as tx:
                     for name, value in (await service.numbers(tx)).items():
@@ -136,6 +138,16 @@ async def _measure_outbox(service: Service) -> None:
     assert row is not None
     telemetry.gauge("laurel_outbox_oldest_seconds", max(0.0, row["oldest"] or 0.0), service=service.name)
     telemetry.gauge("laurel_outbox_rows", row["rows"], service=service.name)
+
+
+async def _measure_dead_letters(service: Service, consumers: Sequence[Consumer[Any]]) -> None:
+    async with service.worker_database.transaction() as tx:
+        rows = await tx.fetch(
+            "SELECT consumer, count(*) AS waiting FROM dead_letters WHERE state = 'waiting' GROUP BY consumer"
+        )
+    waiting = {row["consumer"]: row["waiting"] for row in rows}
+    for consumer in consumers:
+        telemetry.gauge("laurel_dead_letters_waiting", waiting.get(consumer.group, 0), group=consumer.group)
 
 
 async def _measure_lag(service: str, bus: Bus, consumers: Sequence[Consumer[Any]]) -> None:

@@ -77,6 +77,8 @@ _SELDOM = {
     ("POST", "/verify"): 0.3, ("GET", "/verifier/v1/docs/assets/{file}"): 0.3,
 }  # fmt: skip
 _IDS = (
+    "letter_id",
+    "request_id",
     "profile_id",
     "achievement_id",
     "credential_id",
@@ -128,7 +130,8 @@ class Maker:
                 for method, operation in methods.items():
                     self._schemas[method.upper(), path] = (operation, document)
         for tenant in tenants:
-            self.learn(tenant.owns)
+            for service in estate.services:
+                self.learn(tenant.of(service))
             self.learn({"key_id": tenant.owns["signing_key_id"], "credential_id": tenant.owns["endorsement_id"]})
 
     def learn(self, answer: Any) -> None:

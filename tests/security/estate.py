@@ -49,6 +49,11 @@ class Tenant:
     owns: dict[str, str] = field(default_factory=dict)
     marks: set[str] = field(default_factory=set)  # texts that nobody else may ever read
 
+    def of(self, service: str) -> dict[str, str]:
+        """What it owns, by the names in the paths of one service: each service has dead letters of its own."""
+        own = {name: self.owns.get(f"{service}_{name}", "") for name in ("letter_id", "request_id")}
+        return {**self.owns, **own}
+
 
 @dataclass(frozen=True)
 class Door:

@@ -83,7 +83,7 @@ HOSTILE: dict[str, bytes] = {
 
 def filled(door: Door, tenant: Tenant) -> str:
     path = door.path
-    names = {**tenant.owns, "suffix": "png", "key_id": tenant.owns["signing_key_id"]}
+    names = {**tenant.of(door.service), "suffix": "png", "key_id": tenant.owns["signing_key_id"]}
     if door.path.startswith("/issuer/v1/organisations/"):
         names["slug"] = tenant.slug
     for name, value in names.items():

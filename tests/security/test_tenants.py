@@ -87,9 +87,7 @@ def names_of(door: Door, tenant: Tenant) -> dict[str, str]:
     owns = tenant.owns
     key = owns["api_key_id"] if "/api-keys/" in door.path else owns["signing_key_id"]
     named = owns["endorsement_id"] if "/endorsements/" in door.path else owns["credential_id"]
-    service = door.path.split("/")[1]
-    letters = {name: owns.get(f"{service}_{name}", "") for name in ("letter_id", "request_id")}
-    return {**owns, **letters, "key_id": key, "credential_id": named, "suffix": "png"}
+    return {**tenant.of(door.service), "key_id": key, "credential_id": named, "suffix": "png"}
 
 
 def path_of(door: Door, names: dict[str, str]) -> str:

@@ -23,7 +23,8 @@ from laurel.ids import uuid7
 from laurel.process import ensure_topics
 from laurel.security import SCOPES, new_api_key
 from laurel.topics import ASSESSMENT, ISSUANCE_GROUP, route
-from tests.component.assessment.conftest import NOW, TABLES, achievement, learner, ndjson
+from laurel.watchdog import Watch
+from tests.component.assessment.conftest import NOW, TABLES, World, achievement, learner, ndjson
 from tests.conftest import free_ports
 
 IMPORTS = "/assessment/v1/results/imports"
@@ -180,3 +181,17 @@ async def test_hanging_up_and_being_killed_lose_and_double_nothing(environment: 
     await bus.close()
     # The relay may send what it sent just before it died once more; no credential is owed that did not pass.
     assert len(set(keys)) == done["passed"]
+
+
+async def test_an_import_worker_with_nothing_to_do_is_not_taken_for_one_that_stands_still(world: World) -> None:
+    watch, stop = Watch(stuck_after_s=5.0, tick_s=0.1), asyncio.Event()
+
+    async def works() -> None:
+        with watch.part("imports"):
+            await world.worker.run(stop)
+
+    working = asyncio.create_task(works())
+    watching = asyncio.create_task(watch.run(stop))
+    await asyncio.wait({watching}, timeout=8.0)  # raises before where nothing beats
+    stop.set()
+    await asyncio.gather(working, watching)

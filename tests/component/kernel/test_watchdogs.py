@@ -23,6 +23,7 @@ from laurel import bus as buses
 from laurel import outbox, telemetry, waiting, watchdog
 from laurel.bus import Message, Record
 from laurel.database import Database
+from laurel.dead_letters import DeadLetter, bury
 from laurel.envelope import Delivered
 from laurel.errors import Silent, Stuck, first_failure
 from laurel.events import CredentialStatusChanged, Event
@@ -462,6 +463,7 @@ async def test_the_numbers_of_the_alerts_are_there_from_the_start(kernel: Kernel
 
     async with kernel.api.transaction(["t1"]) as tx:
         await outbox.append(tx, [event("c1")], now=datetime(2026, 1, 1, tzinfo=UTC))
+        await bury(tx, f"g-{kernel.schema}", [DeadLetter(Message("t", 0, 0, b"", b"", (), 0), "t1", None, "x", "x")])
     bus = buses.connect(f"{kernel.admin_dsn}{'&' if '?' in kernel.admin_dsn else '?'}bus_schema=bus_{kernel.schema}")
     await ensure_topics(bus)
     still = Relay(kernel.worker, Standing(), service=kernel.schema)  # type: ignore[arg-type]
@@ -473,6 +475,7 @@ async def test_the_numbers_of_the_alerts_are_there_from_the_start(kernel: Kernel
     assert gauge("laurel_outbox_rows", service=kernel.schema) == 1
     assert gauge("laurel_consumer_lag", group=f"g-{kernel.schema}") == 0
     assert gauge("laurel_dead_letters_total", group=f"g-{kernel.schema}") == 0
+    assert gauge("laurel_dead_letters_waiting", group=f"g-{kernel.schema}") == 1
     stop.set()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
