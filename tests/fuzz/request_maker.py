@@ -15,6 +15,16 @@ from urllib.parse import quote
 from tests.fuzz.shaping import Bytes
 from tests.security.estate import OPERATOR, PARTNER, PNG, Door, Estate, Tenant
 
+
+def _svg(head: str, inner: str = "") -> str:
+    content = f'{head}<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1">{inner}</svg>'
+    return f"data:image/svg+xml;base64,{base64.b64encode(content.encode()).decode()}"
+
+
+_PICTURES = (
+    _svg(""), _svg("", "<script/>"), _svg("<!DOCTYPE svg>"), _svg('<?xml-stylesheet href="#x"?>'), _svg("<"),
+    *(_svg(f'<?xml version="1.0" encoding="{one}"?>') for one in ("UTF-7", "big5", "rot13", "idna", "x", "utf-16")),
+)  # fmt: skip
 # No public address is among them: a fuzzer sends nothing to anybody.
 _TEXTS = (
     "", " ", "x", "0", "-1", "null", "true", "a" * 300, "é", "e\u0301", "\u202eabc", "\ufeff", "日本語", "\U0001f600",
@@ -316,6 +326,8 @@ class Maker:
             return dice.choice(known)
         if schema.get("format") == "date-time" or name.endswith(("_at", "_until", "_from", "_to")):
             return f"20{dice.randrange(10, 60)}-0{dice.randrange(1, 9)}-1{dice.randrange(10)}T00:00:00Z"
+        if name == "image" and dice.random() < 0.4:
+            return dice.choice(_PICTURES)
         fitting = {
             "url": PARTNER, "email": "a@b.example", "slug": f"s{dice.randrange(10**9)}", "image": PNG,
             "event_type": "credential.issued",

@@ -78,8 +78,8 @@ LAST = (
 )  # fmt: skip
 # What the owner is told instead of success: there is nothing to do, but it is there.
 CONFLICTS = {
-    "/notifier/v1/emails/{credential_id}/retry": "not_failed", "/issuer/v1/credentials/{credential_id}/refresh": "",
-    "/issuer/v1/credentials/{credential_id}/message": "", "/issuer/v1/credentials/{credential_id}/reinstate": "",
+    "/notifier/v1/emails/{credential_id}/retry", "/issuer/v1/credentials/{credential_id}/refresh",
+    "/issuer/v1/credentials/{credential_id}/message", "/issuer/v1/credentials/{credential_id}/reinstate",
 }  # fmt: skip
 
 
