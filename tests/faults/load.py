@@ -7,6 +7,8 @@ the partner's endpoint, by which recovery is measured.
 from __future__ import annotations
 
 import asyncio
+import collections
+import contextlib
 import json
 import random
 import time
@@ -157,6 +159,8 @@ class Load:
         self._open: dict[str, Import] = {}
         self.results = 0
         self.pace_per_s = 0.0  # results a second; 0: as many as go
+        self.retried: collections.Counter[str] = collections.Counter()
+        """Why something had to be asked again: statuses, and names of errors."""
 
     # -- asking ----------------------------------------------------------------------------------------------
 
@@ -181,7 +185,8 @@ class Load:
         while True:
             try:
                 status, answer = await self.ask(method, path, key, **options)
-            except UNREACHABLE:
+            except UNREACHABLE as error:
+                self.retried[type(error).__name__] += 1
                 await asyncio.sleep(0.2)
                 continue
             except ValueError:
@@ -189,6 +194,7 @@ class Load:
             if status in expected:
                 return answer
             if status in (401, 408, 409, 429) or status >= 500:
+                self.retried[str(status)] += 1
                 await asyncio.sleep(0.3)
                 continue
             raise AssertionError(f"{method} {path}: {status} {answer}")
@@ -328,17 +334,18 @@ class Load:
 
     # -- probes ----------------------------------------------------------------------------------------------
 
-    async def probe(self, limit_s: float) -> float | None:
-        """Seconds from now until a new pass can be read in public and is with the partner; None: not within limit_s."""
-        began = time.monotonic()
-        try:
-            async with asyncio.timeout(limit_s):
-                await self._probe()
-        except TimeoutError:
-            return None
-        return time.monotonic() - began
+    async def probe(self, limit_s: float) -> dict[str, float]:
+        """Seconds from now until a new pass is `accepted`, can be read in `public`, and is `delivered` to the partner.
 
-    async def _probe(self) -> None:
+        What did not happen within limit_s is not there.
+        """
+        times: dict[str, float] = {}
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await self._probe(times, time.monotonic())
+        return times
+
+    async def _probe(self, times: dict[str, float], began: float) -> None:
         course = self._probe_course
         key = self.known.keys["probe"]
         learner = f"probe-{uuid.uuid4().hex}"
@@ -348,14 +355,16 @@ class Load:
         )
         credential_id = result["credential_id"]
         self.known.singles[result["result_id"]] = (self.known.tenants["probe"], credential_id)
-        public = delivered = False
-        while not (public and delivered):
+        times["accepted"] = time.monotonic() - began
+        while len(times) < 3:
             await asyncio.sleep(0.1)
-            try:
-                if not public:
+            with contextlib.suppress(*UNREACHABLE):
+                if "public" not in times:
                     status, document = await self.ask("GET", f"/c/{credential_id}", key)
-                    public = status == 200 and document["id"].endswith(credential_id)
-                if not delivered:
-                    delivered = (await self._rig.partner("GET", f"/seen/msg_{credential_id}_issued"))[0] == 200
-            except UNREACHABLE:
-                continue
+                    if status == 200 and document["id"].endswith(credential_id):
+                        times["public"] = time.monotonic() - began
+            with contextlib.suppress(*UNREACHABLE):
+                if "delivered" not in times:
+                    status, _ = await self._rig.partner("GET", f"/seen/msg_{credential_id}_issued")
+                    if status == 200:
+                        times["delivered"] = time.monotonic() - began

@@ -12,7 +12,6 @@ import asyncio
 import os
 import random
 import signal
-import time
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -64,6 +63,8 @@ class Stage:
 @dataclass
 class Round:
     faults: list[Planned]
+    probe: dict[str, float] = field(default_factory=dict)
+    retried: dict[str, int] = field(default_factory=dict)  # meanwhile, by the whole load
     recovery_s: float | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -403,11 +404,14 @@ class Nemesis:
         done = Round(faults)
         self.rounds.append(done)
         await asyncio.gather(*(self._one(fault, done) for fault in faults))
-        ended = time.monotonic()
-        if await self._load.probe(RECOVERY_LIMIT_S) is not None:
-            done.recovery_s = round(time.monotonic() - ended, 2)
+        before = self._load.retried.copy()
+        done.probe = {stage: round(took, 2) for stage, took in (await self._load.probe(RECOVERY_LIMIT_S)).items()}
+        if len(done.probe) == 3:
+            done.recovery_s = max(done.probe.values())
+        done.retried = dict(self._load.retried - before)
         told = "; ".join(f"{one.kind} {_told(one.arguments)}" for one in faults)
-        recovered = "no recovery" if done.recovery_s is None else f"recovered in {done.recovery_s:.1f} s"
+        stages = ", ".join(f"{stage} {took:.1f} s" for stage, took in done.probe.items())
+        recovered = "no recovery" if done.recovery_s is None else f"recovered in {done.recovery_s:.1f} s ({stages})"
         self._say(f"{len(self.rounds):4d} {told}: {recovered}" + "".join(f" ({note})" for note in done.notes))
         return done
 

@@ -201,10 +201,13 @@ class Supervisor:
             await asyncio.sleep(0.3)
 
 
+_TELLING = ("part failed", "event loop blocked", "hung in ending", "Stuck", "Silent", "laurel:")
+
+
 def _last_words(cluster: Cluster, service: str) -> str:
     lines = cluster.tail(service).strip().splitlines()
-    told = [line for line in lines if '"error"' in line or "Error" in line or "Stuck" in line]
-    return (told or lines or ["nothing"])[-1][-600:]
+    told = [line for line in lines if any(word in line for word in _TELLING)]
+    return " | ".join(told or lines[-3:])[-1500:]
 
 
 def broker_lives(broker: KafkaBroker) -> bool:

@@ -70,7 +70,7 @@ async def run(
         say(f"faults: drained in {drain_s:.0f} s; counting" if drain_s is not None else "faults: NOT drained; counting")
         counting = time.monotonic()
         account = await count(made, load)
-        report = _report(wanted, made, nemesis.rounds, account) | {
+        report = _report(wanted, made, load, nemesis.rounds, account) | {
             "minutes": round(drained_at / 60, 1),
             "drain_s": drain_s,
             "count_s": round(time.monotonic() - counting, 1),
@@ -89,7 +89,7 @@ async def _under_fire(
     load.pace_per_s = _SHORT_PER_S if wanted.short else wanted.results / (wanted.minutes * 60)
     loading = asyncio.create_task(load.run())
     # A first pass before the first fault: everything is up, and the templates are compiled.
-    if await load.probe(120) is None:
+    if "delivered" not in await load.probe(120):
         raise TimeoutError("no pass went through before the first fault")
     stage = Stage(wanted.bus, tuple(sorted(made.links)), tuple(sorted(made.disks)))
     started = time.monotonic()
@@ -154,7 +154,7 @@ async def _bad_signatures(made: Rig) -> int:
     return int(json.loads((await made.partner("GET", "/stats"))[1])["bad"])
 
 
-def _report(wanted: Wanted, made: Rig, rounds: list[Round], account: Account) -> dict[str, Any]:
+def _report(wanted: Wanted, made: Rig, load: Load, rounds: list[Round], account: Account) -> dict[str, Any]:
     kinds: collections.Counter[str] = collections.Counter(fault.kind for one in rounds for fault in one.faults)
     slowest: dict[str, float] = {}
     for one in rounds:
@@ -179,10 +179,16 @@ def _report(wanted: Wanted, made: Rig, rounds: list[Round], account: Account) ->
             kind: took if took != float("inf") else None for kind, took in sorted(slowest.items())
         },
         "slow_rounds": [
-            {"recovery_s": one.recovery_s, "faults": [[fault.kind, fault.arguments] for fault in one.faults]}
+            {
+                "recovery_s": one.recovery_s,
+                "probe": one.probe,
+                "retried": one.retried,
+                "faults": [[fault.kind, fault.arguments] for fault in one.faults],
+            }
             for one in rounds
             if one.recovery_s is None or one.recovery_s > WITHIN_S
         ],
+        "retried": dict(sorted(load.retried.items())),
         "restarts": dict(sorted(made.supervisor.restarts.items())),
         "ended_by_themselves": made.supervisor.gave_up,
     }
