@@ -137,6 +137,7 @@ MAY_DIAL = {"shared/laurel/http.py"}  # the guarded client, which has looked at 
 READERS = {
     ("services/assessment/laurel_assessment/results_api.py", "body"): "guard_json",
     ("services/assessment/laurel_assessment/results_api.py", "stream"): "rows.parse_line guards each line",
+    ("services/issuer/laurel_issuer/oauth.py", "body"): "_form: a form in ASCII, of a size and a number of fields",
     ("services/verifier/laurel_verifier/api.py", "body"): "documents.read",
     ("services/verifier/laurel_verifier/pages.py", "body"): "forms.parse_form",
     ("services/verifier/laurel_verifier/pages.py", "stream"): "forms.handed_in",
