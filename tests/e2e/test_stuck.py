@@ -26,7 +26,7 @@ def processes_of(postmaster: int) -> list[int]:
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc to find the server's processes")
 def test_a_part_that_stands_still_ends_laurel_up_with_a_message(tmp_path: Path) -> None:
     state, (port, health) = tmp_path / "state", free_ports(2)
-    given = {**environment(), "LAUREL_STUCK_AFTER_S": "4", "LAUREL_HEALTH_PORT": str(health)}
+    given = {**environment(), "LAUREL_STUCK_AFTER_S": "10", "LAUREL_HEALTH_PORT": str(health)}
     up = subprocess.Popen(
         [sys.executable, "-m", "laurel_local.cli", "up", "--state", str(state), "--port", str(port), "--json"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=given, cwd=tmp_path,

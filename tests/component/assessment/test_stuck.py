@@ -49,7 +49,7 @@ async def test_a_silent_database_ends_the_process_after_its_last_words(role: str
         (port,) = free_ports(1)
         environment = {
             **os.environ, "LAUREL_BUS_URL": dsn, "LAUREL_DATABASE_URL": dsn, "LAUREL_PORT": str(port),
-            "LAUREL_ID_KEY": base64.b64encode(b"i" * 32).decode(), "LAUREL_STUCK_AFTER_S": "4",
+            "LAUREL_ID_KEY": base64.b64encode(b"i" * 32).decode(), "LAUREL_STUCK_AFTER_S": "10",
             "LAUREL_CONTACT_KEY": base64.b64encode(b"c" * 32).decode(),
         }  # fmt: skip
         process = await asyncio.create_subprocess_exec(

@@ -87,7 +87,7 @@ async def test_a_loop_in_an_await_without_end_ends_its_process_and_is_named(kern
     with pytest.raises(ExceptionGroup) as raised:
         async with asyncio.timeout(60):
             await run_parts(
-                made, kernel.bus, settings(kernel, stuck_after_s=1.5), roles=("worker",), stop=asyncio.Event()
+                made, kernel.bus, settings(kernel, stuck_after_s=8.0), roles=("worker",), stop=asyncio.Event()
             )
     failure = first_failure(raised.value)
     assert isinstance(failure, Silent)
@@ -95,31 +95,36 @@ async def test_a_loop_in_an_await_without_end_ends_its_process_and_is_named(kern
     assert gauge("laurel_part_failed", part=failure.part, kind="Silent") == 1
 
 
-async def test_a_loop_that_turns_waits_or_works_in_the_database_is_left_alone(kernel: Kernel) -> None:
+async def test_a_loop_that_turns_or_waits_on_purpose_is_left_alone() -> None:
+    watch = Watch(stuck_after_s=0.5, tick_s=0.05)
     stop = asyncio.Event()
-    turns = 0
 
-    async def turn(stop: asyncio.Event) -> None:
-        nonlocal turns
-        while not stop.is_set():
-            async with kernel.worker.transaction() as tx:
-                await tx.execute("SELECT pg_sleep(0.4)")
-            turns += 1
-        await waiting.sleep(asyncio.Event(), 0.01)
+    async def turn() -> None:
+        with watch.part("turning"):
+            while not stop.is_set():
+                await waiting.sleep(stop, 0.01)
 
-    async def rest(stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            await waiting.sleep(stop, 30.0)  # longer than it may be silent, and it says so
+    async def rest() -> None:
+        with watch.part("resting"):
+            await waiting.sleep(stop, 600.0)  # longer than it may be silent, and it says so
 
-    made = service(kernel, workers=(Worker("turning", turn), Worker("resting", rest)))
-    given = settings(kernel, stuck_after_s=6.0)
-    running = asyncio.create_task(run_parts(made, kernel.bus, given, roles=("worker",), stop=stop))
-    async with asyncio.timeout(60):
-        while turns < 20 and not running.done():
-            await asyncio.sleep(0.05)
-    stop.set()
-    await running
-    assert turns >= 20
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        for running in (turn(), rest(), watch.run(stop)):
+            group.create_task(running)
+        await asyncio.sleep(3.0)
+        stop.set()
+
+
+async def test_a_transaction_that_was_committed_is_a_sign_of_life(kernel: Kernel) -> None:
+    with Watch(stuck_after_s=1.0).part("working") as pulse:
+        pulse.silent_s = 1e6
+        with pytest.raises(RuntimeError, match="changed my mind"):
+            async with kernel.worker.transaction():
+                raise RuntimeError("changed my mind")
+        assert pulse.silent_s == 1e6
+        async with kernel.worker.transaction() as tx:
+            await tx.execute("SELECT 1")
+        assert pulse.silent_s == 0.0
 
 
 async def test_one_loop_does_not_answer_for_another_inside_the_same_part() -> None:
@@ -187,7 +192,7 @@ async def test_a_batch_that_never_ends_is_noticed_although_records_came(kernel: 
     with pytest.raises(ExceptionGroup) as raised:
         async with asyncio.timeout(60):
             await run_parts(
-                made, kernel.bus, settings(kernel, stuck_after_s=2.0), roles=("worker",), stop=asyncio.Event()
+                made, kernel.bus, settings(kernel, stuck_after_s=8.0), roles=("worker",), stop=asyncio.Event()
             )
     failure = first_failure(raised.value)
     assert isinstance(failure, Silent)
@@ -328,7 +333,7 @@ async def test_a_database_that_takes_connections_and_never_answers_is_noticed(
     silenced: tuple[Database, list[int]],
 ) -> None:
     database, pids = silenced
-    async with probing(database, Watch(stuck_after_s=3.0, tick_s=0.1)) as look:
+    async with probing(database, Watch(stuck_after_s=8.0, tick_s=0.1)) as look:
         await until(lambda: gauge("laurel_database_up", service=database.schema) == 1)
         stop_server(database, pids)
         await until(lambda: gauge("laurel_database_up", service=database.schema) == 0)
