@@ -72,11 +72,11 @@ class Settings(BaseSettings):
         description="Comma-separated addresses and CIDRs of the proxies whose X-Forwarded-For is believed.",
     )
     rate_per_key: float = Field(
-        default=500.0,
+        default=1000.0,
         ge=0,
         description="Requests a second that one API key may send to one API process, on average; 0: any number.",
     )
-    burst_per_key: int = Field(default=5000, ge=1, description="Requests that one API key may send at once.")
+    burst_per_key: int = Field(default=20_000, ge=1, description="Requests that one API key may send at once.")
     key_rates: str = Field(
         default="",
         description="Rates of single API keys, as KEY_ID=RATE/BURST with commas between; KEY_ID is what stands between "
