@@ -215,6 +215,25 @@ def test_a_replay_settles_the_letters_that_it_handles(operator: Operator) -> Non
     assert (action["action"], action["outcome"]) == ("replay", "redriven")
 
 
+def test_what_became_of_every_row_adds_up_and_has_ids(operator: Operator) -> None:
+    badge = operator.issue("followed")
+    for _ in range(2):
+        operator.call(
+            "POST", "/assessment/v1/results", achievement=operator.up["achievement"], learner="fails", score=1,
+            email="f@example.org", course_run="followed",
+        )  # fmt: skip
+    there = ("--url", operator.up["url"], "--api-key", operator.up["key"])
+    done = laurel("reconcile", *there, "--by", "course-run", "--by", "day", "--json")
+    found = json.loads(done.stdout)
+    assert done.returncode == 0, done.stdout
+    lines = [*found["lines"], found["total"]]
+    parts = ("issued", "not_passed", "duplicate", "rejected", "dead_lettered", "waiting", "missing")
+    assert all(one["accepted"] == sum(one[name] for name in parts) for one in lines)
+    assert {one["course_run"] for one in found["lines"]} >= {"dead", "followed"}
+    ids = laurel("reconcile", *there, "--ids", "issued").stdout.split()
+    assert (len(ids), badge in ids) == (found["total"]["issued"], True)
+
+
 @pytest.mark.parametrize(
     ("words", "word"),
     [
