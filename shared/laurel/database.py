@@ -39,6 +39,10 @@ UNAVAILABLE: tuple[type[BaseException], ...] = (
     asyncpg.LockNotAvailableError,
 )
 
+# Seconds, at the server's end; without effect on a Unix socket. A client whose machine is gone says no goodbye: for two
+# hours the server would keep its session, and with it the shards and partitions that it has locked.
+KEEPALIVE = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "3", "tcp_keepalives_count": "3"}
+
 _UNABLE_TO_CLOSE: tuple[type[BaseException], ...] = (*UNAVAILABLE, asyncio.CancelledError)
 
 
@@ -179,6 +183,7 @@ def connect_arguments(dsn: str, *, schema: str, timeout: float) -> dict[str, Any
             "application_name": f"laurel-{schema}",
             "idle_in_transaction_session_timeout": "120000",
             "jit": "off",
+            **KEEPALIVE,
         },
     }
     if socket is not None:

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import asyncpg
 
 from laurel.bus import BusError, BusUnavailable
+from laurel.database import KEEPALIVE
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -85,6 +86,7 @@ async def open_connection(dsn: str, *, name: str, timeout: float, settings: Mapp
             "application_name": name[:63],
             "default_transaction_isolation": "read committed",
             "jit": "off",
+            **KEEPALIVE,
             **settings,
         },
     )
