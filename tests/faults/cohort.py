@@ -226,7 +226,7 @@ class Cohort:
         return found or await self._in_databases()
 
     async def _in_databases(self) -> dict[str, int]:
-        (row,) = await self.laurel.rows(_REMAINING, self.tenant_id)
+        (row,) = await self.laurel.rows(REMAINING, self.tenant_id)
         return {name: number for name, number in row.items() if number}
 
     async def settled(self) -> None:
@@ -320,8 +320,7 @@ class Cohort:
         )
         shown = {}
         for list_id, body in lists:
-            bits = status.decode_list(msgspec.json.decode(body)["credentialSubject"]["encodedList"])
-            shown[list_id] = {n for n in range(status.entries(bits)) if bits[n // 8] and status.lookup(bits, n)}
+            shown[list_id] = places_set(body)
         assert {name: bits for name, bits in shown.items() if name in wanted} == wanted, "lists say what rows say"
 
     async def _check_mails(self) -> int:
@@ -353,7 +352,14 @@ class Cohort:
         assert row[0] == self.laurel.buried_nameless
 
 
-_REMAINING = f"""
+def places_set(body: bytes) -> set[int]:
+    """The indexes of a published list that are not 0."""
+    bits = status.decode_list(msgspec.json.decode(body)["credentialSubject"]["encodedList"])
+    return {n for n in range(status.entries(bits)) if bits[n // 8] and status.lookup(bits, n)}
+
+
+# What of a tenant ($1) is still on its way, and what of anybody's is still in an outbox.
+REMAINING = f"""
 SELECT {", ".join(f"(SELECT count(*) FROM {one}.outbox) AS {one}_outbox" for one in SERVICES)},
     (SELECT count(*) FROM assessment.imports WHERE tenant_id = $1 AND status = 'processing') AS imports,
     (SELECT count(*) FROM assessment.results r WHERE tenant_id = $1 AND outcome = 'passed' AND NOT EXISTS
