@@ -355,7 +355,8 @@ class Cohort:
 def places_set(body: bytes) -> set[int]:
     """The indexes of a published list that are not 0."""
     bits = status.decode_list(msgspec.json.decode(body)["credentialSubject"]["encodedList"])
-    return {n for n in range(status.entries(bits)) if bits[n // 8] and status.lookup(bits, n)}
+    telling = (place for place, byte in enumerate(bits) if byte)
+    return {n for place in telling for n in range(place * 8, place * 8 + 8) if status.lookup(bits, n)}
 
 
 # What of a tenant ($1) is still on its way, and what of anybody's is still in an outbox.
