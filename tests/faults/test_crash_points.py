@@ -52,6 +52,13 @@ def test_a_walk_goes_to_every_declared_point_of_both_transports() -> None:
     assert walked == set(POINTS)
 
 
+def test_the_page_names_every_point() -> None:
+    page = (ROOT / "docs/crash-points.md").read_text(encoding="utf-8")
+    assert [
+        point for point, what in POINTS.items() if f"| `{point.rstrip('@')}` |" not in page or what not in page
+    ] == []
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
