@@ -7,13 +7,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 ARGS ?=
 PYTEST_ARGS ?=
 TARGET ?= guard
+TIMES ?= 20
 RUNS ?= 1000000
 BUS ?= both
 N ?= 50000
 
 # What pip says goes to stderr: stdout belongs to the command that is run.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench fuzz mutants faults check docs lock kafka kafka-stop clean
+.PHONY: help install demo test bench fuzz mutants faults crash-points check docs lock kafka kafka-stop clean
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -36,6 +37,9 @@ mutants: $(VENV)/.installed-dev ## Put forged credentials before the verifier (A
 
 faults: $(VENV)/.installed-dev ## Break a loaded installation and count what became of it (SEED=7 MINUTES=40 BUS=kafka)
 	@$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) --minutes $(or $(MINUTES),0) --bus $(BUS) $(ARGS)
+
+crash-points: $(VENV)/.installed-dev ## Let processes die between any two steps (TIMES=20 ARGS="--bus kafka --only mail")
+	@$(BIN)/python -m tests.faults.crash_points --times $(TIMES) $(ARGS)
 
 check: $(VENV)/.installed-dev ## Lint, formatting, types, architecture, generated docs
 	$(BIN)/ruff check .

@@ -84,7 +84,13 @@ def _runtime_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def postgres_dsn() -> Iterator[str]:
-    """DSN of the superuser on this test process's own server; the server is shared by its tests, schemas are not."""
+    """DSN of the superuser on this test process's own server; the server is shared by its tests, schemas are not.
+
+    LAUREL_TEST_POSTGRES names one that is there already.
+    """
+    if url := os.environ.get("LAUREL_TEST_POSTGRES"):
+        yield url
+        return
     with private_postgres() as server:
         # The machine does not lose power in a test; a killed server loses nothing without fsync.
         server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")

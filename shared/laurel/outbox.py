@@ -23,6 +23,7 @@ import structlog
 
 from laurel import envelope, telemetry
 from laurel.bus import Bus, BusUnavailable, Producer, Record
+from laurel.crash_points import reach
 from laurel.database import UNAVAILABLE, Database, Transaction
 from laurel.errors import Stuck
 from laurel.events import Event
@@ -167,6 +168,7 @@ class Relay:
         )  # fmt: skip
         if not rows:
             return 0
+        reach("outbox.read", self._service)
         source = f"/laurel/{self._service}"
         records = [
             Record(
@@ -181,6 +183,8 @@ class Relay:
             for row in rows
         ]  # fmt: skip
         await producer.send(records)
+        reach("outbox.sent", self._service)
         await connection.execute("DELETE FROM outbox WHERE id = ANY ($1::bigint[])", [row["id"] for row in rows])
+        reach("outbox.deleted", self._service)
         telemetry.count("laurel_relayed_total", len(rows), service=self._service)
         return len(rows)

@@ -20,7 +20,7 @@ import uvicorn
 from pydantic import ValidationError
 from starlette.types import ASGIApp
 
-from laurel import logs, telemetry, watchdog
+from laurel import crash_points, logs, telemetry, watchdog
 from laurel.bus import Bus, TopicSpec, connect
 from laurel.errors import ConfigurationError, Silent, Stuck, first_failure
 from laurel.health import Health, Metrics, measure, probe_database
@@ -68,6 +68,8 @@ async def serve(name: str, settings: S, open_service: OpenService[S], *, role: s
 
     Raises what a part fails with; the process is then to be started again.
     """
+    if crash_points.arm_from_environment(settings.base_url):
+        log.error("this process will die on purpose; only tests want that", crash_at=crash_points.armed())
     telemetry.configure(name)
     stop = asyncio.Event()
     stop_on_signals(stop)

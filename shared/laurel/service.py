@@ -28,6 +28,7 @@ from opentelemetry.trace import Span, SpanKind
 from laurel import envelope, telemetry
 from laurel.bus import Bus, BusUnavailable, Message, PartitionsLost, TopicPartition
 from laurel.bus import Consumer as BusConsumer
+from laurel.crash_points import reach
 from laurel.database import Database, Transaction, is_unavailable
 from laurel.dead_letters import DeadLetter, bury
 from laurel.envelope import Delivered, Undecodable
@@ -153,6 +154,7 @@ class Engine(Generic[T]):
     async def _drain(self, partitions: Collection[TopicPartition]) -> None:
         # The bus takes partitions away: finish and commit what is in hand first, so that nobody does it twice.
         async with self._in_hand:
+            reach("consumer.drained", self._consumer.group)
             log.info("partitions given up", group=self._consumer.group, partitions=len(partitions))
 
     async def _consume(self, source: BusConsumer, stop: asyncio.Event) -> None:
@@ -165,6 +167,7 @@ class Engine(Generic[T]):
                     if not await self.process(messages, stop):
                         return
                     await self._commit(source, messages)
+                    reach("consumer.committed", self._consumer.group)
                 moved_at = time.monotonic()
             elif time.monotonic() - moved_at > self._stuck_after_s:
                 await self._check_stuck(source)
@@ -200,6 +203,7 @@ class Engine(Generic[T]):
                 events.append(envelope.decode(message))
             except Undecodable as error:
                 refused.append(DeadLetter(message, "", None, error.code, error.detail))
+        reach("consumer.polled", self._consumer.group)
         started, backoff = time.monotonic(), Backoff()
         while True:
             try:
@@ -228,6 +232,7 @@ class Engine(Generic[T]):
                 events = [one for one in events if one.message is not delivered.message]
                 self._unexplained = 0
                 refused = [*refused, DeadLetter.of(delivered, error.code, error.detail)]
+                reach("consumer.rejected", self._consumer.group)
             except Exception as error:
                 if _is_not_now(error) or isinstance(error, Stuck) or not events:
                     raise
@@ -250,10 +255,13 @@ class Engine(Generic[T]):
         continued, spans = _one_span_a_trace(self._consumer.group, events)
         try:
             prepared = await self._consumer.handler.prepare(continued) if continued else None  # 2
+            reach("consumer.prepared", self._consumer.group)
             async with self._database.transaction() as tx:  # 3
                 if prepared is not None:
                     await self._consumer.handler.save(tx, prepared)
                 await bury(tx, self._consumer.group, refused)
+                reach("consumer.saving", self._consumer.group)
+            reach("consumer.saved", self._consumer.group)
             if prepared is not None and self._consumer.saved is not None:
                 self._consumer.saved(prepared)
         finally:

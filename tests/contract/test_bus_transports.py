@@ -206,6 +206,29 @@ async def test_a_send_that_timed_out_cannot_arrive_after_the_next_one(bus: Postg
     await impatient.close()
 
 
+async def test_what_a_failed_send_left_at_the_server_is_gone_once_the_next_one_starts(
+    bus: PostgresBus, connection: Any
+) -> None:
+    await bus.ensure_topics([TopicSpec("t", partitions=2)])
+    impatient = PostgresBus(
+        f"{bus._dsn}&bus_schema={bus._schema}", request_timeout=2.0, session_timeout=3, rebalance_timeout=60
+    )
+    keys = {partition_for(key, 2): key for key in (b"a", b"b", b"c", b"d", b"e")}
+    async with impatient.producer(client_id=bus._schema) as producer:
+        async with connection.transaction():
+            await connection.execute(f"SELECT 1 FROM {bus._schema}.partitions WHERE partition = 0 FOR UPDATE")
+            with pytest.raises(BusUnavailable):
+                await producer.send([Record("t", keys[0], b"late")])
+            await producer.send([Record("t", keys[1], b"next")])  # to another partition, which nobody holds
+        mine = "SELECT 1 FROM pg_stat_activity WHERE application_name LIKE $1 AND state = 'active'"
+        async with asyncio.timeout(20):
+            while await connection.fetch(mine, f"%{bus._schema}%"):
+                await asyncio.sleep(0.05)
+    rows = await connection.fetch(f"SELECT value FROM {bus._schema}.messages")
+    assert [row["value"] for row in rows] == [b"next"]
+    await impatient.close()
+
+
 async def test_several_may_make_the_schema_at_once(postgres_dsn: str) -> None:
     schema = f"bus_{uuid4().hex[:8]}"
     buses = [connect(f"{postgres_dsn}&bus_schema={schema}") for _ in range(10)]

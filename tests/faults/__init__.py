@@ -1,0 +1,1 @@
+"""Faults on purpose: what Laurel does when processes, connections and guards fail."""

@@ -12,6 +12,7 @@ import asyncpg
 import structlog
 
 from laurel import telemetry, watchdog
+from laurel.crash_points import reach
 from laurel.database import Database, Transaction, is_unavailable
 from laurel.errors import Stuck
 from laurel.waiting import sleep
@@ -122,8 +123,11 @@ class ImportWorker:
                 work = await import_store.next_chunk(tx)  # 4
                 if work is None:
                     return None
+                reach("chunk.taken")
                 with telemetry.span("settle results", parent=work.traceparent):
-                    return await self._settle_chunk(tx, work)
+                    passes = await self._settle_chunk(tx, work)
+            reach("chunk.settled")
+            return passes
         except Exception as error:
             if work is None or work.import_id in self._troubled or _begin_again(error):
                 raise
@@ -143,10 +147,12 @@ class ImportWorker:
                 tx, work.tenant_id, arrivals, keys=self._keys, received_at=work.created_at, now=now,
                 import_id=work.import_id,
             )  # fmt: skip
+        reach("chunk.recorded")
         outcomes = Counter(one.outcome for one in recorded)
         if await import_store.chunk_settled(tx, work, outcomes, now=now):  # 5
             log.info("import done", import_id=work.import_id)
             self._troubled.discard(work.import_id)
+        reach("chunk.settling")
         for outcome, number in outcomes.items():
             telemetry.count("laurel_results_total", number, outcome=outcome)
         return outcomes["passed"]

@@ -20,6 +20,7 @@ from datetime import datetime
 import structlog
 
 from laurel import telemetry
+from laurel.crash_points import reach
 from laurel.database import Database, Transaction, is_unavailable
 from laurel.ids import uuid7
 from laurel_assessment import import_store, store
@@ -203,6 +204,7 @@ class Upload:
     async def _flush(self, request: Request) -> None:
         async with self._database.transaction([self._tenant_id]) as tx:
             await self._write(tx, request)
+        reach("upload.spooled")
 
     async def _write(self, tx: Transaction, request: Request) -> str:
         import_id = self._import_id or uuid7()
@@ -234,6 +236,7 @@ class Upload:
                     answer=answer,
                 )
             )
+        reach("upload.accepted")
         return answer
 
     @staticmethod

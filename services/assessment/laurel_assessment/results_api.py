@@ -14,6 +14,7 @@ import msgspec
 from fastapi import Depends, FastAPI, Header, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
+from laurel.crash_points import reach
 from laurel.database import Database, Transaction
 from laurel.ids import learner_key
 from laurel.problems import FieldError, Problem, not_found, too_large
@@ -147,6 +148,7 @@ def _single(app: FastAPI, database: Database, keys: Keys, clock: Callable[[], da
             return status, answer
 
         status, answer = await _racing(database, who.tenant_id, take)
+        reach("result.recorded")
         return json_response(answer, status)
 
 

@@ -12,6 +12,7 @@ from pydantic import Field, StrictBool, StrictInt
 
 from laurel import audit
 from laurel.callers import TOKEN_PATH
+from laurel.crash_points import reach
 from laurel.credential.status import MAX_SIZE
 from laurel.database import Transaction, is_unavailable
 from laurel.dead_letters_api import dead_letter_routes
@@ -176,6 +177,8 @@ def _credential_routes(desk: Desk) -> APIRouter:
                 outcome=f"refused:{one.refusal.code}" if one.refusal else "done" if one.changed else "unchanged",
                 details={"status": one.status, "version": one.version}, at=desk.clock(),
             )  # fmt: skip
+            reach("status.changing")
+        reach("status.changed")
         if one.refusal is not None:
             raise Problem(409, one.refusal.code, one.refusal.detail)
         return json_response(
@@ -248,6 +251,8 @@ async def _change_all(desk: Desk, caller: Principal, body: StatusByQuery) -> dic
                         tx, caller.tenant_id, caller, f"credentials.{body.action}", "query",
                         details={"where": msgspec.to_builtins(asdict(where)), "changed": changed}, at=now,
                     )  # fmt: skip
+                reach("status.changing")
+            reach("status.changed")
         except Exception as error:
             if not is_unavailable(error):
                 raise

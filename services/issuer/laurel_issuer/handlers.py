@@ -26,6 +26,7 @@ from uuid import UUID
 import msgspec
 
 from laurel import outbox, telemetry
+from laurel.crash_points import reach
 from laurel.credential import securing
 from laurel.database import Database, Transaction
 from laurel.dead_letters import DeadLetter, bury
@@ -100,9 +101,12 @@ class Issuance:
         now = self._clock().replace(microsecond=0)  # credentials tell time in seconds
         async with self._database.transaction() as tx:
             reserved = await store_issuance.reserve(tx, passed, terms=self._terms, now=now)  # 1
+            reach("issuance.reserving")
+        reach("issuance.reserved")
         if reserved.to_make:
             for profile_id, kinds in sorted(reserved.to_make.items()):
                 await self._keys.make_missing(profile_id, kinds)
+            reach("issuance.keys_made")
             async with self._database.transaction() as tx:
                 reserved = await store_issuance.reserve(tx, passed, terms=self._terms, now=now)  # 1, what is left of it
         prepared.issued_before = reserved.issued
@@ -151,6 +155,7 @@ class Issuance:
         new = await store_issuance.finish(  # 6
             tx, [(one.intent, one.passed, one.valid_until, one.body) for one in signed]
         )
+        reach("issuance.finishing")
         await outbox.append(
             tx,
             [outbox.Outgoing(_issued(one), one.traceparent) for one in signed if one.intent.credential_id in new],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from laurel.bus import Bus
+from laurel.crash_points import reach
 from laurel.database import Database
 from laurel.service import Consumer, Engine
 from laurel_issuer import store_parked
@@ -27,8 +28,12 @@ class ParkedIssuer:
         """Issue up to one batch of what is ready by now; how many events were settled (0: nothing is left to do)."""
         async with self._database.transaction() as tx:
             ready = await store_parked.ready_parked(tx, self._batch_size)
-        if not ready or not await self._engine.process(list(ready.values()), stop):
+        if not ready:
             return 0
+        reach("parked.found")
+        if not await self._engine.process(list(ready.values()), stop):
+            return 0
+        reach("parked.issued")
         async with self._database.transaction() as tx:
             await store_parked.unpark_dead(tx, self._group, ready)
             return len(ready) - await store_parked.still_parked(tx, ready)

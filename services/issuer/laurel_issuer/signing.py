@@ -24,7 +24,8 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 import structlog
 
-from laurel import watchdog
+from laurel import crash_points, watchdog
+from laurel.crash_points import reach
 from laurel.credential import lint
 from laurel.errors import NotNow
 from laurel.events import AssessmentPassed
@@ -150,7 +151,7 @@ class Signers:
             self._processes,
             mp_context=multiprocessing.get_context("spawn"),  # a forked asyncio process with threads may deadlock
             initializer=_begin_process,
-            initargs=self._beginning,
+            initargs=(*self._beginning, crash_points.armed()),
         )
 
 
@@ -159,7 +160,8 @@ class Signers:
 _local = threading.local()  # the key-encryption key and the templates of this signing thread or process
 
 
-def _begin_process(kek: bytes, canary_every: int) -> None:
+def _begin_process(kek: bytes, canary_every: int, crash_at: str | None) -> None:
+    crash_points.arm(crash_at)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; our parent stops us in order
     threading.Thread(target=_die_with_parent, daemon=True).start()
     _begin_thread(kek, canary_every)
@@ -198,10 +200,13 @@ def _make_chunk(group: Group, items: Sequence[Item]) -> list[Made | Refused]:
     safe = Safe(group.securing, group.keys, _local.kek)
     keys = tuple(key.for_lint for key in group.keys)
     linted = [_lint(group, definition, item, keys) for item in items]  # 2 3
+    reach("signer.linted")
     ready = [one for one in linted if isinstance(one, _Ready)]
     bodies = [safe.secure(one.linted, one.item.created) for one in ready]  # 4
+    reach("signer.signed")
     for one, body in zip(ready, bodies, strict=True):
         _check(safe, one, body)  # 5
+    reach("signer.checked")
     made = iter(bodies)
     return [Made(one.item.credential_id, next(made)) if isinstance(one, _Ready) else one for one in linted]
 

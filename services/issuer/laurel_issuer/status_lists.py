@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from laurel import telemetry
+from laurel.crash_points import reach
 from laurel.credential import status
 from laurel.database import Database
 from laurel_issuer import store_status
@@ -46,16 +47,20 @@ class Publisher:
             state = await store_status.lock_list(tx, list_id)
             if state is None or state.key is None or (only_first and state.version > 0):
                 return False
+            reach("list.locked")
             now = self._clock().replace(microsecond=0)
             until = None if self._valid is None else now + self._valid
             encoded = status.encode_list(list_bits(state.values, state.size))
             ttl_ms = self._ttl_s * 1000  # Bitstring Status List 1.0 §2.2: milliseconds
             document = status.build_status_list(state.url, state.did, state.purpose, encoded, now, ttl_ms, until)
             body = await self._signers.sign_list(document, state.securing, state.key, now)
+            reach("list.signed")
             await require_usable_keys(tx, [state.key.key_id])
             await store_status.store_list(
                 tx, list_id, state, key_id=state.key.key_id, body=body, now=now, ttl_s=self._ttl_s, valid_until=until
             )
+            reach("list.stored")
+        reach("list.published")
         telemetry.count("laurel_status_lists_published_total")
         return True
 

@@ -12,6 +12,7 @@ import msgspec
 
 from laurel import telemetry
 from laurel.addresses import is_address
+from laurel.crash_points import reach
 from laurel.database import Transaction
 from laurel.envelope import Delivered
 from laurel.errors import NotNow, Reject
@@ -119,6 +120,7 @@ class Notify:
         # What nobody subscribes to is not kept: its body names a learner.
         messages = {one.message_id: one for one in prepared.messages if (one.tenant_id, one.event_type) in wanted}
         written = await store.write_messages(tx, list(messages.values()), self._at_once.hold())
+        reach("notify.written")
         await store.write_emails(tx, prepared.emails, state=self._email_state)
         if prepared.revoked:
             await mailbox.cancel_mails(tx, prepared.revoked)

@@ -25,6 +25,7 @@ from opentelemetry.trace import SpanKind
 
 from laurel import telemetry, watchdog
 from laurel.addresses import is_address
+from laurel.crash_points import reach
 from laurel.database import UNAVAILABLE, Database
 from laurel.errors import ConfigurationError
 from laurel.security import CannotUnseal, unseal
@@ -162,6 +163,8 @@ class MailWorker:
             mails = await mailbox.take_mails(
                 tx, worker=self._id, hold=_HOLD, limit=_BATCH * len(self._connections)
             )  # fmt: skip
+        if mails:
+            reach("mail.taken")
         lots = [mails[start :: len(self._connections)] for start in range(len(self._connections))]
         await asyncio.gather(
             *(self._send_lot(client, lot, stop) for client, lot in zip(self._connections, lots, strict=True) if lot)
@@ -190,6 +193,8 @@ class MailWorker:
                 async with self._database.transaction() as tx:
                     await mailbox.settle_mails(tx, self._id, outcomes)
                     await mailbox.give_back(tx, self._id, unsent)
+                    reach("mail.settling")
+                reach("mail.settled")
                 break
             except UNAVAILABLE:
                 if pause is None:
@@ -236,8 +241,10 @@ class MailWorker:
         except (*_TROUBLE, ValueError) as trouble:
             client.close()
             return self._later(mail, f"the mail server could not be used: {_short(trouble)}")
+        reach("mail.offered")
         try:
             await client.data(letter)
+            reach("mail.handed_over")
         except aiosmtplib.SMTPDataError as refused:
             await _reset(client)
             return self._refused(mail, refused.code, "content")

@@ -30,6 +30,7 @@ import structlog
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from laurel import telemetry, watchdog
+from laurel.crash_points import reach
 from laurel.database import UNAVAILABLE, Database
 from laurel.http import FetchFailed, FetchRefused, GuardedClient
 from laurel.security import CannotUnseal, unseal
@@ -167,6 +168,7 @@ class DeliveryWorker:
                 default_room=2 * self._start_with,
             )  # fmt: skip
         if due:
+            reach("delivery.leased")
             self._base = (due[0].lease_until - self._lease_for, asked_at)
         now = monotonic()
         counts: dict[UUID, int] = {}
@@ -271,6 +273,7 @@ class DeliveryWorker:
             return  # it waited here for too long; whoever takes it next has a whole lease
         began = monotonic()
         answer = await self._post(due, started_at)
+        reach("delivery.posted")
         retrying_since = due.retrying_since or started_at
         verdict = domain.decide(
             answer, attempt=due.attempt, retrying_since=retrying_since, now=self._now(), luck=self._luck()
@@ -356,6 +359,8 @@ class DeliveryWorker:
                 try:
                     async with self._database.transaction() as tx:
                         await queue.settle(tx, self._lease, batch)
+                        reach("delivery.settling")
+                    reach("delivery.settled")
                 except UNAVAILABLE as error:
                     if finished.is_set():
                         log.warning("deliveries not settled; they will be repeated", deliveries=len(self._outcomes))

@@ -21,6 +21,7 @@ from typing import Any
 
 import msgspec
 
+from laurel.crash_points import reach
 from laurel.credential import jose
 from laurel.database import Transaction
 from laurel.envelope import Delivered
@@ -87,6 +88,7 @@ class Indexing:
                 delivered, issued = prepared.issued[different[0]]
                 detail = f"{issued.credential_id} is indexed with other bytes; a credential never changes"
                 raise Reject(delivered, "document_differs", detail)
+        reach("index.written")
         if prepared.changed:
             missing = await store.unindexed(tx, [change for _, change in prepared.changed])
             for delivered, change in prepared.changed:

@@ -36,6 +36,7 @@ from laurel.bus.kafka_consumer import KafkaConsumer
 from laurel.bus.kafka_errors import stop_quietly, translated
 from laurel.bus.kafka_reader import read_offsets
 from laurel.bus.sending import SharingProducer
+from laurel.crash_points import reach
 
 # Compressed together; below message.max.bytes (1 MiB) even where nothing compresses.
 _BATCH_BYTES = 512 * 1024
@@ -414,4 +415,6 @@ async def _deliver(producer: AIOKafkaProducer, topic: str, partition: int, recor
             delivered.append(await producer.send_batch(batch, topic, partition=partition))
             batch = producer.create_batch()
     delivered.append(await producer.send_batch(batch, topic, partition=partition))
+    reach("bus.kafka.sent")
     await asyncio.gather(*delivered)
+    reach("bus.kafka.acknowledged")

@@ -26,6 +26,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from laurel.bus import MAX_POLL_BYTES, BusError, BusUnavailable, Drain, Message, PartitionsLost, TopicPartition
 from laurel.bus.kafka_errors import NEVER, stop_quietly, translated
+from laurel.crash_points import reach
 
 log = logging.getLogger(__name__)
 
@@ -163,6 +164,8 @@ class KafkaConsumer:
                 for r in records
             )
             self._next[owned] = records[-1].offset + 1
+        if messages:
+            reach("bus.kafka.read")
         return messages
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
@@ -176,6 +179,7 @@ class KafkaConsumer:
         try:
             async with translated("commit", self._request_timeout):
                 await consumer.commit({KafkaPartition(p.topic, p.partition): o for p, o in offsets.items()})
+            reach("bus.kafka.committed")
         except BusUnavailable as error:
             if isinstance(error.__cause__, CommitFailedError | IllegalStateError):
                 raise PartitionsLost(offsets, "the group has rebalanced") from error
@@ -297,6 +301,7 @@ class KafkaConsumer:
             # Given up all the same: what was not committed comes again, at the next owner.
             log.exception("draining %s for a rebalance failed", sorted(surplus))
         finally:
+            reach("bus.kafka.released")
             self._next.clear()
 
     def _assigned(self, assigned: Collection[KafkaPartition]) -> None:
@@ -306,6 +311,7 @@ class KafkaConsumer:
         self._homeless_since = None
         self._behind_since = None
         self._news.set()
+        reach("bus.kafka.joined")
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is not typed

@@ -24,6 +24,7 @@ from laurel.bus.postgres_consumer import READ_PAGE, READER_SETTINGS, PostgresCon
 from laurel.bus.postgres_schema import migrate
 from laurel.bus.postgres_session import FENCE, Connection, Session, advisory_key, split_url
 from laurel.bus.sending import SharingProducer
+from laurel.crash_points import reach
 
 # One append is one transaction of at most this much; a larger send takes several, in order.
 _APPEND_BYTES = 8 * 1024 * 1024
@@ -220,6 +221,7 @@ class PostgresProducer(SharingProducer):
             [record.value for record in chunk],
             [msgspec.msgpack.encode(record.headers) for record in chunk],
         )
+        reach("bus.postgres.sent")
 
 
 def _chunks(records: Iterable[Record]) -> Iterable[list[Record]]:

@@ -33,6 +33,7 @@ from laurel.bus.postgres_session import (
     open_connection,
     translated,
 )
+from laurel.crash_points import reach
 
 log = logging.getLogger(__name__)
 
@@ -194,6 +195,7 @@ class PostgresConsumer:
                 [self._owned[p].id for p in changed],
                 list(changed.values()),
             )
+            reach("bus.postgres.committed")
             for partition, offset in changed.items():
                 self._owned[partition].committed = offset
 
@@ -236,6 +238,8 @@ class PostgresConsumer:
                         break
         except PartitionsLost:
             return []
+        if messages:
+            reach("bus.postgres.read")
         if self._leaving or len(self._owned) < len(ready):
             # Given up while we read: what was not handed out before the drain is the next owner's to read.
             kept = self._owned.keys() - self._leaving
@@ -326,6 +330,7 @@ class PostgresConsumer:
                 connection.terminate()
             raise
         self._connection, self._trouble = connection, None
+        reach("bus.postgres.joined")
 
     def _heard(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:
         kind, _, name = str(payload).partition(":")
@@ -374,6 +379,7 @@ class PostgresConsumer:
             offset = committed[wanted[partition]]
             self._paused.discard(partition)  # a new ownership begins unpaused, as on Kafka
             self._owned[partition] = _Owned(wanted[partition], position=offset, committed=offset)
+        reach("bus.postgres.taken")
         self._news.set()
 
     async def _give_up(self, surplus: frozenset[TopicPartition]) -> None:
@@ -389,6 +395,7 @@ class PostgresConsumer:
             async with self._alone("release partitions") as connection:
                 keys = [self._member.partition_key(p) for p in surplus if self._owned.pop(p, None) is not None]
                 await connection.fetch(_UNLOCKS, keys)
+                reach("bus.postgres.released")
                 await notify_group(connection, self._member)
         except BusError as error:
             log.warning("releasing %s: %s", sorted(surplus), error)  # the locks went with the connection

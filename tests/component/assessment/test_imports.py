@@ -322,6 +322,27 @@ async def test_a_key_in_flight_is_a_conflict_and_the_status_is_truthful_meanwhil
     assert counted(found) == (1600, 1600, 0, 0, 0)
 
 
+async def test_of_two_uploads_that_begin_with_one_key_at_once_one_is_taken(world: World, ours: Caller) -> None:
+    achievement = await ours.achievement()
+    begun, go_on = 0, asyncio.Event()
+
+    async def together() -> AsyncIterator[bytes]:
+        nonlocal begun
+        begun += 1  # past the look whether the key is known
+        await go_on.wait()
+        yield ndjson(*(learner(n) for n in range(20)))
+
+    uploads = [asyncio.create_task(ours.upload(together(), key="k", achievement=achievement)) for _ in range(2)]
+    while begun < 2:
+        await asyncio.sleep(0.01)
+    go_on.set()
+    answers = await asyncio.gather(*uploads)
+    assert sorted(one.status_code for one in answers) == [202, 409]
+    found = await settled(world, ours, next(one for one in answers if one.status_code == 202))
+    assert counted(found) == (20, 20, 0, 0, 0)
+    assert len(await world.fetch("SELECT 1 FROM imports")) == 1
+
+
 class Gone(Exception):
     """The client's connection broke."""
 

@@ -7,6 +7,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
@@ -14,6 +15,9 @@ from laurel.credential.model import identity_hash
 from laurel.events import AssessmentPassed
 from laurel.ids import credential_id, uuid7
 from laurel.security import unseal
+from laurel_assessment.intake import Arrival, take_in
+from laurel_assessment.row_json import from_mapping
+from laurel_assessment.rows import Defaults, check
 from tests.component.assessment.conftest import BASE, NOW, Caller, World, learner
 
 PATH = "/assessment/v1/results"
@@ -139,6 +143,38 @@ async def test_many_at_once_decide_one_attempt_once(world: World, ours: Caller) 
     assert sorted(one.status_code for one in answers) == [200] * 6 + [201]
     assert len({one.json()["credential_id"] for one in answers}) == 1
     assert len(await world.events(AssessmentPassed)) == 1
+
+
+@pytest.mark.parametrize("score", [80, 10])
+async def test_two_transactions_cannot_decide_one_attempt(world: World, ours: Caller, score: int) -> None:
+    """Neither sees the other's rows. What decides is the unique index, also where no credential is owed."""
+    row = from_mapping(learner(1, achievement=await ours.achievement(), score=score))
+    assert not isinstance(row, list)
+    attempt = check(row, Defaults(BASE), received_at=NOW)
+    assert not isinstance(attempt, list)
+
+    async def decide(decided: asyncio.Event, commit: asyncio.Event) -> None:
+        async with world.service.database.transaction([ours.tenant_id]) as tx:
+            await take_in(tx, ours.tenant_id, [Arrival(None, attempt)], keys=world.keys, received_at=NOW, now=NOW)
+            decided.set()
+            await commit.wait()
+
+    decided, commit = asyncio.Event(), asyncio.Event()
+    first = asyncio.create_task(decide(decided, commit))
+    await decided.wait()
+    second = asyncio.create_task(decide(asyncio.Event(), commit))
+    waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    admin = await asyncpg.connect(world.admin_dsn)
+    try:
+        async with asyncio.timeout(20):
+            while not second.done() and not await admin.fetch(waits):
+                await asyncio.sleep(0.01)
+    finally:
+        await admin.close()
+    commit.set()
+    await first
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await second
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from laurel import envelope
 from laurel.bus import Message
 from laurel.credential import proof_bytes
-from laurel.errors import Stuck
+from laurel.errors import NotNow, Stuck
 from laurel.events import AchievementPublished, CredentialIssued, Recipient
 from laurel_issuer import store_issuance
 from laurel_issuer.domain import Inconsistent
@@ -350,6 +350,19 @@ async def test_a_compromise_between_signing_and_finish_leads_to_the_next_key(iss
     await issuer.process([passed])
     shown = await issuer.get(tenant, f"/issuer/v1/credentials/{passed.credential_id}")
     assert shown["document"]["proof"]["verificationMethod"] == second["verification_method"]
+
+
+async def test_what_was_signed_before_a_compromise_is_not_stored_after_it(issuer: Issuer) -> None:
+    tenant, achievement = await ready(issuer)
+    (profile,) = (await issuer.get(tenant, "/issuer/v1/profiles"))["items"]
+    keys = f"/issuer/v1/profiles/{profile['profile_id']}/keys"
+    (first,) = (await issuer.get(tenant, keys))["items"]
+    prepared = await issuer.issuance.prepare(decoded(issuer.messages([passed_of(achievement, 1)])))
+    await issuer.post(tenant, f"{keys}/{first['key_id']}/compromise")
+    with pytest.raises(NotNow, match=first["key_id"]):
+        async with issuer.service.worker_database.transaction() as tx:
+            await issuer.issuance.save(tx, prepared)
+    assert await bodies(issuer) == {}
 
 
 async def test_signing_processes_that_are_killed_are_replaced(admin_dsn: str, clock: Clock) -> None:

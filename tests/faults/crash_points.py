@@ -1,0 +1,189 @@
+"""Let processes die at every crash point, again and again, and see that nothing is lost and nothing doubled.
+
+    python -m tests.faults.crash_points --times 20 [--seed 1] [--bus kafka] [--only signer] [--json]
+
+The four services run as processes of their own on one PostgreSQL. A trial sets one trap in each of them, gives a cohort
+work until all have died (cohort.py), lets what was started again finish, and compares the databases, the partner's
+webhooks and the mail server's mails. Which hit of a point is the deadly one, the seed decides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import collections
+import itertools
+import json
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from laurel.crash_points import POINTS
+from laurel.migrate import SERVICES
+from tests.conftest import private_kafka, private_postgres
+from tests.faults.cohort import Cohort
+from tests.faults.mortal import GROUPS, Mortals, mortals
+
+MOST_WAVES = 6
+
+Need = Literal["", "signers", "restart", "member", "bulk"]
+
+# Who comes to the points that belong to one service, and what it takes besides a wave.
+_OWNERS = {
+    "result": "assessment", "upload": "assessment", "chunk": "assessment", "issuance": "issuer", "signer": "issuer",
+    "list": "issuer", "parked": "issuer", "status": "issuer", "notify": "notifier", "delivery": "notifier",
+    "mail": "notifier", "index": "verifier",
+}  # fmt: skip
+_NEEDS: dict[str, Need] = {
+    "consumer.drained": "member", "bus.postgres.released": "member", "bus.kafka.released": "member",
+    "bus.postgres.joined": "restart", "bus.postgres.taken": "restart", "bus.kafka.joined": "restart",
+    "upload.spooled": "bulk", "signer.linted": "signers", "signer.signed": "signers", "signer.checked": "signers",
+}  # fmt: skip
+_RELAYING = ("assessment", "issuer")
+_REJECTING = ("notifier.deliveries", "verifier.index")
+
+
+@dataclass(frozen=True)
+class Stop:
+    """One point, as one process comes to it."""
+
+    service: str
+    point: str
+    where: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.point}@{self.where}" if self.where else self.point
+
+    @property
+    def need(self) -> Need:
+        return _NEEDS.get(self.point, "")
+
+
+def stops(bus: str, turn: int) -> list[Stop]:
+    """Every point of a walk, for each consumer group and relay that comes to it. turn: who takes the transport's."""
+    found = []
+    for number, declared in enumerate(POINTS):
+        point, kind = declared.rstrip("@"), declared.partition(".")[0]
+        if kind == "consumer":
+            groups = _REJECTING if point == "consumer.rejected" else GROUPS
+            found += [Stop(group.partition(".")[0], point, group) for group in groups]
+        elif kind == "outbox":
+            found += [Stop(service, point, service) for service in _RELAYING]
+        elif kind == "bus":
+            if point.startswith(f"bus.{bus}."):
+                able = _RELAYING if point.endswith((".sent", ".acknowledged")) else SERVICES
+                found.append(Stop(able[(number + turn) % len(able)], point))
+        else:
+            found.append(Stop(_OWNERS[kind], point))
+    return found
+
+
+def trials(wanted: Sequence[Stop]) -> Iterator[list[Stop]]:
+    """The stops in trials: one of each service at a time; those that want something special stand together."""
+    queues = {
+        service: collections.deque(
+            sorted((one for one in wanted if one.service == service), key=lambda one: (one.need, one.name))
+        )
+        for service in SERVICES
+    }
+    while any(queues.values()):
+        yield [queue.popleft() for queue in queues.values() if queue]
+
+
+@dataclass
+class Tally:
+    """What a walk has seen."""
+
+    stops: collections.Counter[str] = field(default_factory=collections.Counter)
+    counts: collections.Counter[str] = field(default_factory=collections.Counter)
+
+    def report(self) -> dict[str, Any]:
+        return {"deaths": dict(sorted(self.stops.items())), **self.counts}
+
+
+async def trial(laurel: Mortals, number: int, stops: Sequence[Stop], dice: random.Random, tally: Tally) -> None:
+    """One cohort, in which each of these processes dies once. Raises AssertionError for whatever is not kept."""
+    needs = {one.need for one in stops}
+    signers = int("signers" in needs)
+    if laurel.signers != signers:
+        laurel.signers = signers
+        await laurel.again("issuer")
+        await laurel.ready("issuer")
+    cohort = Cohort(laurel, number, bulk="bulk" in needs)
+    await cohort.found()
+    for stop in stops:
+        most = {"": 3, "signers": 2, "restart": 2}.get(stop.need, 1)
+        laurel.set_trap(stop.service, f"{stop.name}:{dice.randint(1, most)}")
+        if stop.need == "restart":
+            await laurel.again(stop.service)
+        elif stop.need == "member":
+            laurel.join(stop.service)
+    await cohort.wave()
+    while laurel.untripped():
+        if not await cohort.remaining():
+            waiting = {service: laurel.trap(service).read_text() for service in laurel.untripped()}
+            assert cohort.waves < MOST_WAVES, f"never reached in {MOST_WAVES} waves: {waiting}"
+            await cohort.wave()
+        await asyncio.sleep(0.05)
+    await laurel.part()
+    await cohort.settled()
+    tally.counts += await cohort.check()
+    tally.counts["waves"] += cohort.waves
+    tally.stops.update(one.name for one in stops)
+
+
+async def walk(laurel: Mortals, *, bus: str, times: int, seed: int, only: str = "", loud: bool = False) -> Tally:
+    """All points, `times` times."""
+    tally, numbers = Tally(), itertools.count(1)
+    for turn in range(times):
+        wanted = [one for one in stops(bus, turn) if only in one.name]
+        for together in trials(wanted):
+            number = next(numbers)
+            started, names = time.monotonic(), ", ".join(one.name for one in together)
+            try:
+                await trial(laurel, number, together, random.Random(f"{seed} {number}"), tally)
+            except (AssertionError, TimeoutError) as error:
+                raise AssertionError(f"trial {number} of seed {seed} ({names}): {error}") from error
+            if loud:
+                print(f"{turn + 1}/{times} {number}: {names}: {time.monotonic() - started:.1f} s", file=sys.stderr)
+    tally.counts["processes_died"] = sum(laurel.deaths.values())
+    return tally
+
+
+async def walk_alone(bus: str, times: int, seed: int, only: str) -> Tally:
+    """A walk with a database (and a broker) of its own."""
+    with ExitStack() as stack:
+        server = stack.enter_context(private_postgres())
+        server.psql("ALTER SYSTEM SET fsync = off; ALTER SYSTEM SET max_connections = 200;")
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="laurel-crash-", ignore_cleanup_errors=True))
+        bus_url = stack.enter_context(private_kafka()).url if bus == "kafka" else server.get_uri()
+        async with mortals(postgres_dsn=server.get_uri(), bus_url=bus_url, folder=Path(folder)) as laurel:
+            return await walk(laurel, bus=bus, times=times, seed=seed, only=only, loud=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.faults.crash_points", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--bus", choices=("postgres", "kafka"), default="postgres")
+    parser.add_argument("--only", default="", help="points whose name has this in it")
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    started = time.monotonic()
+    tally = asyncio.run(walk_alone(given.bus, given.times, given.seed, given.only))
+    report = {**tally.report(), "seconds": round(time.monotonic() - started)}
+    print(json.dumps(report) if given.json else json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()
