@@ -132,7 +132,7 @@ class Mortals(Cluster):
             await asyncio.sleep(0.02)
 
     async def end_leases(self) -> None:
-        """Let the time pass that a dead worker's deliveries are still held for: 45 s, which nobody wants to wait."""
+        """Let the time pass for which a dead worker's deliveries are still held."""
         await self.rows("UPDATE notifier.deliveries SET lease_until = now() WHERE lease_until > now()")
 
     async def again(self, service: str) -> None:

@@ -300,7 +300,7 @@ class Lifecycle(RuleBasedStateMachine):
     def everybody_dies_and_comes_back(self) -> None:
         """With whatever was on its way."""
         self.world.do(self.world.kill())
-        self.world.do(self.world.admin.execute("UPDATE notifier.deliveries SET lease_until = now()"))  # 45 s pass
+        self.world.do(self.world.admin.execute("UPDATE notifier.deliveries SET lease_until = now()"))  # leases end
         self.world.do(self.world.start())
 
     # -- what must hold ------------------------------------------------------------------------------------------------

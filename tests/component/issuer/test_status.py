@@ -332,6 +332,30 @@ async def test_revocations_at_the_same_time_all_count(issuer: Issuer) -> None:
     assert await issuer.sql("SELECT count(*) FROM status_changes") == [(200,)]
 
 
+async def test_what_changes_while_a_list_is_signed_is_told_by_its_next_version(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tenant, _, (early, late) = await issued(issuer, 2)
+    worker: Any = next(one for one in issuer.service.workers if one.name == "status lists").run
+    publisher = worker.__self__
+    sign = publisher._signers.sign_list
+
+    async def sign_meanwhile(*arguments: Any) -> bytes:
+        await act(issuer, tenant, late.credential_id, "revoke")
+        body: bytes = await sign(*arguments)
+        return body
+
+    await act(issuer, tenant, early.credential_id, "revoke")
+    with monkeypatch.context() as patched:
+        patched.setattr(publisher._signers, "sign_list", sign_meanwhile)
+        assert await publisher.publish_dirty() == 1
+    bits = await shown_by_lists(issuer)
+    assert (bits[early.credential_id]["revocation"], bits[late.credential_id]["revocation"]) == (1, 0)
+    await issuer.work("status lists")
+    bits = await shown_by_lists(issuer)
+    assert (bits[early.credential_id]["revocation"], bits[late.credential_id]["revocation"]) == (1, 1)
+
+
 async def test_one_credential_changed_by_many_at_once_has_one_history(issuer: Issuer) -> None:
     tenant, _, (one,) = await issued(issuer, 1)
     actions = ["suspend", "reinstate"] * 20
