@@ -37,6 +37,7 @@ class Cohort:
     laurel: Mortals
     number: int
     bulk: bool = False  # imports are spooled in more than one chunk
+    busy: bool = False  # the partner refuses the first try of each message; the time until the next one passes at once
     waves: int = 0
     key: str = ""
     tenant_id: str = ""
@@ -72,6 +73,8 @@ class Cohort:
             json={"url": f"{self.laurel.partners.url}/{name}", "event_types": _EVENTS},
         )  # fmt: skip
         self.laurel.partners.secrets[name] = endpoint["secret"]
+        if self.busy:
+            self.laurel.partners.busy.add(name)
         await self.call("GET", "/verifier/v1/reports/reconcile", 200, again=(401,))
 
     async def _new_profile(self, slug: str) -> Any:
@@ -226,6 +229,12 @@ class Cohort:
         return found or await self._in_databases()
 
     async def _in_databases(self) -> dict[str, int]:
+        if self.busy:
+            await self.laurel.rows(
+                "UPDATE notifier.deliveries SET next_attempt_at = now() "
+                "WHERE tenant_id = $1 AND state = 'pending' AND next_attempt_at > now()",
+                self.tenant_id,
+            )
         (row,) = await self.laurel.rows(REMAINING, self.tenant_id)
         return {name: number for name, number in row.items() if number}
 

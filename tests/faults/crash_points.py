@@ -32,7 +32,7 @@ from tests.faults.mortal import GROUPS, Mortals, mortals
 
 MOST_WAVES = 6
 
-Need = Literal["", "signers", "restart", "member", "bulk"]
+Need = Literal["", "signers", "restart", "member", "bulk", "busy"]
 
 # Who comes to the points that belong to one service, and what it takes besides a wave.
 _OWNERS = {
@@ -43,7 +43,8 @@ _OWNERS = {
 _NEEDS: dict[str, Need] = {
     "consumer.drained": "member", "bus.postgres.released": "member", "bus.kafka.released": "member",
     "bus.postgres.joined": "restart", "bus.postgres.taken": "restart", "bus.kafka.joined": "restart",
-    "upload.spooled": "bulk", "signer.linted": "signers", "signer.signed": "signers", "signer.checked": "signers",
+    "delivery.leased": "busy", "upload.spooled": "bulk",
+    "signer.linted": "signers", "signer.signed": "signers", "signer.checked": "signers",
 }  # fmt: skip
 _RELAYING = ("assessment", "issuer")
 _REJECTING = ("notifier.deliveries", "verifier.index")
@@ -116,7 +117,7 @@ async def trial(laurel: Mortals, number: int, stops: Sequence[Stop], dice: rando
         laurel.signers = signers
         await laurel.again("issuer")
         await laurel.ready("issuer")
-    cohort = Cohort(laurel, number, bulk="bulk" in needs)
+    cohort = Cohort(laurel, number, bulk="bulk" in needs, busy="busy" in needs)
     await cohort.found()
     for stop in stops:
         most = {"": 3, "signers": 2, "restart": 2}.get(stop.need, 1)

@@ -44,6 +44,8 @@ class Partners:
         self.secrets: dict[str, str] = {}
         self.received: collections.defaultdict[str, list[tuple[str, dict[str, Any]]]] = collections.defaultdict(list)
         self.bad_signatures = 0
+        self.busy: set[str] = set()  # partners that refuse the first try of each message
+        self._refused: set[str] = set()
         self.url = ""
 
     @asynccontextmanager
@@ -67,6 +69,10 @@ class Partners:
         except Exception:  # noqa: BLE001 - whatever is wrong with it, it is counted
             self.bad_signatures += 1
             return web.Response(status=400)
+        message_id = request.headers["webhook-id"]
+        if name in self.busy and message_id not in self._refused:
+            self._refused.add(message_id)
+            return web.Response(status=503)
         self.received[name].append((request.headers["webhook-id"], event))
         return web.Response(status=204)
 
