@@ -17,7 +17,7 @@ from laurel.redaction import redact
 from laurel.security import new_api_key
 from laurel.tokens import sign
 
-KEY = new_api_key().text
+KEY = new_api_key(bytes(range(44))).text
 TOKEN = sign(bytes(32), "k", issuer="i", client_id="c", token_id="t", scopes=("a",), now=0, ttl_s=1)
 
 
