@@ -208,6 +208,7 @@ class Load:
         await self._tenant("east", courses=1, mail=0, endpoints=[(ISSUED,), ALL])
         await self._tenant("probe", courses=1, mail=0, endpoints=[(ISSUED,)])
         self._probe_course = self.known.courses.pop()
+        random.Random(self.known.seed).shuffle(self.known.courses)
 
     async def _tenant(self, slug: str, *, courses: int, mail: int, endpoints: list[tuple[str, ...]]) -> None:
         made = await self.insist(
