@@ -123,7 +123,7 @@ async def _one(app: ASGIApp, request: Request, outcome: Outcome, maker: Maker) -
         return f"{answer.status}: {answer.body[:300]!r}"
     refused = answer.status >= 400 and request.method != "HEAD" and request.gone_after is None
     kinds = {b"application/problem+json", b"text/html"}
-    if request.path.startswith("/oauth/token"):
+    if request.raw_path.startswith(b"/oauth/token"):
         kinds.add(b"application/json")  # RFC 6749 §5.2
     if refused and kind not in kinds:
         return f"{answer.status} as {kind!r}"
