@@ -108,6 +108,7 @@ class KafkaBroker:
     port: int
     controller_port: int
     advertised_port: int = 0  # 0: as `port`
+    data: Path | None = None  # of the topics; None: in `folder`
 
     @property
     def url(self) -> str:
@@ -122,6 +123,8 @@ class KafkaBroker:
             "LAUREL_KAFKA_CONTROLLER_PORT": str(self.controller_port),
             "LAUREL_KAFKA_ADVERTISED_PORT": str(self.advertised_port or self.port),
         }
+        if self.data is not None:
+            environment["LAUREL_KAFKA_DATA_DIR"] = str(self.data)
         fetched = os.access(ROOT / ".kafka" / "libs" / ".pom.xml", os.R_OK)
         if not fetched and not os.access(ROOT, os.W_OK):
             environment.setdefault("LAUREL_KAFKA_LIBS", str(self.folder / "libs"))

@@ -2,6 +2,7 @@
 # A single Kafka broker (KRaft) without a container engine: kafka.sh start|stop|kill|status
 #
 #   LAUREL_KAFKA_DIR              data, log and pid; default .kafka in the repository
+#   LAUREL_KAFKA_DATA_DIR         the topics alone, on another disk; what Kafka knows of them then stays in LAUREL_KAFKA_DIR
 #   LAUREL_KAFKA_LIBS             the broker's jars; default .kafka/libs in the repository
 #   LAUREL_KAFKA_PORT             default 9092, on 127.0.0.1 only, without authentication: for development
 #   LAUREL_KAFKA_CONTROLLER_PORT  default LAUREL_KAFKA_PORT + 1
@@ -15,6 +16,8 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repository=$(cd "$here/../.." && pwd)
 dir=${LAUREL_KAFKA_DIR:-$repository/.kafka}
+data=${LAUREL_KAFKA_DATA_DIR:-$dir/data}
+metadata_dir=${LAUREL_KAFKA_DATA_DIR:+metadata.log.dir=$dir/metadata}
 libs=${LAUREL_KAFKA_LIBS:-$repository/.kafka/libs}
 port=${LAUREL_KAFKA_PORT:-9092}
 controller_port=${LAUREL_KAFKA_CONTROLLER_PORT:-$((port + 1))}
@@ -82,7 +85,8 @@ controller.quorum.bootstrap.servers=127.0.0.1:$controller_port
 listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller_port
 advertised.listeners=PLAINTEXT://127.0.0.1:$advertised_port
 controller.listener.names=CONTROLLER
-log.dirs=$dir/data
+log.dirs=$data
+$metadata_dir
 auto.create.topics.enable=false
 # One node: nothing can be replicated.
 default.replication.factor=1
@@ -119,7 +123,7 @@ start() {
     if ! running; then
         ! answers || fail "port $port is taken by another broker: stop it, or set LAUREL_KAFKA_PORT"
         write_properties
-        if [ ! -s "$dir/data/meta.properties" ]; then
+        if [ ! -s "$data/meta.properties" ]; then
             local cluster
             # A cluster id is 16 random bytes in base64url, not beginning with a dash.
             cluster=L$(head -c 32 /dev/urandom | base64 | tr -dc 'A-Za-z0-9' | head -c 20)g
