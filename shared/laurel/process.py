@@ -104,7 +104,7 @@ async def serve(name: str, settings: S, open_service: OpenService[S], *, role: s
 def health_port() -> int | None:
     """LAUREL_HEALTH_PORT: where a process without an API of its own answers /healthz, /readyz and /metrics."""
     given = os.environ.get("LAUREL_HEALTH_PORT", "")
-    if given and not given.isdecimal():
+    if given and not (given.isdecimal() and 0 < int(given) < 65_536):
         raise ConfigurationError(f"LAUREL_HEALTH_PORT: {given!r} is not a port")
     return int(given) if given else None
 

@@ -190,7 +190,8 @@ class Engine(Generic[T]):
     async def _check_stuck(self, source: BusConsumer) -> None:
         # A consumer can return nothing for ever after a broker was lost. Only the lag tells that from a quiet hour.
         lag = await self._bus.lag(self._consumer.group, [topic.name for topic in self._consumer.topics])
-        waiting = sum(lag.get(place, 0) for place in source.assignment())
+        # An offset beyond the end (a broker that lost records) is nothing that waits, and hides nothing that does.
+        waiting = sum(max(0, lag.get(place, 0)) for place in source.assignment())
         if waiting:
             raise Stuck(f"{self._consumer.group}: {waiting} records wait, none came in {self._stuck_after_s:.0f} s")
 
