@@ -184,8 +184,8 @@ def settings_page() -> str:
     lines += [
         "",
         "`LAUREL_<SERVICE>_DATABASE_URL` gives one service a database of its own. `OTEL_EXPORTER_OTLP_ENDPOINT`",
-        "switches traces on; `LAUREL_TRACE_RATIO` (default 1.0) samples new ones. `LAUREL_HEALTH_PORT`: where a process",
-        "without an API answers `/healthz`, `/readyz` and `/metrics`.",
+        "switches traces on; `LAUREL_TRACE_RATIO` (default 1.0) samples new ones. `LAUREL_HEALTH_PORT`: where a",
+        "process without an API answers `/healthz`, `/readyz` and `/metrics`.",
     ]
     for service in SERVICES:
         fields: dict[str, FieldInfo] = importlib.import_module(f"laurel_{service}.config").Settings.model_fields
