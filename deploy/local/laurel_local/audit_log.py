@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
@@ -60,9 +61,13 @@ async def verify_database(url: str, heads: Path | None, output: Output) -> Exit:
 
 
 async def export(client: Client, file: Path, output: Output) -> Exit:
-    """Write every entry to `file`, checked."""
+    """Write every entry to `file`, checked. What fails leaves no file. Raises Failure for one that is there."""
     chains: list[Chain] = []
-    with file.open("x", encoding="utf-8") as target:
+    if file.exists():  # noqa: ASYNC240 - once, before anything runs
+        raise Failure(f"{file} is there already", fix="name another file, or move that one away", code=Exit.USAGE)
+    partial = file.with_name(f"{file.name}.partial")
+    with contextlib.ExitStack() as cleaning, partial.open("w", encoding="utf-8") as target:
+        cleaning.callback(partial.unlink, missing_ok=True)
 
         async def written(name: str, entries: AsyncIterable[Entry]) -> AsyncIterator[Entry]:
             async for entry in entries:
@@ -72,6 +77,8 @@ async def export(client: Client, file: Path, output: Output) -> Exit:
         async with client:
             for name in SERVICES:
                 chains.append(await _checked(name, None, written(name, _of_api(client, name)), {}))
+        target.flush()
+        partial.replace(file)
     return _report(chains, {}, output)
 
 

@@ -13,7 +13,7 @@ import pytest
 from laurel_local import audit_log, keys
 from laurel_local.client import Client
 from laurel_local.console import Output
-from laurel_local.exits import Exit
+from laurel_local.exits import Exit, Failure
 from tests.component.whole.conftest import BASE_URL, OPERATOR, Tenant, Whole
 
 PROFILE = {"slug": "uni", "name": "Uni", "url": "https://u.example"}
@@ -92,8 +92,11 @@ async def test_audit(whole: Whole, tenant: Tenant, capsys: pytest.CaptureFixture
     assert [(one["service"], one["seq"]) for one in lines if one["service"] == "issuer"] == [
         ("issuer", n) for n in range(1, 6)
     ]
-    with pytest.raises(FileExistsError):
+    with pytest.raises(Failure, match="is there already"):
         await audit_log.export(client(whole, tenant.key), file, Output(as_json=True))
+    with pytest.raises(Failure):
+        await audit_log.export(client(whole, "nonsense"), tmp_path / "other.ndjson", Output(as_json=True))
+    assert not list(tmp_path.glob("other*"))  # noqa: ASYNC240
 
     # More is done: what was there before still is.
     await whole.call(tenant, "POST", "/issuer/v1/api-keys", 201, json={"label": "x", "scopes": ["keys:read"]})
