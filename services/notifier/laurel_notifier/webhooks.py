@@ -193,8 +193,12 @@ class DeliveryWorker:
         """How much of what is written now this worker would deliver: by lanes that hold all that is due for them."""
         held = sum(len(lane.waiting) + lane.running for lane in self._lanes.values())
         left = 0 if self._stopping else _HELD_MOST * self._concurrency - held
-        rooms = {endpoint: min(lane.room, left) for endpoint, lane in self._lanes.items() if not lane.behind}
-        return Held(self._lease, self._lease_for, {endpoint: room for endpoint, room in rooms.items() if room > 0})
+        rooms: dict[UUID, int] = {}
+        for endpoint, lane in self._lanes.items():
+            if not lane.behind and (room := min(lane.room, left)) > 0:
+                rooms[endpoint] = room
+                left -= room
+        return Held(self._lease, self._lease_for, rooms)
 
     def accept(self, due: Sequence[Due], made: Mapping[UUID, int]) -> None:
         """Deliver what was written with this worker's lease; a lane that got less than was written falls behind."""
