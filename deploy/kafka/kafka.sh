@@ -23,6 +23,7 @@ port=${LAUREL_KAFKA_PORT:-9092}
 controller_port=${LAUREL_KAFKA_CONTROLLER_PORT:-$((port + 1))}
 advertised_port=${LAUREL_KAFKA_ADVERTISED_PORT:-$port}
 heap=${LAUREL_KAFKA_HEAP:-512m}
+room_mib=64
 pid_file=$dir/kafka.pid
 log=$dir/kafka.log
 
@@ -77,6 +78,17 @@ fetch_libs() {
     mv "$fresh" "$libs" # whole or not at all
 }
 
+# Kafka 4.3.1 that starts on a full disk can take a sound segment for a corrupt one and delete it, acknowledged records
+# and all, or hang: it is not started before there is room.
+need_room() {
+    local place free
+    for place in "$dir" "$data"; do
+        free=$(df -Pk "$place" | awk 'NR == 2 { print $4 }')
+        [ "$free" -ge $((room_mib * 1024)) ] ||
+            fail "$place has $((free / 1024)) MiB left and a broker needs $room_mib to start: make room, then start it again"
+    done
+}
+
 write_properties() {
     cat >"$dir/server.properties" <<PROPERTIES
 process.roles=broker,controller
@@ -119,8 +131,9 @@ start() {
     fi
     need_java
     fetch_libs
-    mkdir -p "$dir"
+    mkdir -p "$dir" "$data"
     if ! running; then
+        need_room
         ! answers || fail "port $port is taken by another broker: stop it, or set LAUREL_KAFKA_PORT"
         write_properties
         if [ ! -s "$data/meta.properties" ]; then

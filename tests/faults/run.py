@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import collections
 import json
+import shutil
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from laurel.bus import BusError, connect
@@ -83,7 +85,19 @@ async def run(
         }
         if afterwards is not None:
             await afterwards(made, load)
+        if not report["exact"] or report["not_recovered"]:
+            say(f"faults: what the processes said: {await asyncio.to_thread(_keep_logs, made.folder, wanted)}")
         return report
+
+
+def _keep_logs(folder: Path, wanted: Wanted) -> Path:
+    """Copy the logs out of the run's folder, which goes; where they are then."""
+    kept = Path("build/faults") / f"logs-{wanted.bus}-{wanted.seed}"
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.mkdir(parents=True)
+    for log in [*folder.glob("*.log"), *folder.glob("kafka/*.log")]:
+        shutil.copy(log, kept / log.name)
+    return kept
 
 
 async def _under_fire(
