@@ -129,11 +129,11 @@ start() {
         echo "kafka: running already at kafka://127.0.0.1:$port (pid $(cat "$pid_file"), $dir)"
         return
     fi
+    mkdir -p "$dir" "$data"
+    running || need_room
     need_java
     fetch_libs
-    mkdir -p "$dir" "$data"
     if ! running; then
-        need_room
         ! answers || fail "port $port is taken by another broker: stop it, or set LAUREL_KAFKA_PORT"
         write_properties
         if [ ! -s "$data/meta.properties" ]; then

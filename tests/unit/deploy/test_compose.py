@@ -187,6 +187,18 @@ def test_the_broker_may_load_the_compression_libraries_that_it_unpacks() -> None
 # The roles
 
 
+def test_the_broker_starts_when_its_disk_has_room() -> None:
+    """And not before (docs/reliability.md). `$$` is a dollar sign of the shell's."""
+    script = CONTAINERS["kafka"]["command"][2].replace("$$", "$").replace("sleep 5", "exit 3")
+    for free, code in ((65535, 3), (65536, 0)):
+        stub = f"df() {{ echo header; echo '/dev/vda 1 1 {free} 1% /var/lib/kafka/data'; }}\n"
+        done = subprocess.run(
+            ["sh", "-c", stub + script.replace("exec /etc/kafka/docker/run", "exit 0")], capture_output=True, text=True
+        )
+        assert done.returncode == code, done.stderr
+        assert ("make room" in done.stderr) == bool(code)
+
+
 def test_each_service_runs_its_roles_as_containers_of_their_own() -> None:
     producers = {topic.producer for topic in TOPICS}
     expected = {
