@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 import os
 import re
 from typing import Annotated, Any
@@ -97,6 +98,18 @@ class Settings(BaseSettings):
         description="Seconds after which a process exits, to be started again: of a loop without a sign of life, of a "
         "database that does not answer, of records that wait and do not come.",
     )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        """uvicorn takes what is no address for the name of a socket, and then believes nobody."""
+        for part in filter(None, (one.strip() for one in value.split(","))):
+            try:
+                ipaddress.ip_network(part)
+            except ValueError as error:
+                hint = "write addresses and CIDRs with commas between, for example 10.0.0.0/8,192.0.2.7"
+                raise ValueError(f"{part!r} is no network: {error}; {hint}") from None
+        return value
 
     @field_validator("key_rates")
     @classmethod
