@@ -50,7 +50,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
 Note = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500), AfterValidator(_plain)]
 Why = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500), AfterValidator(_plain)]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_plain)]
-LetterId = Annotated[int, Field(ge=1, lt=2**62)]
+LetterId = Annotated[int, Field(strict=True, ge=1, lt=2**62)]
 InPath = Annotated[str, Path(max_length=64, description="The letter's id.")]
 
 Reporter = Annotated[Principal, Depends(requires("reports:read"))]
@@ -145,6 +145,8 @@ class WhichLetters(BaseModel):
         fields = (*named, self.consumer, self.topic, self.code, self.event_type)
         if not self.all and all(one is None for one in fields):
             raise ValueError('name letters (ids), narrow them (code, consumer, …), or say "all": true')
+        if self.all and self.ids is not None:
+            raise ValueError('give either "ids" or "all": true; leave the other out')
         return self
 
 

@@ -173,3 +173,14 @@ async def test_bad_input_names_its_field(kernel: Kernel) -> None:
         for nothing in ("/x", "/-1", "/%00", "/" + "9" * 18, "/" + "9" * 19, "/٣"):
             await api.get(nothing, key, 404)
         await api.get("/redrives/%00", key, 404)
+
+
+async def test_letters_are_named_or_all_and_by_numbers_alone(kernel: Kernel) -> None:
+    async with open_api(kernel) as api:
+        await kill(kernel, message("e", 0))
+        key = await api.key()
+        both = await api.post("/redrive", key, {"all": True, "ids": [4]}, 422)
+        assert 'give either "ids" or "all": true' in both["detail"]
+        text = await api.post("/redrive", key, {"ids": ["2"]}, 422)
+        assert text["errors"][0]["field"] == "/ids/0"
+        assert (await api.get("", key))["items"][0]["state"] == "waiting"
