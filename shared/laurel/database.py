@@ -67,7 +67,7 @@ def columns(rows: Iterable[Sequence[Any]]) -> list[Sequence[Any]]:
 
 @contextmanager
 def connecting() -> Iterator[None]:
-    """While connecting, SQLSTATE 55000 says that the database takes no connections for now; anywhere else it is a bug."""
+    """While connecting, SQLSTATE 55000 says that no connections are taken for now; anywhere else it is a bug."""
     try:
         yield
     except asyncpg.ObjectNotInPrerequisiteStateError as error:

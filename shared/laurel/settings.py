@@ -28,7 +28,7 @@ def _from_base64(value: Any) -> Any:
     return raw
 
 
-def _postgres_url(value: str) -> str:
+def postgres_url(value: str) -> str:
     """Refused here, by words of ours: what a library says of a URL that it cannot read may quote the password."""
     try:
         parts = urlsplit(value)
@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LAUREL_", extra="ignore", frozen=True)
 
     bus_url: str = Field(repr=False, description="Where events travel: kafka://host:9092 or postgres://…")
-    database_url: Annotated[str, AfterValidator(_postgres_url)] = Field(
+    database_url: Annotated[str, AfterValidator(postgres_url)] = Field(
         repr=False, description="PostgreSQL, without user: each service adds its own role."
     )
     database_password: str = Field(
@@ -130,7 +130,7 @@ class Settings(BaseSettings):
         role = f"laurel_{service}_worker" if worker else f"laurel_{service}"
         base = os.environ.get(f"LAUREL_{service.upper()}_DATABASE_URL", self.database_url)
         try:
-            return with_role(_postgres_url(base), role, self.database_password)
+            return with_role(postgres_url(base), role, self.database_password)
         except ValueError as error:
             raise ConfigurationError(f"LAUREL_{service.upper()}_DATABASE_URL: {error}") from None
 

@@ -143,7 +143,10 @@ async def _offsets(bus: Bus, topics: Sequence[str], bounds: Bounds) -> dict[Topi
         return kept
     if missing := bounds.offsets.keys() - kept.keys():
         one = min(missing)
-        raise Failure(f"{one.topic} has no partition {one.partition}", fix="`laurel replay --dry-run` lists them")
+        raise Failure(
+            f"{one.topic} has no partition {one.partition}",
+            fix="`laurel replay --consumer GROUP --dry-run` lists them", code=Exit.USAGE,
+        )  # fmt: skip
     return {
         place: range(max(asked.start, kept[place].start), max(asked.start, min(asked.stop, kept[place].stop)))
         for place, asked in bounds.offsets.items()
