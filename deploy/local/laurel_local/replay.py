@@ -79,6 +79,8 @@ def offsets_in(words: Sequence[str]) -> dict[TopicPartition, range]:
         place = TopicPartition(match["topic"], int(match["partition"]))
         if place in found:
             raise Failure(f"{place.topic}/{place.partition} is given twice", fix="give it once", code=Exit.USAGE)
+        if int(match["begin"]) >= int(match["stop"]):
+            raise Failure(f"{word!r} holds no offset", fix="FROM must lie before TO; exchange them", code=Exit.USAGE)
         found[place] = range(int(match["begin"]), int(match["stop"]))
     return found
 
