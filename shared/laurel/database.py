@@ -8,8 +8,8 @@ security, which is forced on every table.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
@@ -63,6 +63,15 @@ def columns(rows: Iterable[Sequence[Any]]) -> list[Sequence[Any]]:
     """
     turned = list(zip(*rows, strict=True))
     return [() if one[0] is None and not any(value is not None for value in one) else one for one in turned]
+
+
+@contextmanager
+def connecting() -> Iterator[None]:
+    """While connecting, SQLSTATE 55000 says that no connections are taken for now; anywhere else it is a bug."""
+    try:
+        yield
+    except asyncpg.ObjectNotInPrerequisiteStateError as error:
+        raise ConnectionError(str(error)) from error
 
 
 class Database:
@@ -130,7 +139,8 @@ class Database:
             raise RuntimeError("the database is not open: use `async with database`")
         self.waiting += 1
         try:
-            connection = await self._pool.acquire(timeout=self._connect_timeout)
+            with connecting():
+                connection = await self._pool.acquire(timeout=self._connect_timeout)
         finally:
             self.waiting -= 1
         try:
@@ -144,10 +154,11 @@ class Database:
 
         timeout: seconds to connect in; default: as the pool's.
         """
-        connection = await asyncpg.connect(
-            command_timeout=self._command_timeout,
-            **connect_arguments(self.dsn, schema=self.schema, timeout=timeout or self._connect_timeout),
-        )
+        with connecting():
+            connection = await asyncpg.connect(
+                command_timeout=self._command_timeout,
+                **connect_arguments(self.dsn, schema=self.schema, timeout=timeout or self._connect_timeout),
+            )
         try:
             yield connection
         finally:
@@ -161,7 +172,8 @@ class Database:
         if self._pool is None:
             raise ConnectionError("the database pool is closed")
         async with asyncio.timeout(2.0):
-            await self._pool.fetchval("SELECT 1")
+            with connecting():  # nothing in that statement can raise it
+                await self._pool.fetchval("SELECT 1")
 
 
 async def _nothing_to_reset(_: object) -> None:

@@ -25,7 +25,7 @@ from laurel.database import Database
 from laurel.dead_letter_reasons import Helps, reason
 from laurel.dead_letter_store import Redrive, State, Which
 from laurel.dead_letters import headers_of
-from laurel.problems import Problem, not_found
+from laurel.problems import FieldError, Problem, not_found
 from laurel.security import Principal
 from laurel.web import requires
 
@@ -39,6 +39,11 @@ def _in_range(moment: datetime) -> datetime:
     return moment
 
 
+def _check_period(since: datetime | None, until: datetime | None) -> None:
+    if since is not None and until is not None and since >= until:
+        raise ValueError("died_from must lie before died_to, or nothing can match; exchange them")
+
+
 def _plain(text: str) -> str:
     if any(unicodedata.category(one) in ("Cc", "Cs", "Cf") for one in text):
         raise ValueError("must not hold control characters; remove them")
@@ -50,7 +55,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
 Note = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500), AfterValidator(_plain)]
 Why = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500), AfterValidator(_plain)]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_plain)]
-LetterId = Annotated[int, Field(ge=1, lt=2**62)]
+LetterId = Annotated[int, Field(strict=True, ge=1, lt=2**62)]
 InPath = Annotated[str, Path(max_length=64, description="The letter's id.")]
 
 Reporter = Annotated[Principal, Depends(requires("reports:read"))]
@@ -145,6 +150,9 @@ class WhichLetters(BaseModel):
         fields = (*named, self.consumer, self.topic, self.code, self.event_type)
         if not self.all and all(one is None for one in fields):
             raise ValueError('name letters (ids), narrow them (code, consumer, …), or say "all": true')
+        _check_period(self.died_from, self.died_to)
+        if self.all and self.ids is not None:
+            raise ValueError('give either "ids" or "all": true; leave the other out')
         return self
 
 
@@ -202,6 +210,11 @@ def dead_letter_routes(service: str, database: Database) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> DeadLetters:
         """Oldest first, without their contents."""
+        try:
+            _check_period(died_from, died_to)
+        except ValueError as error:
+            wrong = FieldError(field="died_from", code="invalid_range", detail=str(error))
+            raise Problem(422, "invalid_input", str(error), errors=[wrong]) from None
         which = Which(
             states=None if state is None else [state], tenant_id=who.tenant_id, consumer=consumer, topic=topic,
             code=code, event_type=event_type, key=None if key is None else key.encode(), died_from=died_from,

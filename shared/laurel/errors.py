@@ -49,6 +49,11 @@ class ConfigurationError(LaurelError):
     """A setting is missing or wrong; the message names the setting and the fix."""
 
 
+def said(message: str) -> str:
+    """What pydantic says of a value, without the name of the exception that it puts before words of ours."""
+    return message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
+
+
 def first_failure(error: BaseException) -> BaseException:
     """The failure that came first of those that ended a group of tasks; any other error is itself."""
     while isinstance(error, BaseExceptionGroup):

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from laurel.errors import said
 from laurel.redaction import redact
 from laurel.security import BadJson
 
@@ -160,7 +161,7 @@ def _field_error(error: dict[str, Any]) -> FieldError:
         pointer = "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in where)
     else:
         pointer = ".".join(where)
-    return FieldError(field=pointer or "body", code=str(error["type"]), detail=_printable(str(error["msg"])))
+    return FieldError(field=pointer or "body", code=str(error["type"]), detail=_printable(said(str(error["msg"]))))
 
 
 def _printable(text: str) -> str:

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 
 from laurel import crash_points, logs, telemetry, watchdog
 from laurel.bus import Bus, TopicSpec, connect
-from laurel.errors import ConfigurationError, Silent, Stuck, first_failure
+from laurel.errors import ConfigurationError, Silent, Stuck, first_failure, said
 from laurel.health import Health, Metrics, measure, probe_database
 from laurel.limits import Limits
 from laurel.loop import collect_rarely, run
@@ -49,7 +49,7 @@ def load_settings(kind: type[S], **values: Any) -> S:
         return kind(**values)
     except ValidationError as error:
         wrong = "; ".join(
-            f"LAUREL_{'_'.join(str(part) for part in one['loc']).upper()}: {one['msg']}" for one in error.errors()
+            f"LAUREL_{'_'.join(str(part) for part in one['loc']).upper()}: {said(one['msg'])}" for one in error.errors()
         )
         hint = "; `laurel secrets` prints fresh keys" if "KEY: Field required" in wrong or "_KEK" in wrong else ""
         raise ConfigurationError(wrong + hint) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import ipaddress
 import os
 import re
 from typing import Annotated, Any
@@ -27,7 +28,7 @@ def _from_base64(value: Any) -> Any:
     return raw
 
 
-def _postgres_url(value: str) -> str:
+def postgres_url(value: str) -> str:
     """Refused here, by words of ours: what a library says of a URL that it cannot read may quote the password."""
     try:
         parts = urlsplit(value)
@@ -51,7 +52,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LAUREL_", extra="ignore", frozen=True)
 
     bus_url: str = Field(repr=False, description="Where events travel: kafka://host:9092 or postgres://…")
-    database_url: Annotated[str, AfterValidator(_postgres_url)] = Field(
+    database_url: Annotated[str, AfterValidator(postgres_url)] = Field(
         repr=False, description="PostgreSQL, without user: each service adds its own role."
     )
     database_password: str = Field(
@@ -98,6 +99,18 @@ class Settings(BaseSettings):
         "database that does not answer, of records that wait and do not come.",
     )
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        """uvicorn takes what is no address for the name of a socket, and then believes nobody."""
+        for part in filter(None, (one.strip() for one in value.split(","))):
+            try:
+                ipaddress.ip_network(part)
+            except ValueError as error:
+                hint = "write addresses and CIDRs with commas between, for example 10.0.0.0/8,192.0.2.7"
+                raise ValueError(f"{part!r} is no network: {error}; {hint}") from None
+        return value
+
     @field_validator("key_rates")
     @classmethod
     def _key_rates(cls, value: str) -> str:
@@ -117,7 +130,7 @@ class Settings(BaseSettings):
         role = f"laurel_{service}_worker" if worker else f"laurel_{service}"
         base = os.environ.get(f"LAUREL_{service.upper()}_DATABASE_URL", self.database_url)
         try:
-            return with_role(_postgres_url(base), role, self.database_password)
+            return with_role(postgres_url(base), role, self.database_password)
         except ValueError as error:
             raise ConfigurationError(f"LAUREL_{service.upper()}_DATABASE_URL: {error}") from None
 

@@ -52,6 +52,8 @@ def test_help_lists_the_commands_and_the_exit_codes() -> None:
         (["up", "--port", "nine"], 2, "--port"),
         (["reconcile", "--url", "http://127.0.0.1:1", "--api-key", "Ключ"], 2, "--api-key"),
         (["status"], 2, "laurel up"),
+        (["audit", "verify", "--database", "garbage"], 2, "postgresql://host:5432/database"),
+        (["audit", "export", "-", "--url", "http://127.0.0.1:1"], 3, "does not answer"),
     ],
 )  # fmt: skip
 def test_errors_are_messages_with_a_code(arguments: list[str], code: int, word: str, tmp_path: Path) -> None:
@@ -62,7 +64,7 @@ def test_errors_are_messages_with_a_code(arguments: list[str], code: int, word: 
     assert "Traceback" not in said
     assert "\x1b" not in said
     assert not (tmp_path / ".laurel" / "postgres").exists(), "refused before anything is made"
-    if arguments[0] != "serve":  # which has no --json
+    if arguments[0] != "serve" and "-" not in arguments:  # which have no --json
         as_json = laurel(*arguments, "--json", cwd=tmp_path)
         assert (as_json.returncode, json.loads(as_json.stdout)["error"]["exit"]) == (code, code)
 

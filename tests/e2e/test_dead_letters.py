@@ -240,6 +240,7 @@ def test_what_became_of_every_row_adds_up_and_has_ids(operator: Operator) -> Non
         (["replay", "--consumer", "nobody"], "verifier.index"),
         (["replay", "--consumer", "verifier.index", "--offsets", "x"], "laurel.credential/3"),
         (["replay", "--consumer", "verifier.index", "--offsets", "laurel.assessment/0:0..5"], "laurel.credential"),
+        (["replay", "--consumer", "verifier.index", "--offsets", "laurel.credential/999:0..5"], "--consumer GROUP"),
         (["replay", "--consumer", "verifier.index", "--from", "soon"], "2h"),
         (["dlq", "redrive"], "--all"),
         (["dlq", "redrive", "issuer/1", "--code", "x"], "either"),

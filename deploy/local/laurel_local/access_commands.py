@@ -109,7 +109,7 @@ def verify(
 
 @audit.command()
 def export(
-    file: Annotated[Path, typer.Argument(help="NDJSON, an entry a line, with its service. Must not be there yet.")],
+    file: Annotated[Path, typer.Argument(help="NDJSON, with each entry's service; must not be there yet. -: stdout.")],
     url: Url = None,
     api_key: ApiKey = None,
     state: StateFolder = None,

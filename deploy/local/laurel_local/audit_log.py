@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
+import sys
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from laurel import audit
 from laurel.audit import Broken, Head
 from laurel.database import Database
 from laurel.migrate import SERVICES
-from laurel.settings import with_role
 from laurel_local.client import Client
 from laurel_local.console import Output
+from laurel_local.databases import worker_dsn
 from laurel_local.exits import Exit, Failure
 
 Entry = dict[str, Any]
@@ -41,17 +41,31 @@ async def verify(client: Client, heads: Path | None, output: Output) -> Exit:
     kept = _kept(heads)
     async with client:
         chains = [await _checked(name, None, _of_api(client, name), kept) for name in SERVICES]
-    return _report(chains, kept, output)
+    return _report(chains, _own(kept, chains, heads), output)
+
+
+def _own(kept: Kept, chains: list[Chain], heads: Path | None) -> Kept:
+    """The kept heads of the organisation that asks: it sees no other's chains. Raises Failure where there are none."""
+    owners = {one.tenant_id for one in chains if one.tenant_id}
+    if not owners or not kept:  # no entry at all says whose it would be: what was kept is missing
+        return kept
+    own = {place: head for place, head in kept.items() if place[1] in owners}
+    if not own:
+        others = ", ".join(sorted({tenant_id for _, tenant_id in kept if tenant_id})) or "nobody"
+        raise Failure(
+            f"{heads} holds heads of another organisation ({others}); the API key is of {', '.join(sorted(owners))}",
+            fix="give the heads that `laurel audit verify --json` printed with a key of this organisation",
+            code=Exit.USAGE,
+        )
+    return own
 
 
 async def verify_database(url: str, heads: Path | None, output: Output) -> Exit:
     """Check every organisation's chain in every service, as the services' workers, who see all."""
     kept = _kept(heads)
-    password = os.environ.get("LAUREL_DATABASE_PASSWORD", "")
     chains: list[Chain] = []
     for name in SERVICES:
-        dsn = with_role(os.environ.get(f"LAUREL_{name.upper()}_DATABASE_URL", url), f"laurel_{name}_worker", password)
-        async with Database(dsn, schema=name, size=1) as database:
+        async with Database(worker_dsn(name, url), schema=name, size=1) as database:
             async with database.transaction() as tx:
                 rows = await tx.fetch("SELECT DISTINCT tenant_id FROM audit_log ORDER BY tenant_id")
             for row in rows:
@@ -61,25 +75,43 @@ async def verify_database(url: str, heads: Path | None, output: Output) -> Exit:
 
 
 async def export(client: Client, file: Path, output: Output) -> Exit:
-    """Write every entry to `file`, checked. What fails leaves no file. Raises Failure for one that is there."""
-    chains: list[Chain] = []
+    """Write every entry to `file` (-: standard output), checked. What fails leaves no file.
+
+    Raises Failure for one that is there.
+    """
+    if str(file) == "-":
+        return await _export_to_stdout(client, output)
     if file.exists():  # noqa: ASYNC240 - once, before anything runs
         raise Failure(f"{file} is there already", fix="name another file, or move that one away", code=Exit.USAGE)
     partial = file.with_name(f"{file.name}.partial")
     with contextlib.ExitStack() as cleaning, partial.open("w", encoding="utf-8") as target:
         cleaning.callback(partial.unlink, missing_ok=True)
-
-        async def written(name: str, entries: AsyncIterable[Entry]) -> AsyncIterator[Entry]:
-            async for entry in entries:
-                target.write(json.dumps({"service": name, **entry}, ensure_ascii=False) + "\n")
-                yield entry
-
-        async with client:
-            for name in SERVICES:
-                chains.append(await _checked(name, None, written(name, _of_api(client, name)), {}))
+        chains = await _exported(client, target)
         target.flush()
         partial.replace(file)
     return _report(chains, {}, output)
+
+
+async def _export_to_stdout(client: Client, output: Output) -> Exit:
+    """Entries on standard output, what was found of the chains on standard error."""
+    if output.as_json:
+        fix = "name a file, or leave --json out: the entries are JSON already"
+        raise Failure("--json and - both want standard output", fix=fix, code=Exit.USAGE)
+    chains = await _exported(client, sys.stdout)
+    sys.stdout.flush()
+    for one in chains:
+        output.note(_line(one))
+    return _answer(chains)
+
+
+async def _exported(client: Client, target: TextIO) -> list[Chain]:
+    async def written(name: str, entries: AsyncIterable[Entry]) -> AsyncIterator[Entry]:
+        async for entry in entries:
+            target.write(json.dumps({"service": name, **entry}, ensure_ascii=target is sys.stdout) + "\n")
+            yield entry
+
+    async with client:
+        return [await _checked(name, None, written(name, _of_api(client, name)), {}) for name in SERVICES]
 
 
 async def _of_api(client: Client, service: str) -> AsyncIterator[Entry]:
@@ -127,13 +159,21 @@ def _report(chains: list[Chain], kept: Kept, output: Output) -> Exit:
     for (service, tenant_id), head in kept.items():
         if (service, tenant_id) not in found and head.seq:
             chains.append(Chain(service, tenant_id, 0, audit.GENESIS.hex(), 1, "the whole chain is missing"))
-    ok = all(one.broken is None for one in chains)
-    output.result({"ok": ok, "chains": [asdict(one) for one in chains]})
+    answer = _answer(chains)
+    output.result({"ok": answer is Exit.OK, "chains": [asdict(one) for one in chains]})
     if not output.as_json:
         for one in chains:
-            what = "holds" if one.broken is None else f"BROKEN at entry {one.broken}: {one.detail}"
-            output.out.print(f"{one.service} {one.tenant_id or '-'}: {one.seq} entries, head {one.hash}: {what}")
-    return Exit.OK if ok else Exit.NO
+            output.out.print(_line(one))
+    return answer
+
+
+def _answer(chains: list[Chain]) -> Exit:
+    return Exit.OK if all(one.broken is None for one in chains) else Exit.NO
+
+
+def _line(one: Chain) -> str:
+    what = "holds" if one.broken is None else f"BROKEN at entry {one.broken}: {one.detail}"
+    return f"{one.service} {one.tenant_id or '-'}: {one.seq} entries, head {one.hash}: {what}"
 
 
 def _kept(file: Path | None) -> dict[tuple[str, str], Head]:

@@ -35,7 +35,7 @@ from laurel_local.console import (
     guard_streams,
     log_to_file,
 )
-from laurel_local.dlq_commands import Operator, dlq, moment
+from laurel_local.dlq_commands import Operator, dlq, organisation, period
 from laurel_local.exits import MEANINGS, Exit, Failure
 from laurel_local.state import State, default_folder, new_secrets
 
@@ -279,7 +279,8 @@ def replay(
 
     if offsets and (since or until):
         usage("--offsets and times together", "bound it by one of them")
-    begin, end = moment(since, "--from"), moment(until, "--to")
+    begin, end = period(since, until)
+    tenant = organisation(tenant)
     logs.configure(level="ERROR")
 
     async def work() -> Exit:

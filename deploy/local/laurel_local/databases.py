@@ -7,7 +7,8 @@ import os
 import socket
 
 from laurel.database import Database
-from laurel.settings import with_role
+from laurel.errors import ConfigurationError
+from laurel.settings import postgres_url, with_role
 from laurel_local.exits import Exit, Failure
 from laurel_local.state import State
 
@@ -22,8 +23,17 @@ def database_url(state: State) -> str:
 
 
 def worker_dsn(service: str, url: str) -> str:
-    """The service's database (LAUREL_<SERVICE>_DATABASE_URL gives it one of its own), as its worker's role."""
-    base = os.environ.get(f"LAUREL_{service.upper()}_DATABASE_URL", url)
+    """The service's database (LAUREL_<SERVICE>_DATABASE_URL gives it one of its own), as its worker's role.
+
+    Raises ConfigurationError.
+    """
+    own = f"LAUREL_{service.upper()}_DATABASE_URL"
+    base = os.environ.get(own, url)
+    try:
+        postgres_url(base)
+    except ValueError as error:
+        where = own if own in os.environ else "the database's URL (--database, LAUREL_DATABASE_URL)"
+        raise ConfigurationError(f"{where} {error}") from None
     return with_role(base, f"laurel_{service}_worker", os.environ.get("LAUREL_DATABASE_PASSWORD", ""))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
@@ -42,6 +43,24 @@ def moment(text: str | None, option: str) -> datetime | None:
     except ValueError:
         usage(f"{option} {text!r} is no time", "write it like 2026-05-01T03:00:00Z, or 2h for two hours ago")
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+def period(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None]:
+    """--from and --to; a period in which nothing can lie ends the command."""
+    begin, end = moment(since, "--from"), moment(until, "--to")
+    if begin is not None and end is not None and begin >= end:
+        usage("--from does not lie before --to, so nothing can match", "exchange them, or leave one out")
+    return begin, end
+
+
+def organisation(tenant_id: str | None) -> str | None:
+    """--tenant: a tenant_id, which is a UUID."""
+    if tenant_id:
+        try:
+            return str(uuid.UUID(tenant_id))
+        except ValueError:
+            usage(f"--tenant {tenant_id!r} is no UUID", "give the organisation's tenant_id, not its slug or name")
+    return tenant_id
 
 
 def letters_in(given: list[str] | None) -> dict[str, list[int]] | None:
@@ -90,9 +109,11 @@ def list_letters(
     """How many died where and why, and which; those that wait, unless --status says otherwise."""
     from laurel_local.dlq import list_letters as run
 
+    begin, end = period(since, until)
     which = Which(
-        states=None if status == "all" else [status], tenant_id=tenant, consumer=consumer, topic=topic, code=code,
-        key=None if key is None else key.encode(), died_from=moment(since, "--from"), died_to=moment(until, "--to"),
+        states=None if status == "all" else [status], tenant_id=organisation(tenant), consumer=consumer,
+        topic=topic, code=code,
+        key=None if key is None else key.encode(), died_from=begin, died_to=end,
     )  # fmt: skip
     services = _services(service, consumer)
     run_command(run(state_of(state), services, which, limit=limit, output=Output(as_json=as_json)))
@@ -147,9 +168,11 @@ def redrive(
         usage("no letters are named", "name some, narrow them (--code, --consumer, …), or say --all")
     if named is not None and (everything or any(one is not None for one in narrowed)):
         usage("letters are named and narrowed at once", "give either SERVICE/ID words or options")
+    begin, end = period(since, until)
     which = Which(
-        states=[status], tenant_id=tenant, consumer=consumer, topic=topic, code=code,
-        key=None if key is None else key.encode(), died_from=moment(since, "--from"), died_to=moment(until, "--to"),
+        states=[status], tenant_id=organisation(tenant), consumer=consumer,
+        topic=topic, code=code,
+        key=None if key is None else key.encode(), died_from=begin, died_to=end,
     )  # fmt: skip
     services = _services(service, consumer) if named is None else tuple(named)
     run_command(

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from laurel.migrate import SERVICES
 from laurel_local.client import Client
-from laurel_local.console import Output
-from laurel_local.exits import Exit
+from laurel_local.console import Output, OutputLost
+from laurel_local.exits import Exit, Failure
 
 _KEYS = "/issuer/v1/api-keys"
 
@@ -33,7 +33,7 @@ async def listed(client: Client, output: Output) -> Exit:
         for key in found.values():
             table.add_row(
                 key["key_id"], key["label"], " ".join(key["scopes"]), _state(key),
-                ", ".join(one["until"] or "for ever" for one in key["secrets"]),
+                ", ".join(_until(key, one["until"]) for one in key["secrets"]),
                 max((one for one in key["last_used"].values() if one), default="never"),
             )  # fmt: skip
         output.out.print(table)
@@ -45,6 +45,11 @@ def _state(key: dict[str, Any]) -> str:
         return f"revoked {key['revoked_at']}"
     ended = key["expires_at"] is not None and datetime.fromisoformat(key["expires_at"]) <= datetime.now(UTC)
     return "expired" if ended else "active"
+
+
+def _until(key: dict[str, Any], until: str | None) -> str:
+    """A secret ends with its key."""
+    return str(key["revoked_at"] or until or key["expires_at"] or "for ever")
 
 
 async def created(
@@ -85,7 +90,18 @@ def _segment(key_id: str) -> str:
 
 
 def _print_key(made: dict[str, Any], output: Output) -> None:
-    output.result(made)
+    try:
+        output.result(made)
+        if not output.as_json:
+            sys.stdout.write(f"{made['text']}\n")
+            sys.stdout.flush()
+    except OutputLost as error:
+        key_id = made["key_id"]
+        raise Failure(
+            f"{error}; key {key_id} exists all the same, and its new secret is lost",
+            fix=f"`laurel keys rotate {key_id} --overlap-s 0` prints another secret, `laurel keys revoke {key_id}` "
+            "ends the key; do not make it again",
+            code=Exit.OUTPUT,
+        ) from None
     if not output.as_json:
-        sys.stdout.write(f"{made['text']}\n")
         output.note(f"Key {made['key_id']}; shown this once, stored nowhere.")

@@ -181,9 +181,10 @@ async def run(
             output.out.print("waiting to be decided: rows of imports that may belong to this course run, or to another")
         if found.accepted == 0:
             output.out.print(f"no results of {course_run!r}" if course_run is not None else "no results yet")
+        if course_run is not None and found.accepted == 0 and not found.unaccounted:
+            return Exit.NO  # most likely misspelt: "everything is accounted for" would calm for nothing
         word = "everything is accounted for" if not found.unaccounted else f"{found.unaccounted} unaccounted for"
         output.out.print(word)
-    # A course run that nobody knows is most likely misspelt: "everything is accounted for" would calm for nothing.
     unknown = course_run is not None and found.accepted == 0
     return Exit.NO if found.unaccounted or unknown else Exit.OK
 

@@ -79,6 +79,8 @@ def offsets_in(words: Sequence[str]) -> dict[TopicPartition, range]:
         place = TopicPartition(match["topic"], int(match["partition"]))
         if place in found:
             raise Failure(f"{place.topic}/{place.partition} is given twice", fix="give it once", code=Exit.USAGE)
+        if int(match["begin"]) >= int(match["stop"]):
+            raise Failure(f"{word!r} holds no offset", fix="FROM must lie before TO; exchange them", code=Exit.USAGE)
         found[place] = range(int(match["begin"]), int(match["stop"]))
     return found
 
@@ -143,7 +145,10 @@ async def _offsets(bus: Bus, topics: Sequence[str], bounds: Bounds) -> dict[Topi
         return kept
     if missing := bounds.offsets.keys() - kept.keys():
         one = min(missing)
-        raise Failure(f"{one.topic} has no partition {one.partition}", fix="`laurel replay --dry-run` lists them")
+        raise Failure(
+            f"{one.topic} has no partition {one.partition}",
+            fix="`laurel replay --consumer GROUP --dry-run` lists them", code=Exit.USAGE,
+        )  # fmt: skip
     return {
         place: range(max(asked.start, kept[place].start), max(asked.start, min(asked.stop, kept[place].stop)))
         for place, asked in bounds.offsets.items()

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import asyncpg
 
 from laurel.bus import BusError, BusUnavailable
-from laurel.database import KEEPALIVE
+from laurel.database import KEEPALIVE, connecting
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -78,18 +78,19 @@ def translated(doing: str) -> Iterator[None]:
 
 async def open_connection(dsn: str, *, name: str, timeout: float, settings: Mapping[str, str]) -> Connection:
     """Dial within ``timeout`` seconds. ``settings`` are session settings on top of the bus's own."""
-    return await asyncpg.connect(
-        dsn,
-        timeout=timeout,
-        command_timeout=timeout,
-        server_settings={
-            "application_name": name[:63],
-            "default_transaction_isolation": "read committed",
-            "jit": "off",
-            **KEEPALIVE,
-            **settings,
-        },
-    )
+    with connecting():
+        return await asyncpg.connect(
+            dsn,
+            timeout=timeout,
+            command_timeout=timeout,
+            server_settings={
+                "application_name": name[:63],
+                "default_transaction_isolation": "read committed",
+                "jit": "off",
+                **KEEPALIVE,
+                **settings,
+            },
+        )
 
 
 class Session:

@@ -173,3 +173,28 @@ async def test_bad_input_names_its_field(kernel: Kernel) -> None:
         for nothing in ("/x", "/-1", "/%00", "/" + "9" * 18, "/" + "9" * 19, "/٣"):
             await api.get(nothing, key, 404)
         await api.get("/redrives/%00", key, 404)
+
+
+async def test_letters_are_named_or_all_and_by_numbers_alone(kernel: Kernel) -> None:
+    async with open_api(kernel) as api:
+        await kill(kernel, message("e", 0))
+        key = await api.key()
+        both = await api.post("/redrive", key, {"all": True, "ids": [4]}, 422)
+        assert 'give either "ids" or "all": true' in both["detail"]
+        text = await api.post("/redrive", key, {"ids": ["2"]}, 422)
+        assert text["errors"][0]["field"] == "/ids/0"
+        assert (await api.get("", key))["items"][0]["state"] == "waiting"
+
+
+async def test_a_period_that_nothing_can_lie_in_is_refused(kernel: Kernel) -> None:
+    async with open_api(kernel) as api:
+        key = await api.key()
+        early, late = "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"
+        asked = await api.post("/redrive", key, {"died_from": late, "died_to": early}, 422)
+        listed = await api.get(f"?died_from={late}&died_to={early}", key, 422)
+        same = await api.get(f"?died_from={late}&died_to={late}", key, 422)
+        for said in (asked, listed, same):
+            assert "died_from must lie before died_to" in said["detail"]
+            assert "Value error" not in said["detail"]
+        assert listed["errors"][0]["field"] == "died_from"
+        assert (await api.get(f"?died_from={early}&died_to={late}", key))["items"] == []

@@ -152,3 +152,27 @@ async def test_keys(whole: Whole, tenant: Tenant, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out.strip().startswith("laurel_")
     await keys.listed(client(whole, tenant.key), Output(as_json=False))
     assert "revoked" in capsys.readouterr().out
+
+
+async def test_heads_of_another_organisation_are_no_tampering(
+    whole: Whole, tenant: Tenant, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    other = await whole.tenant("college")
+    heads = tmp_path / "heads.json"
+    heads.write_text(json.dumps(await verified(whole, other, capsys)))
+    with pytest.raises(Failure, match="another organisation") as refused:
+        await audit_log.verify(client(whole, tenant.key), heads, Output(as_json=True))
+    assert (refused.value.code, other.tenant_id in refused.value.message) == (Exit.USAGE, True)
+    await audit_log.verify_database(whole.admin_dsn, None, Output(as_json=True))
+    heads.write_text(capsys.readouterr().out)  # of every organisation: one's own are among them
+    assert (await verified(whole, tenant, capsys, heads))["ok"]
+
+
+async def test_an_export_to_standard_output(whole: Whole, tenant: Tenant, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await audit_log.export(client(whole, tenant.key), Path("-"), Output(as_json=False)) is Exit.OK
+    said = capsys.readouterr()
+    assert len([json.loads(line) for line in said.out.splitlines()]) == 10
+    assert said.err.count("holds") == 4
+    assert not Path("-").exists()  # noqa: ASYNC240
+    with pytest.raises(Failure, match="--json and -"):
+        await audit_log.export(client(whole, tenant.key), Path("-"), Output(as_json=True))
