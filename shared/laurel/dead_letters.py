@@ -15,6 +15,7 @@ import msgspec
 from laurel.bus import Message
 from laurel.database import Transaction
 from laurel.envelope import Delivered
+from laurel.erasure import REASON
 
 _decoder = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...])
 
@@ -77,6 +78,24 @@ async def bury(tx: Transaction, consumer: str, letters: Sequence[DeadLetter]) ->
         """,
         consumer, *places(letter.message for letter in letters),
     )  # fmt: skip
+
+
+async def forget(tx: Transaction, keys: Sequence[bytes]) -> None:
+    """Empty the letters with these keys, whoever's: their learner was erased. None of them is redriven any more."""
+    rows = await tx.fetch(
+        """
+        UPDATE dead_letters SET value = '', headers = $2, detail = $3,
+            state = CASE WHEN state IN ('waiting', 'queued') THEN 'discarded' ELSE state END
+        WHERE key = ANY ($1::bytea[]) AND value <> '' RETURNING id
+        """,
+        list(keys), msgspec.msgpack.encode(()), REASON,
+    )  # fmt: skip
+    if rows:
+        await tx.execute(
+            "UPDATE dead_letter_actions SET finished_at = now(), outcome = 'discarded' "
+            "WHERE letter_id = ANY ($1::bigint[]) AND finished_at IS NULL",
+            [row["id"] for row in rows],
+        )
 
 
 def places(messages: Iterable[Message]) -> tuple[list[str], list[int], list[int]]:
