@@ -27,11 +27,12 @@ def tombstone_table(service: str) -> list[str]:
     return [
         """
 CREATE TABLE erased_credentials (
-    credential_id text COLLATE "C" PRIMARY KEY,
+    credential_id text COLLATE "C" NOT NULL,
     tenant_id     text NOT NULL,
     erasure_id    text NOT NULL,
     last_version  integer NOT NULL,
-    erased_at     timestamptz NOT NULL
+    erased_at     timestamptz NOT NULL,
+    PRIMARY KEY (credential_id, tenant_id)
 )
 """,
         "CREATE INDEX erased_credentials_erasure ON erased_credentials (tenant_id, erasure_id)",
@@ -60,14 +61,14 @@ async def alone(tx: Transaction, what: str = "") -> None:
     await tx.execute(f"SELECT pg_advisory_xact_lock{_LOCK}", what)
 
 
-async def buried(tx: Transaction, credential_ids: Iterable[str]) -> dict[str, Tombstone]:
-    """Those of the credentials that are erased."""
+async def buried(tx: Transaction, credential_ids: Iterable[str]) -> dict[tuple[str, str], Tombstone]:
+    """Those of the credentials that are erased, by (id, tenant)."""
     rows = await tx.fetch(
         "SELECT credential_id, tenant_id, erasure_id, last_version, erased_at FROM erased_credentials "
         "WHERE credential_id = ANY ($1::text[])",
         list(credential_ids),
     )  # fmt: skip
-    return {row["credential_id"]: Tombstone(*row.values()) for row in rows}
+    return {(row["credential_id"], row["tenant_id"]): Tombstone(*row.values()) for row in rows}
 
 
 async def entomb_all(tx: Transaction, events: Sequence[CredentialErased]) -> list[Tombstone]:
@@ -84,16 +85,17 @@ async def entomb(tx: Transaction, erased: Sequence[Tombstone]) -> list[Tombstone
     rows = await tx.fetch(
         """
         INSERT INTO erased_credentials (credential_id, tenant_id, erasure_id, last_version, erased_at)
-        SELECT DISTINCT ON (c) c, t, e, v, a
+        SELECT DISTINCT ON (c, t) c, t, e, v, a
         FROM unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::timestamptz[]) AS rows (c, t, e, v, a)
-        ORDER BY c
-        ON CONFLICT (credential_id) DO NOTHING RETURNING credential_id
+        ORDER BY c, t
+        ON CONFLICT DO NOTHING RETURNING credential_id, tenant_id
         """,
         [one.credential_id for one in erased], [one.tenant_id for one in erased], [one.erasure_id for one in erased],
         [one.last_version for one in erased], [one.erased_at for one in erased],
     )  # fmt: skip
-    new = {row["credential_id"] for row in rows}
-    return [one for one in {one.credential_id: one for one in erased}.values() if one.credential_id in new]
+    new = {tuple(row) for row in rows}
+    given = {(one.credential_id, one.tenant_id): one for one in erased}
+    return [one for pair, one in given.items() if pair in new]
 
 
 @dataclass(frozen=True, slots=True)

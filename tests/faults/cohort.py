@@ -373,13 +373,18 @@ REMAINING = f"""
 SELECT {", ".join(f"(SELECT count(*) FROM {one}.outbox) AS {one}_outbox" for one in SERVICES)},
     (SELECT count(*) FROM assessment.imports WHERE tenant_id = $1 AND status = 'processing') AS imports,
     (SELECT count(*) FROM assessment.results r WHERE tenant_id = $1 AND outcome = 'passed' AND NOT EXISTS
-        (SELECT FROM issuer.credentials c WHERE c.credential_id = r.credential_id)) AS not_issued,
-    (SELECT count(*) FROM issuer.credentials c WHERE tenant_id = $1 AND NOT EXISTS
+        (SELECT FROM issuer.credentials c WHERE c.credential_id = r.credential_id) AND NOT EXISTS
+        (SELECT FROM issuer.erased_credentials e WHERE e.credential_id = r.credential_id::text)) AS not_issued,
+    (SELECT count(*) FROM issuer.credentials c WHERE tenant_id = $1 AND erased_at IS NULL AND NOT EXISTS
         (SELECT FROM verifier.credentials v WHERE v.credential_id = c.credential_id::text
             AND v.status_version = c.status_version)) AS not_indexed,
     (SELECT count(*) FROM issuer.intents WHERE tenant_id = $1) AS intents,
     (SELECT count(*) FROM issuer.parked WHERE tenant_id = $1) AS parked,
     (SELECT count(*) FROM issuer.status_list_dirt WHERE tenant_id = $1) AS dirty_lists,
-    (SELECT count(*) FROM notifier.deliveries WHERE tenant_id = $1 AND state <> 'delivered') AS undelivered,
+    (SELECT count(*) FROM notifier.deliveries WHERE tenant_id = $1 AND state NOT IN ('delivered', 'cancelled'))
+        AS undelivered,
+    (SELECT count(*) FROM issuer.erased_credentials e WHERE tenant_id = $1 AND (NOT EXISTS
+        (SELECT FROM verifier.erased_credentials v WHERE v.credential_id = e.credential_id) OR NOT EXISTS
+        (SELECT FROM notifier.erased_credentials n WHERE n.credential_id = e.credential_id))) AS not_erased,
     (SELECT count(*) FROM notifier.emails WHERE tenant_id = $1 AND state IN ('pending', 'sending')) AS unsent
 """

@@ -1,9 +1,10 @@
-"""Erasing a learner (Regulation (EU) 2016/679, article 17): what is removed here, and the facts that make others follow.
+"""Erasing a learner (Regulation (EU) 2016/679, article 17): what is removed here, and the facts that others follow.
 
 Numbered as at the code:
 1. results of this organisation are held off for the moment; a learner's later results find the erasure (intake.py);
 2. what says who the learner was is taken out of the rows here; events that have not left yet go with it;
-3. a fact for each credential leaves behind the pass that it was owed for: issuer, and then verifier and notifier, follow.
+3. a fact for each credential leaves, behind the pass that it was owed for: the issuer follows, then verifier and
+   notifier.
 """
 
 from __future__ import annotations

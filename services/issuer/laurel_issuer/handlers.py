@@ -158,9 +158,7 @@ class Issuance:
             reach("issuance.erasing")
         else:
             await alongside(tx)
-        in_hand = [one.intent.credential_id for one in prepared.signed]
-        in_hand += [_credential_of(delivered) for delivered, _ in prepared.waiting]
-        gone = await buried(tx, [*in_hand, *prepared.unfit])  # erased since it was reserved
+        gone = await _erased_since(tx, prepared)
         # Sorted: members that hold some of the same events wait for one another instead of locking crosswise.
         signed = sorted(
             (one for one in prepared.signed if one.intent.credential_id not in gone),
@@ -176,7 +174,7 @@ class Issuance:
             tx,
             [outbox.Outgoing(_issued(one), one.traceparent) for one in signed if one.intent.credential_id in new],
         )
-        settled = {one.intent.credential_id for one in signed} | prepared.settled_before | prepared.unfit | gone.keys()
+        settled = {one.intent.credential_id for one in signed} | prepared.settled_before | prepared.unfit | gone
         if settled:
             await store_issuance.forget_intents(tx, settled)
             await store_parked.unpark(tx, settled)
@@ -187,6 +185,15 @@ class Issuance:
         telemetry.count("laurel_credentials_issued_total", len(new))
         if refused:
             telemetry.count("laurel_dead_letters_total", len(refused), group=GROUP)
+
+
+async def _erased_since(tx: Transaction, prepared: Prepared) -> set[str]:
+    """Credentials of this batch whose learner was erased after they were reserved or parked."""
+    tenants = {one.intent.credential_id: one.intent.tenant_id for one in prepared.signed}
+    tenants |= {_credential_of(one): one.event.tenant_id for one, _ in prepared.waiting}
+    letters = (one for one in prepared.refused if one.event_type == AssessmentPassed.type)
+    tenants |= {one.message.key.decode(errors="replace"): one.tenant_id for one in letters}
+    return {name for name, tenant_id in await buried(tx, tenants) if tenants[name] == tenant_id}
 
 
 def _wanted(events: Sequence[Delivered], prepared: Prepared) -> dict[str, tuple[Delivered, AssessmentPassed]]:

@@ -119,7 +119,7 @@ async def reserve(tx: Transaction, passed: dict[str, AssessmentPassed], *, terms
     """
     found = Reservation()
     ids = list(passed)
-    found.erased = {name for name, one in (await buried(tx, ids)).items() if one.tenant_id == passed[name].tenant_id}
+    found.erased = {name for name, tenant_id in await buried(tx, ids) if tenant_id == passed[name].tenant_id}
     for row in await tx.fetch("SELECT credential_id, tenant_id FROM credentials WHERE credential_id = ANY ($1)", ids):
         credential_id = str(row["credential_id"])
         own = row["tenant_id"] == passed[credential_id].tenant_id

@@ -133,13 +133,13 @@ class Notify:
             await forget(tx, [one.credential_id.encode() for one in new])
             reach("notify.erased")
         # Of an erased credential nothing is told any more but that it is revoked because of it.
-        told = {one.credential_id: one for one in prepared.messages if one.credential_id is not None}
-        gone = await buried(tx, {*told, *(one.credential_id for one in prepared.emails)})
+        told = {one.credential_id for one in prepared.messages if one.credential_id is not None}
+        gone = await buried(tx, told)  # whoever gets an e-mail is told of in a message, too
         last = {domain.status_message_id(one.credential_id, one.last_version) for one in gone.values()}
         prepared.messages = [
-            one for one in prepared.messages if one.credential_id not in gone or one.message_id in last
+            one for one in prepared.messages if (one.credential_id, one.tenant_id) not in gone or one.message_id in last
         ]
-        prepared.emails = [one for one in prepared.emails if one.credential_id not in gone]
+        prepared.emails = [one for one in prepared.emails if (one.credential_id, one.tenant_id) not in gone]
         wanted = {(one.tenant_id, event_type) for one in subscribed.values() for event_type in one.event_types}
         # What nobody subscribes to is not kept: its body names a learner.
         messages = {one.message_id: one for one in prepared.messages if (one.tenant_id, one.event_type) in wanted}

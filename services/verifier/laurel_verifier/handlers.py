@@ -95,7 +95,7 @@ class Indexing:
         else:
             await alongside(tx)
         gone = await buried(tx, {one.credential_id for _, one in (*prepared.issued, *prepared.changed)})
-        kept = [one for one in prepared.issued if one[1].credential_id not in gone]
+        kept = [one for one in prepared.issued if (one[1].credential_id, one[1].tenant_id) not in gone]
         if kept:
             different = await store.index(tx, [issued for _, issued in kept])
             if different:
@@ -103,7 +103,7 @@ class Indexing:
                 detail = f"{issued.credential_id} is indexed with other bytes; a credential never changes"
                 raise Reject(delivered, "document_differs", detail)
         reach("index.written")
-        told = [one for one in prepared.changed if one[1].credential_id not in gone]
+        told = [one for one in prepared.changed if (one[1].credential_id, one[1].tenant_id) not in gone]
         if told:
             missing = await store.unindexed(tx, [change for _, change in told])
             for delivered, change in told:
