@@ -80,15 +80,19 @@ async def bury(tx: Transaction, consumer: str, letters: Sequence[DeadLetter]) ->
     )  # fmt: skip
 
 
-async def forget(tx: Transaction, keys: Sequence[bytes]) -> None:
-    """Empty the letters with these keys, whoever's: their learner was erased. None of them is redriven any more."""
+async def forget(tx: Transaction, credentials: Sequence[tuple[str, str]]) -> None:
+    """Empty what died about these credentials, by (id, tenant): their learner was erased. None is redriven any more.
+
+    Also what died of a tenant that could not be read; its key is the credential's all the same.
+    """
     rows = await tx.fetch(
         """
-        UPDATE dead_letters SET value = '', headers = $2, detail = $3,
+        UPDATE dead_letters d SET value = '', headers = $3, detail = $4,
             state = CASE WHEN state IN ('waiting', 'queued') THEN 'discarded' ELSE state END
-        WHERE key = ANY ($1::bytea[]) AND value <> '' RETURNING id
+        FROM unnest($1::bytea[], $2::text[]) AS w (key, tenant_id)
+        WHERE d.key = w.key AND d.tenant_id IN (w.tenant_id, '') AND d.value <> '' RETURNING d.id
         """,
-        list(keys), msgspec.msgpack.encode(()), REASON,
+        [one.encode() for one, _ in credentials], [one for _, one in credentials], msgspec.msgpack.encode(()), REASON,
     )  # fmt: skip
     if rows:
         await tx.execute(

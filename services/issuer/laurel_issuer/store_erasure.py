@@ -29,6 +29,7 @@ async def erase(tx: Transaction, erased: Sequence[LearnerErased], *, now: dateti
         tenants.setdefault(one.tenant_id, []).append(one)
     for tenant_id, theirs in sorted(tenants.items()):
         await _erase(tx, tenant_id, theirs, now)
+    await forget(tx, [(one.credential_id, one.tenant_id) for one in erased])  # also what has died since
 
 
 async def _erase(tx: Transaction, tenant_id: str, erased: Sequence[Tombstone], now: datetime) -> None:
@@ -63,4 +64,3 @@ async def _erase(tx: Transaction, tenant_id: str, erased: Sequence[Tombstone], n
     )  # fmt: skip
     await tx.execute("DELETE FROM intents WHERE credential_id = ANY ($1) AND tenant_id = $2", ids, tenant_id)
     await tx.execute("DELETE FROM parked WHERE credential_id = ANY ($1) AND tenant_id = $2", ids, tenant_id)
-    await forget(tx, keys)

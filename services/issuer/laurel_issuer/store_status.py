@@ -74,7 +74,8 @@ async def unknown_ids(tx: Transaction, tenant_id: str, credential_ids: Sequence[
 _PURPOSES = ("revocation", "suspension", "refresh", "message")
 _CURRENT = """
     SELECT credential_id, status, refresh, message, status_version, erased_at, revocation_list, suspension_list,
-        refresh_list, message_list, coalesce((SELECT a.status_messages FROM achievements a WHERE message_list IS NOT NULL
+        refresh_list, message_list,
+        coalesce((SELECT a.status_messages FROM achievements a WHERE message_list IS NOT NULL
             AND (a.achievement_id, a.version) = (c.achievement_id, c.achievement_version)), '{}') AS messages
     FROM credentials c WHERE credential_id = ANY ($1) AND tenant_id = $2 ORDER BY credential_id
 """

@@ -130,7 +130,7 @@ class Notify:
         if prepared.erased:
             new = await entomb_all(tx, prepared.erased)
             await store.erase(tx, [(one.credential_id, one.tenant_id) for one in new])
-            await forget(tx, [one.credential_id.encode() for one in new])
+            await forget(tx, [(one.credential_id, one.tenant_id) for one in prepared.erased])  # also what died since
             reach("notify.erased")
         # Of an erased credential nothing is told any more but that it is revoked because of it.
         told = {one.credential_id for one in prepared.messages if one.credential_id is not None}

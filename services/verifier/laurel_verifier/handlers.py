@@ -125,7 +125,7 @@ class Indexing:
 async def _erase(tx: Transaction, erased: Sequence[CredentialErased]) -> None:
     new = await entomb_all(tx, erased)
     await store.forget(tx, [(one.credential_id, one.tenant_id) for one in new])
-    await forget(tx, [one.credential_id.encode() for one in new])
+    await forget(tx, [(one.credential_id, one.tenant_id) for one in erased])  # also what has died since
 
 
 def _check_document(delivered: Delivered, issued: CredentialIssued | EndorsementIssued) -> None:

@@ -1,4 +1,4 @@
-"""A learner is erased: nothing more is sent of what names a person, and partners hear that the credential is revoked."""
+"""A learner is erased: nothing that names a person is sent any more, and partners hear that it is revoked."""
 
 from __future__ import annotations
 
@@ -131,3 +131,13 @@ async def test_a_mail_that_is_not_out_yet_never_goes(admin_dsn: str) -> None:
         assert await mailing.email_states() == {"cancelled": 1, "sent": 1}
         answer = await mailing.http.post(f"/notifier/v1/emails/{credential_id(1)}/retry")
         assert answer.status_code == 409
+
+
+async def test_what_dies_of_it_afterwards_is_emptied_by_the_erasures_event(notifier: Notifier) -> None:
+    await notifier.take_in(erased())
+    await notifier.take_in(issued(1, contact="sealed with another key"))
+    assert [tuple(row) for row in await notifier.sql("SELECT code, state FROM dead_letters")] == [
+        ("contact_unsealable", "waiting")
+    ]
+    await notifier.take_in(erased())
+    assert [tuple(row) for row in await notifier.sql("SELECT value, state FROM dead_letters")] == [(b"", "discarded")]
