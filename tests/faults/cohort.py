@@ -2,8 +2,8 @@
 
 Wave after wave: an import with passes, a failure, a duplicate and a row that is refused; single results; a revocation
 and a suspension; a learner who is erased; a new version of the achievement and of the profile, API keys; results that
-must wait for the key of their issuer; records on the bus that are to be refused. Whatever is not answered is sent again,
-as clients do.
+must wait for the key of their issuer; records on the bus that are to be refused. Whatever is not answered is sent
+again, as clients do.
 """
 
 from __future__ import annotations
