@@ -150,7 +150,7 @@ async def test_the_answer_is_yes_when_nothing_is_missing(capsys: pytest.CaptureF
 async def test_what_is_erased_is_an_end_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     services = Services(ROWS)
     services.erased = [LOST, DEAD]
-    assert await services.run() == Exit.OK, "nothing is missing any more"
+    assert await services.run(by=["day"]) == Exit.OK, "nothing is missing any more"
     found = json.loads(capsys.readouterr().out)["total"]
     assert (found["erased"], found["missing"], found["dead_lettered"]) == (2, 0, 0)
     assert adds_up(found)
