@@ -17,7 +17,7 @@ from laurel_local.reconcile import run
 
 IDS = [str(uuid.UUID(int=n)) for n in range(1, 40)]
 ISSUED, LATE, DEAD, PARKED, LOST, UNINDEXED, UNREAD = IDS[:7]
-ENDS = ("issued", "not_passed", "duplicate", "rejected", "dead_lettered", "waiting", "missing")
+ENDS = ("issued", "erased", "not_passed", "duplicate", "rejected", "dead_lettered", "waiting", "missing")
 
 
 def row(n: int, outcome: str, credential: str | None = None, run: str | None = "r1", day: str = "2026-05-01") -> Any:
