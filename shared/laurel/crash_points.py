@@ -52,6 +52,8 @@ POINTS = {
     "bus.kafka.released": "partitions are about to be given up, after the drain",
     # assessment
     "result.recorded": "a result and its event are committed; the caller has no answer",
+    "erasure.recording": "a learner is erased from the rows, with the facts for others, and not committed",
+    "erasure.recorded": "it is committed; the caller has no answer",
     "upload.spooled": "a chunk of an upload is stored; the upload is not complete",
     "upload.accepted": "an upload is complete and owed; the caller has no answer",
     "chunk.taken": "a worker has locked an owed chunk",
@@ -63,6 +65,7 @@ POINTS = {
     "issuance.reserved": "1: intents are committed; nothing is signed",
     "issuance.keys_made": "keys of a new kind are made; the batch is not yet reserved with them",
     "issuance.finishing": "6: credentials are written; their events are not, and nothing is committed",
+    "issuance.erasing": "6: credentials of erased learners are revoked and emptied; nothing is committed",
     "signer.linted": "2, 3: in a signing process, before anything is signed",
     "signer.signed": "4: in a signing process, before our own signature is checked",
     "signer.checked": "5: in a signing process, before the result is handed back",
@@ -76,6 +79,7 @@ POINTS = {
     "status.changed": "it is committed; the caller has no answer",
     # notifier
     "notify.written": "messages and deliveries are written; e-mails are not, and nothing is committed",
+    "notify.erased": "messages and e-mails of erased learners are emptied; nothing is committed",
     "delivery.leased": "deliveries are leased; nothing is sent",
     "delivery.posted": "an endpoint has answered; nothing is written",
     "delivery.settling": "outcomes are written and not committed",
@@ -86,6 +90,7 @@ POINTS = {
     "mail.settling": "outcomes are written and not committed",
     "mail.settled": "outcomes are committed",
     # verifier
+    "index.erased": "credentials of erased learners are out of the index; nothing is committed",
     "index.written": "credentials are indexed; statuses are not applied, and nothing is committed",
 }
 

@@ -15,6 +15,7 @@ import msgspec
 from laurel.bus import Message
 from laurel.database import Transaction
 from laurel.envelope import Delivered
+from laurel.erasure import REASON
 
 _decoder = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...])
 
@@ -77,6 +78,28 @@ async def bury(tx: Transaction, consumer: str, letters: Sequence[DeadLetter]) ->
         """,
         consumer, *places(letter.message for letter in letters),
     )  # fmt: skip
+
+
+async def forget(tx: Transaction, credentials: Sequence[tuple[str, str]]) -> None:
+    """Empty what died about these credentials, by (id, tenant): their learner was erased. None is redriven any more.
+
+    Also what died of a tenant that could not be read; its key is the credential's all the same.
+    """
+    rows = await tx.fetch(
+        """
+        UPDATE dead_letters d SET value = '', headers = $3, detail = $4,
+            state = CASE WHEN state IN ('waiting', 'queued') THEN 'discarded' ELSE state END
+        FROM unnest($1::bytea[], $2::text[]) AS w (key, tenant_id)
+        WHERE d.key = w.key AND d.tenant_id IN (w.tenant_id, '') AND d.value <> '' RETURNING d.id
+        """,
+        [one.encode() for one, _ in credentials], [one for _, one in credentials], msgspec.msgpack.encode(()), REASON,
+    )  # fmt: skip
+    if rows:
+        await tx.execute(
+            "UPDATE dead_letter_actions SET finished_at = now(), outcome = 'discarded' "
+            "WHERE letter_id = ANY ($1::bigint[]) AND finished_at IS NULL",
+            [row["id"] for row in rows],
+        )
 
 
 def places(messages: Iterable[Message]) -> tuple[list[str], list[int], list[int]]:

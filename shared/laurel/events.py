@@ -190,6 +190,19 @@ class AssessmentPassed(Event, frozen=True, kw_only=True):
     policy_version: int = 1
 
 
+class LearnerErased(Event, frozen=True, kw_only=True):
+    """A learner was erased, whose credential this was or would have been: one fact for each, behind its pass.
+
+    erasure_id: what all of them have in common; nothing here says who it was.
+    """
+
+    type: ClassVar[str] = "laurel.learner.erased.v1"
+
+    credential_id: str
+    erasure_id: str
+    erased_at: Instant
+
+
 class CredentialIssued(Event, frozen=True, kw_only=True):
     """A credential was signed and stored. `document` is its exact bytes: nobody re-serialises it."""
 
@@ -276,6 +289,21 @@ class CredentialMessageChanged(Event, frozen=True, kw_only=True):
     changed_at: Instant
 
 
+class CredentialErased(Event, frozen=True, kw_only=True):
+    """Whoever keeps anything of this credential removes it, for ever: its learner was erased.
+
+    version: of the `status_changed` that comes behind it and tells that the credential is revoked; 0: none comes,
+    because it was revoked before or never issued.
+    """
+
+    type: ClassVar[str] = "laurel.credential.erased.v1"
+
+    credential_id: str
+    erasure_id: str
+    version: int = 0
+    erased_at: Instant
+
+
 ALL: tuple[type[Event], ...] = (
     OrganisationCreated,
     ApiKeyCreated,
@@ -286,9 +314,11 @@ ALL: tuple[type[Event], ...] = (
     AchievementRetired,
     IssuerProfilePublished,
     AssessmentPassed,
+    LearnerErased,
     CredentialIssued,
     EndorsementIssued,
     CredentialStatusChanged,
     CredentialRefreshOffered,
     CredentialMessageChanged,
+    CredentialErased,
 )

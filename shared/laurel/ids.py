@@ -19,13 +19,17 @@ def uuid7(now_ms: int | None = None, randomness: bytes | None = None) -> str:
     return _text(milliseconds.to_bytes(6, "big") + bytes(tail))
 
 
-def credential_id(id_key: bytes, *, tenant_id: str, achievement_id: str, learner: str, award: int) -> str:
+def credential_id(
+    id_key: bytes, *, tenant_id: str, achievement_id: str, learner: str, award: int, relation: int = 0
+) -> str:
     """The id of the credential that this award leads to: a keyed BLAKE2b in the shape of a UUID version 8.
 
     The same award always has the same id, so no redelivery can double it; without `id_key` nobody can compute or
-    enumerate one (RFC 9562 §5.8 leaves the bits of version 8 to us).
+    enumerate one (RFC 9562 §5.8 leaves the bits of version 8 to us). relation: how often the learner was erased
+    before; what is earned afterwards has ids of its own (ADR 0016).
     """
-    return _text(_keyed_uuid(id_key, b"credential", tenant_id, achievement_id, learner, str(award)))
+    again = (str(relation),) if relation else ()
+    return _text(_keyed_uuid(id_key, b"credential", tenant_id, achievement_id, learner, str(award), *again))
 
 
 def endorsement_id(id_key: bytes, *, tenant_id: str, profile_id: str, request: str) -> str:
@@ -33,9 +37,12 @@ def endorsement_id(id_key: bytes, *, tenant_id: str, profile_id: str, request: s
     return _text(_keyed_uuid(id_key, b"endorsement", tenant_id, profile_id, request))
 
 
-def learner_key(id_key: bytes, *, tenant_id: str, learner: str) -> bytes:
-    """A pseudonym of a learner within a tenant (16 bytes): equal for equal learners, meaningless without `id_key`."""
-    return _keyed_uuid(id_key, b"learner", tenant_id, learner)
+def learner_key(id_key: bytes, *, tenant_id: str, learner: str, relation: int = 0) -> bytes:
+    """A pseudonym of a learner within a tenant (16 bytes): equal for equal learners, meaningless without `id_key`.
+
+    relation: as of `credential_id`.
+    """
+    return _keyed_uuid(id_key, b"learner", tenant_id, learner, *((str(relation),) if relation else ()))
 
 
 def _keyed_uuid(id_key: bytes, purpose: bytes, *parts: str) -> bytes:

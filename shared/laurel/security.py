@@ -36,6 +36,8 @@ SCOPE_MEANINGS: dict[str, str] = {
     "reports:read": "See counts, ids for reconciling, and lists of dead letters.",
     "dead-letters:read": "See what dead letters hold: learners' data.",
     "dead-letters:write": "Redrive and discard them.",
+    "erasures:read": "See how far erasures are.",
+    "erasures:write": "Erase a learner, for ever.",
     "audit:read": "See the audit log.",
 }
 SCOPES: tuple[str, ...] = tuple(SCOPE_MEANINGS)

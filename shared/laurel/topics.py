@@ -69,10 +69,10 @@ ISSUER = Topic(
 ASSESSMENT = Topic(
     name="laurel.assessment",
     key="credential_id",
-    events=(events.AssessmentPassed,),
+    events=(events.AssessmentPassed, events.LearnerErased),
     producer="assessment",
     consumers=("issuer",),
-    description="Passed assessments: each is owed exactly one credential.",
+    description="Passed assessments: each is owed exactly one credential, unless its learner is erased.",
 )
 CREDENTIAL = Topic(
     name="laurel.credential",
@@ -83,6 +83,7 @@ CREDENTIAL = Topic(
         events.CredentialStatusChanged,
         events.CredentialRefreshOffered,
         events.CredentialMessageChanged,
+        events.CredentialErased,
     ),
     producer="issuer",
     consumers=("notifier", "verifier"),

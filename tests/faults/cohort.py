@@ -1,8 +1,9 @@
 """One organisation and its learners in the midst of deaths: what is asked for, and what must have come of it.
 
 Wave after wave: an import with passes, a failure, a duplicate and a row that is refused; single results; a revocation
-and a suspension; a new version of the achievement and of the profile, API keys; results that must wait for the key of
-their issuer; records on the bus that are to be refused. Whatever is not answered is sent again, as clients do.
+and a suspension; a learner who is erased; a new version of the achievement and of the profile, API keys; results that
+must wait for the key of their issuer; records on the bus that are to be refused. Whatever is not answered is sent
+again, as clients do.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Cohort:
     mailed: set[str] = field(default_factory=set)
     revoked: set[str] = field(default_factory=set)
     suspended: set[str] = field(default_factory=set)
+    erased: set[str] = field(default_factory=set)
     poison: int = 0
     imports: list[str] = field(default_factory=list)
     _profile: dict[str, Any] = field(default_factory=dict)
@@ -96,6 +98,7 @@ class Cohort:
             group.create_task(self._import(name))
             group.create_task(self._singles(name))
             group.create_task(self._late(name))
+            group.create_task(self._erase(name))
             group.create_task(self._run_the_place(name))
             group.create_task(self._poison())
 
@@ -178,6 +181,13 @@ class Cohort:
 
         await self._until("parked", parked)
         await self.call("POST", f"/issuer/v1/profiles/{profile['profile_id']}/keys", 201)
+
+    async def _erase(self, name: str) -> None:
+        """A learner is erased at once: the credential is issued by then, or on its way, or not begun."""
+        learner = f"e{name}"
+        self.outcomes["passed"] += 1
+        self.erased.add(await self._result(self._achievement, learner, score=75, did=f"did:example:{learner}"))
+        await self.call("POST", "/assessment/v1/learners/erase", 202, json={"learner": learner})
 
     async def _run_the_place(self, name: str) -> None:
         """Facts that every service keeps a replica of."""
@@ -269,7 +279,7 @@ class Cohort:
             for row in await rows(
                 "SELECT credential_id::text FROM assessment.results WHERE tenant_id = $1 AND outcome = 'passed'", tenant
             )
-        }
+        } - self.erased
         issued = await rows(
             "SELECT credential_id::text, body, status, status_version, revocation_list, revocation_index, "
             "suspension_list, suspension_index FROM issuer.credentials WHERE tenant_id = $1", tenant,
@@ -278,18 +288,25 @@ class Cohort:
             "SELECT credential_id, document, status, status_version FROM verifier.credentials WHERE tenant_id = $1",
             tenant,
         )
+        await self._check_lists(issued)
+        await self._check_erased()
+        issued = [row for row in issued if row["credential_id"] not in self.erased]
         assert {row[0] for row in issued} == owed, "each passed result is one credential"
         assert {tuple(row)[:4] for row in issued} == {tuple(row) for row in indexed}, "the index has the same bytes"
         statuses = {row["credential_id"]: row["status"] for row in issued if row["status"] != "active"}
         wanted = dict.fromkeys(self.revoked, "revoked") | dict.fromkeys(self.suspended, "suspended")
         assert statuses == wanted, "each change of status is kept"
-        changes = await rows("SELECT credential_id FROM issuer.status_changes WHERE tenant_id = $1", tenant)
+        others = [uuid.UUID(one) for one in self.erased]
+        changes = await rows(
+            "SELECT credential_id FROM issuer.status_changes WHERE tenant_id = $1 AND credential_id <> ALL ($2)",
+            tenant, others,
+        )  # fmt: skip
         assert len(changes) == len(wanted), "each change of status was made once"
-        await self._check_lists(issued)
 
         messages = await rows(
-            "SELECT message_id, credential_id, event_type FROM notifier.messages WHERE tenant_id = $1", tenant
-        )
+            "SELECT message_id, credential_id, event_type FROM notifier.messages WHERE tenant_id = $1 "
+            "AND credential_id <> ALL ($2)", tenant, list(self.erased),
+        )  # fmt: skip
         told = {(row[1], row[2]) for row in messages}
         assert told == (
             {(one, "credential.issued") for one in owed}
@@ -299,12 +316,17 @@ class Cohort:
         assert len(messages) == len(told), "one message an event"
         (delivered,) = await rows(
             "SELECT count(*), count(*) FILTER (WHERE state = 'delivered') "
-            "FROM notifier.deliveries WHERE tenant_id = $1",
-            tenant,
-        )
+            "FROM notifier.deliveries d JOIN notifier.messages m USING (message_no) WHERE d.tenant_id = $1 "
+            "AND m.credential_id <> ALL ($2)",
+            tenant, list(self.erased),
+        )  # fmt: skip
         all_of_them = (len(messages), len(messages))
         assert tuple(delivered) == all_of_them, f"one delivery a message, and each has arrived: {tuple(delivered)}"
-        received = self.laurel.partners.received[f"school-{self.number}"]
+        received = [
+            one
+            for one in self.laurel.partners.received[f"school-{self.number}"]
+            if one[1]["data"]["credential_id"] not in self.erased
+        ]
         assert {message_id for message_id, _ in received} == {row[0] for row in messages}, "the partner got each"
         assert self.laurel.partners.bad_signatures == 0
 
@@ -317,7 +339,7 @@ class Cohort:
 
     async def _check_lists(self, issued: list[Any]) -> None:
         wanted: dict[str, set[int]] = {}
-        for purpose, standing in (("revocation", self.revoked), ("suspension", self.suspended)):
+        for purpose, standing in (("revocation", self.revoked | self.erased), ("suspension", self.suspended)):
             places = [(row[f"{purpose}_list"], row[f"{purpose}_index"]) for row in issued if row[f"{purpose}_list"]]
             assert len(set(places)) == len(places), "no two credentials share a place in a list"
             for row in issued:
@@ -331,6 +353,23 @@ class Cohort:
         for list_id, body in lists:
             shown[list_id] = places_set(body)
         assert {name: bits for name, bits in shown.items() if name in wanted} == wanted, "lists say what rows say"
+
+    async def _check_erased(self) -> None:
+        """A tombstone in each service, and nothing of what it stands for."""
+        erased, rows = list(self.erased), self.laurel.rows
+        for service in ("issuer", "notifier", "verifier"):
+            stones = await rows(
+                f"SELECT credential_id FROM {service}.erased_credentials WHERE tenant_id = $1", self.tenant_id
+            )
+            assert {row[0] for row in stones} == self.erased, service
+        left = await rows(
+            "SELECT credential_id::text FROM issuer.credentials WHERE credential_id::text = ANY ($1) "
+            "AND (body <> '' OR status <> 'revoked') "
+            "UNION ALL SELECT credential_id FROM verifier.credentials WHERE credential_id = ANY ($1) "
+            "UNION ALL SELECT credential_id FROM notifier.messages WHERE credential_id = ANY ($1) "
+            "AND event_type <> 'credential.revoked' AND body <> ''", erased,
+        )  # fmt: skip
+        assert left == [], "something of an erased credential is there"
 
     async def _check_mails(self) -> int:
         mails = await self.laurel.rows(
@@ -373,13 +412,18 @@ REMAINING = f"""
 SELECT {", ".join(f"(SELECT count(*) FROM {one}.outbox) AS {one}_outbox" for one in SERVICES)},
     (SELECT count(*) FROM assessment.imports WHERE tenant_id = $1 AND status = 'processing') AS imports,
     (SELECT count(*) FROM assessment.results r WHERE tenant_id = $1 AND outcome = 'passed' AND NOT EXISTS
-        (SELECT FROM issuer.credentials c WHERE c.credential_id = r.credential_id)) AS not_issued,
-    (SELECT count(*) FROM issuer.credentials c WHERE tenant_id = $1 AND NOT EXISTS
+        (SELECT FROM issuer.credentials c WHERE c.credential_id = r.credential_id) AND NOT EXISTS
+        (SELECT FROM issuer.erased_credentials e WHERE e.credential_id = r.credential_id::text)) AS not_issued,
+    (SELECT count(*) FROM issuer.credentials c WHERE tenant_id = $1 AND erased_at IS NULL AND NOT EXISTS
         (SELECT FROM verifier.credentials v WHERE v.credential_id = c.credential_id::text
             AND v.status_version = c.status_version)) AS not_indexed,
     (SELECT count(*) FROM issuer.intents WHERE tenant_id = $1) AS intents,
     (SELECT count(*) FROM issuer.parked WHERE tenant_id = $1) AS parked,
     (SELECT count(*) FROM issuer.status_list_dirt WHERE tenant_id = $1) AS dirty_lists,
-    (SELECT count(*) FROM notifier.deliveries WHERE tenant_id = $1 AND state <> 'delivered') AS undelivered,
+    (SELECT count(*) FROM notifier.deliveries WHERE tenant_id = $1 AND state NOT IN ('delivered', 'cancelled'))
+        AS undelivered,
+    (SELECT count(*) FROM issuer.erased_credentials e WHERE tenant_id = $1 AND (NOT EXISTS
+        (SELECT FROM verifier.erased_credentials v WHERE v.credential_id = e.credential_id) OR NOT EXISTS
+        (SELECT FROM notifier.erased_credentials n WHERE n.credential_id = e.credential_id))) AS not_erased,
     (SELECT count(*) FROM notifier.emails WHERE tenant_id = $1 AND state IN ('pending', 'sending')) AS unsent
 """

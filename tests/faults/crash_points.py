@@ -36,7 +36,8 @@ Need = Literal["", "signers", "restart", "member", "bulk", "busy"]
 
 # Who comes to the points that belong to one service, and what it takes besides a wave.
 _OWNERS = {
-    "result": "assessment", "upload": "assessment", "chunk": "assessment", "issuance": "issuer", "signer": "issuer",
+    "result": "assessment", "erasure": "assessment", "upload": "assessment", "chunk": "assessment",
+    "issuance": "issuer", "signer": "issuer",
     "list": "issuer", "parked": "issuer", "status": "issuer", "notify": "notifier", "delivery": "notifier",
     "mail": "notifier", "index": "verifier",
 }  # fmt: skip

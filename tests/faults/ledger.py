@@ -11,6 +11,9 @@ goes by, so that a million results take minutes and little memory.
 5. each subscribed endpoint has one delivery for each event, delivered, and received it at least once under that id;
 6. at most one e-mail a credential; what is `sent` arrived once, what is `uncertain` at most once;
 7. nothing is on its way any more, and nothing is dead.
+
+A credential whose learner was erased is owed, and then is nowhere but under a tombstone in each of the three services:
+empty in the issuer where it had been issued, revoked in the published list, told of to nobody but as revoked.
 """
 
 from __future__ import annotations
@@ -75,10 +78,12 @@ class Ledger:
         self._book = book
         self._recipients = recipients
         self._known = known
+        self._erased: set[str] = set()
         self.account = Account()
 
     async def check(self) -> Account:
         """Everything. Nothing may run any more."""
+        await self._tombstones()
         await self._outcomes()
         await self._issued()
         self._order()
@@ -88,6 +93,29 @@ class Ledger:
         await self._emails()
         await self._rest()
         return self.account
+
+    async def _tombstones(self) -> None:
+        """What is erased stands under a tombstone in all of three services, and nowhere else."""
+        found: dict[str, set[str]] = {}
+        for service in ("issuer", "notifier", "verifier"):
+            async with self._open(service) as connection:
+                rows = await connection.fetch("SELECT credential_id FROM erased_credentials")
+            found[service] = {row[0] for row in rows}
+        self._erased = found["issuer"]
+        for service, erased in found.items():
+            for identity in sorted(self._erased ^ erased):
+                self.account.note("lost", f"credential {identity} is erased in issuer or in {service}, not in both")
+        left = {
+            "issuer": "SELECT credential_id::text FROM credentials WHERE credential_id::text = ANY ($1) "
+            "AND (body <> '' OR status <> 'revoked' OR erased_at IS NULL)",
+            "verifier": "SELECT credential_id FROM credentials WHERE credential_id = ANY ($1)",
+            "notifier": "SELECT credential_id FROM messages WHERE credential_id = ANY ($1) AND body <> '' "
+            "AND event_type <> 'credential.revoked'",
+        }
+        for service, query in left.items():
+            async with self._open(service) as connection:
+                for row in await connection.fetch(query, list(self._erased)):
+                    self.account.note("wrong", f"credential {row[0]} is erased and something of it is in {service}")
 
     # -- 1 ---------------------------------------------------------------------------------------------------
 
@@ -160,10 +188,14 @@ class Ledger:
         async for identity, (owe, made, shown) in together(owed, issued, indexed):
             if len(owe) > 1:
                 note("doubled", f"credential {identity} is owed {len(owe)} times")
-            if owe and identity not in passes:
+            if owe and identity not in passes and identity not in self._erased:  # then it need not have left
                 note("lost", f"credential {identity} is owed and has no assessment.passed")
             passes.discard(identity)
             digest = events.pop(identity, None)
+            if identity in self._erased:
+                if not owe:
+                    note("doubled", f"credential {identity} is erased and nobody was owed it")
+                continue
             if not made:
                 note("lost", f"credential {identity} is owed and was not issued")
                 continue
@@ -216,7 +248,7 @@ class Ledger:
         ):  # fmt: skip
             self.account.status_changes += 1
             place = row["id"], row["version"]
-            if told.pop(place, None) != row["status"]:
+            if told.pop(place, None) != row["status"] and row["id"] not in self._erased:
                 note("lost", f"no event says that {row['id']} is {row['status']} in version {row['version']}")
             if asked.pop(place, row["status"]) != row["status"]:
                 note(
@@ -259,11 +291,16 @@ class Ledger:
             for kind in endpoint.event_types:
                 subscribed[endpoint.tenant_id, kind].append(endpoint.name)
         owed: set[tuple[str, str]] = set()
+        # Of an erased credential some was told, and some had not left yet.
         async for row in self._stream("issuer", "SELECT credential_id::text AS id, tenant_id FROM credentials"):
+            if row["id"] in self._erased:
+                continue
             owed.update((name, f"msg_{row['id']}_issued") for name in subscribed[row["tenant_id"], "credential.issued"])
         async for row in self._stream(
             "issuer", "SELECT credential_id::text AS id, tenant_id, version, status FROM status_changes"
         ):
+            if row["id"] in self._erased:
+                continue
             message = f"msg_{row['id']}_status_{row['version']}"
             owed.update((name, message) for name in subscribed[row["tenant_id"], _KINDS[row["status"]]])
         received, hashes = self._received()
@@ -274,6 +311,8 @@ class Ledger:
             "FROM deliveries d JOIN messages m USING (message_no)"
         ):  # fmt: skip
             self.account.deliveries += 1
+            if row["message_id"].split("_")[1] in self._erased:
+                continue
             place = names.get(row["endpoint_id"], row["endpoint_id"]), row["message_id"]
             if place not in left:
                 note("doubled", f"{place[1]} for {place[0]} is delivered twice or owed to nobody")
@@ -287,7 +326,8 @@ class Ledger:
                 note("wrong", f"{place[0]} got other bytes as {place[1]}")
         for place in sorted(left):
             note("lost", f"{place[0]} has no delivery of {place[1]}")
-        for place in sorted(received.keys() - owed):
+        erased = {place for place in received if place[1].split("_")[1] in self._erased}
+        for place in sorted(received.keys() - owed - erased):
             note("doubled", f"{place[0]} received {place[1]}, which nobody owes it")
 
     def _received(self) -> tuple[collections.Counter[tuple[str, str]], dict[str, bytes]]:
@@ -322,6 +362,8 @@ class Ledger:
         written: set[str] = set()
         async for row in self._stream("notifier", "SELECT credential_id AS id, state FROM emails"):
             states[row["state"]] += 1
+            if row["id"] in self._erased:
+                continue  # whose it was, no row says any more
             address = by_credential.get(row["id"], "")
             written.add(address)
             if not address:

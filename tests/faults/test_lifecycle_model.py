@@ -3,7 +3,7 @@
 Results come in (also again, also for an achievement that can be earned many times: that is how a credential is issued
 anew), credentials are revoked, suspended, reinstated and offered a refresh, keys are rotated, achievements and profiles
 change, every event comes again, and all workers die and come back. The services are the real ones, on a real PostgreSQL
-and its bus, in one process. Nothing erases a credential or a learner: there is no such verb yet.
+and its bus, in one process. Learners are erased, and come back as somebody new.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 import base64
 import itertools
 import os
+from collections import Counter
 from collections.abc import Coroutine, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -139,6 +140,7 @@ class Owed:
     version: int = 0
     told: list[str] = field(default_factory=lambda: ["credential.issued"])
     body: bytes | None = None
+    erased: bool = False
 
 
 class Lifecycle(RuleBasedStateMachine):
@@ -152,6 +154,8 @@ class Lifecycle(RuleBasedStateMachine):
         self.owed: dict[str, Owed] = {}
         self.attempts: dict[tuple[bool, int], dict[int, int]] = {}  # (repeatable, learner) → attempt → score
         self.earned: dict[tuple[bool, int], str] = {}
+        self.learners: dict[str, int] = {}  # credential → learner
+        self.never_issued: set[str] = set()  # their learner was erased while they were on their way
         self.editions = {True: 1, False: 1}
         self.outcomes = {"passed": 0, "not_passed": 0, "duplicate": 0, "rejected": 0}
         self.unsettled = False
@@ -228,14 +232,15 @@ class Lifecycle(RuleBasedStateMachine):
             self.earned.setdefault(who, answer["credential_id"])
             name = f"Edition {self.editions[repeatable]}"
             self.owed[answer["credential_id"]] = Owed(name, {self.method})
+            self.learners[answer["credential_id"]] = learner
             self.unsettled = True
 
-    @precondition(lambda self: self.owed)
+    @precondition(lambda self: any(not one.erased for one in self.owed.values()))
     @rule(data=st.data(), verb=st.sampled_from(["revoke", "suspend", "reinstate", "refresh"]))
     def status_changes(self, data: st.DataObject, verb: str) -> None:
         """active ⇄ suspended → revoked, which is final; so is the offer of a refresh."""
         self.everything_is_as_the_model_says()  # what is not issued yet has no status
-        credential_id = data.draw(st.sampled_from(sorted(self.owed)))
+        credential_id = data.draw(st.sampled_from(sorted(name for name, one in self.owed.items() if not one.erased)))
         one = self.owed[credential_id]
         path = f"/issuer/v1/credentials/{credential_id}/{verb}"
         if verb != "refresh" and one.status == "revoked" and verb != "revoke":
@@ -253,6 +258,31 @@ class Lifecycle(RuleBasedStateMachine):
                 one.told.append({"active": "credential.reinstated"}.get(one.status, f"credential.{one.status}"))
             self.unsettled = True
         assert answer["version"] == one.version
+
+    @rule(learner=st.integers(0, 2), settled=st.booleans())
+    def learner_is_erased(self, learner: int, settled: bool) -> None:
+        """Every credential is revoked and emptied, or never issued; who comes back has no past and gets other ids."""
+        if settled:
+            self.everything_is_as_the_model_says()
+        theirs = [name for name, who in self.learners.items() if who == learner and not self.owed[name].erased]
+        answer = self.world.do(
+            self._call("POST", "/assessment/v1/learners/erase", 202, {"learner": f"learner-{learner}"})
+        )
+        if theirs:
+            assert answer["credentials"] == len(theirs)
+        for name in theirs:
+            one = self.owed[name]
+            one.erased = True
+            if settled or one.body is not None:
+                if one.status != "revoked":
+                    one.status, one.version = "revoked", one.version + 1
+                    one.told.append("credential.revoked")
+            else:
+                self.never_issued.add(name)  # or it was: which of both, the databases say
+        for repeatable in (False, True):
+            self.attempts.pop((repeatable, learner), None)
+            self.earned.pop((repeatable, learner), None)
+        self.unsettled = True
 
     @rule()
     def key_rotates(self) -> None:
@@ -323,14 +353,24 @@ class Lifecycle(RuleBasedStateMachine):
         )
         assert {row[0]: row[1] for row in counted} == {name: n for name, n in self.outcomes.items() if n}
         rows = await fetch(
-            "SELECT credential_id::text, body, status, status_version, refresh, revocation_list, revocation_index, "
-            "suspension_list, suspension_index, refresh_list, refresh_index "
+            "SELECT credential_id::text, body, status, status_version, refresh, erased_at, revocation_list, "
+            "revocation_index, suspension_list, suspension_index, refresh_list, refresh_index "
             "FROM issuer.credentials WHERE tenant_id = $1",
             tenant,
         )
-        assert {row["credential_id"] for row in rows} == set(self.owed)
+        issued = {row["credential_id"] for row in rows}
+        assert issued | self.never_issued == set(self.owed)
+        for name in issued & self.never_issued:  # it was issued before the erasure came to the issuer
+            one = self.owed[name]
+            one.status, one.version = "revoked", one.version + 1
+            self.never_issued.discard(name)
         for row in rows:
             one, body = self.owed[row["credential_id"]], bytes(row["body"])
+            assert (row["erased_at"] is not None) == one.erased
+            if one.erased:
+                assert body == b"", "nothing of it is left"
+                assert (row["status"], row["status_version"], row["refresh"]) == (one.status, one.version, one.refresh)
+                continue
             assert one.body in (None, body), "its bytes never change"
             if one.body is None:
                 document = msgspec.json.decode(body)
@@ -342,17 +382,40 @@ class Lifecycle(RuleBasedStateMachine):
             "SELECT credential_id, document, status, refresh FROM verifier.credentials WHERE tenant_id = $1", tenant
         )
         assert {tuple(row) for row in indexed} == {
-            (name, one.body, one.status, one.refresh) for name, one in self.owed.items()
+            (name, one.body, one.status, one.refresh) for name, one in self.owed.items() if not one.erased
         }
+        await self._compare_erased()
         await self._compare_lists(rows)
         received: dict[str, dict[str, str]] = {}  # credential → message → event
         for message_id, event in self.world.partners.received[f"model-{self.number}"]:
             received.setdefault(event["data"]["credential_id"], {})[message_id] = event["type"]
-        assert {name: sorted(told.values()) for name, told in received.items()} == {
-            name: sorted(one.told) for name, one in self.owed.items()
-        }, "a partner hears of everything, under one webhook-id each"
+        for name, one in self.owed.items():
+            heard = sorted(received.pop(name, {}).values())
+            if one.erased:  # what had not left when the erasure came is told no more, but that it is revoked
+                assert not Counter(heard) - Counter([*one.told, "credential.revoked"]), name
+                assert one.status == "active" or name in self.never_issued or "credential.revoked" in heard, name
+            else:
+                assert heard == sorted(one.told), "a partner hears of everything, under one webhook-id each"
+        assert not received
         for service in SERVICES:
             assert not await fetch(f"SELECT code, detail FROM {service}.dead_letters")
+
+    async def _compare_erased(self) -> None:
+        """Tombstones in three services, and no row that says who an erased learner was."""
+        fetch, tenant = self.world.admin.fetch, self.tenant_id
+        erased = {name for name, one in self.owed.items() if one.erased}
+        for service in ("issuer", "notifier", "verifier"):
+            stones = await fetch(f"SELECT credential_id FROM {service}.erased_credentials WHERE tenant_id = $1", tenant)
+            assert {row[0] for row in stones} == erased, service
+        known = await fetch(
+            "SELECT DISTINCT learner FROM assessment.results WHERE tenant_id = $1 AND learner IS NOT NULL", tenant
+        )
+        assert {row[0] for row in known} == {f"learner-{who}" for (_, who), tries in self.attempts.items() if tries}
+        bodies = await fetch(
+            "SELECT credential_id, body FROM notifier.messages WHERE tenant_id = $1 AND credential_id = ANY ($2)",
+            tenant, list(erased),
+        )  # fmt: skip
+        assert not [row for row in bodies if b"learner-" in row["body"] or b"did:example" in row["body"]]
 
     async def _compare_lists(self, rows: list[Any]) -> None:
         lists = await self.world.admin.fetch(

@@ -13,7 +13,7 @@ from aiokafka import TopicPartition as KafkaPartition
 from laurel import envelope
 from laurel.bus import Message
 from laurel.bus.postgres_consumer import _HEADERS
-from laurel.events import AssessmentPassed, CredentialIssued, CredentialStatusChanged
+from laurel.events import AssessmentPassed, CredentialErased, CredentialIssued, CredentialStatusChanged
 from laurel.topics import ASSESSMENT, CREDENTIAL
 
 
@@ -31,6 +31,7 @@ class Seen:
     changed: dict[tuple[str, int], str] = field(default_factory=dict)
     out_of_order: list[str] = field(default_factory=list)
     different: list[str] = field(default_factory=list)
+    erased: set[str] = field(default_factory=set)
     _versions: dict[str, int] = field(default_factory=dict)  # the last one of each credential that has changed
 
     def take(self, message: Message) -> None:
@@ -46,6 +47,9 @@ class Seen:
                 self.repeated += before is not digest
                 if before != digest:
                     self.different.append(f"two documents of {issued.credential_id} were published")
+            case CredentialErased() as erased:
+                self.repeated += erased.credential_id in self.erased
+                self.erased.add(erased.credential_id)
             case CredentialStatusChanged() as changed:
                 self._change(changed)
 
@@ -58,6 +62,9 @@ class Seen:
             return
         self.changed[place] = changed.status
         last = self._versions.get(identity, 0)
+        if identity in self.erased:  # what had not left before did not leave any more
+            self._versions[identity] = changed.version
+            return
         if identity not in self.issued:
             self.out_of_order.append(f"{identity}: version {changed.version} stands before its issue")
         if changed.version != last + 1:

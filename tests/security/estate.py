@@ -249,6 +249,11 @@ async def _before_issuing(estate: Estate, tenant: Tenant) -> None:
         content="".join(json.dumps(line) + "\n" for line in lines), headers={"content-type": "application/x-ndjson"},
     )  # fmt: skip
     owns["import_id"] = taken["import_id"]
+    gone = {**row, "learner": f"mark-{slug}-gone", "result_id": f"mark-{slug}-g"}
+    result = await call(estate, tenant, "POST", "/assessment/v1/results", json=gone)
+    owns["erased_id"] = result["credential_id"]
+    erased = await call(estate, tenant, "POST", "/assessment/v1/learners/erase", json={"learner": gone["learner"]})
+    owns["erasure_id"] = erased["erasure_id"]
 
 
 async def _after_issuing(estate: Estate, tenant: Tenant) -> None:

@@ -53,6 +53,7 @@ def body_of(door: Door, tenant: Tenant) -> Any:
         "/assessment/v1/results": {"achievement": owns["achievement_id"], "learner": f"L{uuid.uuid4()}",
         "email": "a@b.example", "score": 80},
         "/assessment/v1/results/imports": b"{}\n",
+        "/assessment/v1/learners/erase": {"learner": f"L{uuid.uuid4()}"},
         "/issuer/v1/api-keys": {"label": "x", "scopes": ["reports:read"]},
         "/issuer/v1/profiles": {"slug": f"p-{uuid.uuid4().hex[:8]}", "name": "P", "url": "https://p.example/"},
         "/issuer/v1/profiles/{profile_id}": {"name": "P", "url": "https://p.example/"},

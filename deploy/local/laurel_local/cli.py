@@ -253,6 +253,30 @@ def reconcile(
 
 
 @app.command()
+def erase(
+    learner: Annotated[
+        str, typer.Option("--learner", help="The platform's own id of the learner; `-`: read it from standard input.")
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    wait_s: Annotated[float, typer.Option("--wait-s", min=0, help="Seconds to wait for the other services.")] = 60.0,
+    url: Url = None,
+    api_key: ApiKey = None,
+    state: StateFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Erase a learner for ever: revoke the credentials, and remove what says who it was, in every service.
+
+    Of the organisation whose API key it is (scopes erasures:write and erasures:read). Exit code 1 when it was not
+    confirmed, nothing was known of the learner, or a service is not done yet. See docs/privacy.md.
+    """
+    from laurel_local.client import Client, connection
+    from laurel_local.erase import run as run_erase
+
+    client = Client(*connection(state_of(state), url, api_key))
+    run_command(run_erase(client, learner, yes=yes, patience_s=wait_s, output=Output(as_json=as_json)))
+
+
+@app.command()
 def replay(
     consumer: Annotated[str, typer.Option(help="The consumer group, like verifier.index.")],
     since: Annotated[

@@ -34,8 +34,8 @@ ApiKey = Annotated[
 ]
 By = Literal["course-run", "day"]  # what `laurel reconcile` can be broken down by
 Ids = Literal[  # the numbers whose ids it can name
-    "accepted", "passed", "issued", "not_passed", "duplicate", "rejected", "dead_lettered", "waiting", "missing",
-    "indexed", "not_indexed",
+    "accepted", "passed", "issued", "erased", "not_passed", "duplicate", "rejected", "dead_lettered", "waiting",
+    "missing", "indexed", "not_indexed",
 ]  # fmt: skip
 CourseRun = Annotated[str | None, typer.Option("--course-run", help="Only this course run.")]
 

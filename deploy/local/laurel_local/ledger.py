@@ -1,7 +1,8 @@
 """`laurel reconcile --by …, --day …, --ids …`: how every accepted row ended, and the ids behind each number.
 
 Each row that the assessment service decided has exactly one end, so the columns of a line add up to what was accepted.
-A passed row ends where its credential stands: issued, else dead-lettered, else waiting, else missing (unaccounted for).
+A passed row ends where its credential stands: issued, else erased with its learner, else dead-lettered, else waiting,
+else missing (unaccounted for).
 Rows come in pages and are counted as they come; only the ids of credentials are held, 16 bytes each.
 """
 
@@ -12,7 +13,7 @@ import sys
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Literal, get_args
 
@@ -25,7 +26,7 @@ from laurel_local.console import Output
 from laurel_local.exits import Exit
 from laurel_local.letters import dead_letters, keys_of
 
-End = Literal["issued", "not_passed", "duplicate", "rejected", "dead_lettered", "waiting", "missing"]
+End = Literal["issued", "erased", "not_passed", "duplicate", "rejected", "dead_lettered", "waiting", "missing"]
 ENDS: tuple[End, ...] = get_args(End)
 PAGE = 10_000
 _NO_RUN = "(none)"
@@ -40,6 +41,7 @@ class Known:
     dead: set[bytes]
     waiting: set[bytes]
     lost: set[bytes]
+    erased: set[bytes] = field(default_factory=set)
 
 
 async def known(client: Client, course_run: str | None) -> Known:
@@ -52,10 +54,11 @@ async def known(client: Client, course_run: str | None) -> Known:
     issued, indexed = await asyncio.gather(
         *(ids_of(client, f"/{name}/v1/reports/credentials", course_run) for name in ("issuer", "verifier"))
     )
-    return Known(issued, indexed, keys_of(letters, "issuer"), waiting, keys_of(letters, "verifier"))
+    erased = await ids_of(client, "/issuer/v1/reports/erased")  # last: what is erased meanwhile stands here at least
+    return Known(issued, indexed, keys_of(letters, "issuer"), waiting, keys_of(letters, "verifier"), erased)
 
 
-async def ids_of(client: Client, path: str, course_run: str | None) -> set[bytes]:
+async def ids_of(client: Client, path: str, course_run: str | None = None) -> set[bytes]:
     """Every id of a report. 16 bytes instead of 36 characters: a million of them must fit three times."""
     return {uuid.UUID(one).bytes async for one in client.pages(path, course_run=course_run, limit=PAGE)}
 
@@ -68,6 +71,8 @@ def end_of(row: dict[str, Any], where: Known) -> End:
     credential = uuid.UUID(row["credential_id"]).bytes
     if credential in where.issued:
         return "issued"
+    if credential in where.erased:
+        return "erased"
     if credential in where.dead:
         return "dead_lettered"
     return "waiting" if credential in where.waiting else "missing"
@@ -88,7 +93,7 @@ def wanted(row: dict[str, Any], end: End, where: Known, ids: Ids) -> bool:
         credential = uuid.UUID(row["credential_id"]).bytes
         if ids == "indexed":
             return credential in where.indexed
-        return credential not in where.indexed and credential not in where.lost
+        return not any(credential in one for one in (where.indexed, where.lost, where.erased))
     return ids == "accepted" or end == ids or (ids == "passed" and row["outcome"] == "passed")
 
 

@@ -61,6 +61,7 @@ class Reconciliation:
     waiting: int
     issued: int
     indexed: int
+    erased: int
     dead_lettered: int
     deliveries: Counter[str]
     dead_letters: list[dict[str, Any]]
@@ -94,7 +95,8 @@ class Reconciliation:
         """For --json; lists of ids are cut at 1,000, counts are not."""
         return {
             "accepted": self.accepted, "passed": self.passed, "not_passed": self.not_passed, "issued": self.issued,
-            "duplicate": self.duplicate, "rejected": self.rejected, "dead_lettered": self.dead_lettered,
+            "erased": self.erased, "duplicate": self.duplicate, "rejected": self.rejected,
+            "dead_lettered": self.dead_lettered,
             "waiting": self.waiting, "waiting_for": self.waiting_for, "indexed": self.indexed,
             "deliveries": dict(self.deliveries), "emails": dict(self.emails),
             "endpoints": {name: one.as_json() for name, one in self.endpoints.items()}, "unaccounted": self.unaccounted,
@@ -118,21 +120,23 @@ async def reconcile(client: Client, course_run: str | None = None) -> Reconcilia
     owed, issued, indexed = await asyncio.gather(
         *(ids_of(client, f"/{name}/v1/reports/credentials", course_run) for name in three)
     )
+    # Behind the others: what is erased meanwhile stands here at least.
+    erased = await ids_of(client, "/issuer/v1/reports/erased")
     dead = {name: keys_of(letters, name) for name in ("issuer", "verifier", "notifier")}
     endpoints, deliveries = await compare(client, course_run, issued, dead["notifier"])
     differences = Differences(
-        owed_not_issued=owed - issued - dead["issuer"],
+        owed_not_issued=owed - issued - erased - dead["issuer"],
         issued_not_owed=issued - owed,
-        issued_not_indexed=issued - indexed - dead["verifier"],
-        indexed_not_issued=indexed - issued,
+        issued_not_indexed=issued - indexed - erased - dead["verifier"],
+        indexed_not_issued=indexed - issued - erased,
         issued_not_delivered=set[bytes]().union(*(one.missing for one in endpoints.values())),
     )
     found = counts["assessment"]
     return Reconciliation(
         accepted=found["accepted"], passed=found["passed"], not_passed=found["not_passed"],
         duplicate=found["duplicate"], rejected=found["rejected"], waiting=found.get("waiting", 0),
-        issued=len(issued & owed), indexed=len(indexed & issued),
-        dead_lettered=len((owed - issued) & dead["issuer"]),
+        issued=len(issued & owed), indexed=len(indexed & issued), erased=len((owed - issued) & erased),
+        dead_lettered=len((owed - issued - erased) & dead["issuer"]),
         deliveries=deliveries, dead_letters=letters, differences=differences, counts=counts,
         endpoints=endpoints,
     )  # fmt: skip
@@ -191,8 +195,9 @@ async def run(
 
 def _lines(found: Reconciliation) -> list[tuple[int, str]]:
     return [
-        (found.accepted, "accepted"), (found.issued, "issued"), (found.not_passed, "not passed"),
-        (found.duplicate, "duplicate"), (found.rejected, "rejected"), (found.dead_lettered, "dead lettered"),
+        (found.accepted, "accepted"), (found.issued, "issued"), *([(found.erased, "erased")] if found.erased else []),
+        (found.not_passed, "not passed"), (found.duplicate, "duplicate"), (found.rejected, "rejected"),
+        (found.dead_lettered, "dead lettered"),
         (found.waiting, "waiting to be decided"), (found.indexed, "indexed"),
         *((number, f"deliveries {state}") for state, number in sorted(found.deliveries.items())),
         *((number, f"e-mails {state}") for state, number in found.emails.items() if number),

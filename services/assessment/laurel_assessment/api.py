@@ -19,7 +19,7 @@ from laurel.ids import uuid7
 from laurel.problems import Problem, not_found
 from laurel.security import Principal
 from laurel.web import create_app, json_response, requires
-from laurel_assessment import public, results_api, shapes, store
+from laurel_assessment import erasures_api, public, results_api, shapes, store
 from laurel_assessment.achievements import (
     AchievementInput,
     document_of,
@@ -74,6 +74,7 @@ def make_api(parts: Parts) -> FastAPI:
     _reports(app, parts)
     app.include_router(dead_letter_routes("assessment", parts.database))
     results_api.routes(app, parts.database, parts.settings, parts.keys, parts.clock, parts.pressure)
+    erasures_api.routes(app, parts.database, parts.keys, parts.clock)
     public.routes(app, parts.database, parts.settings.base_url)
     return app
 

@@ -18,10 +18,11 @@ import msgspec
 from laurel import outbox
 from laurel.credential.model import identity_hash
 from laurel.database import Transaction
+from laurel.erasure import alongside
 from laurel.events import AssessmentPassed, Recipient, ResultValue
 from laurel.ids import credential_id, learner_key, uuid7
 from laurel.security import seal
-from laurel_assessment import store
+from laurel_assessment import erasure_store, store
 from laurel_assessment.domain import (
     Attempt,
     Finding,
@@ -63,9 +64,12 @@ class Arrival(NamedTuple):
 
 
 class _Keyed(NamedTuple):
+    """relation: how often the learner was erased before."""
+
     arrival: Arrival
     attempt: Attempt
     key: bytes
+    relation: int
 
 
 async def take_in(
@@ -85,6 +89,12 @@ async def take_in(
     """
     learners = {learner for one in arrivals if (learner := (one.attempt or one.seen).learner) is not None}
     pseudonyms = {one: learner_key(keys.id_key, tenant_id=tenant_id, learner=one) for one in learners}
+    await alongside(tx, tenant_id)
+    erased = await erasure_store.known(tx, pseudonyms.values())
+    relations = {one: erased[key] for one, key in pseudonyms.items() if key in erased} if erased else {}
+    for learner, found in relations.items():  # who comes back is somebody new (ADR 0016)
+        pseudonyms[learner] = learner_key(keys.id_key, tenant_id=tenant_id, learner=learner, relation=found.relation)
+    late = {one for one, found in relations.items() if received_at < found.erased_at}
     wanted = {one.attempt.achievement_id for one in arrivals if one.attempt is not None}
     rules = await store.rules(tx, tenant_id, wanted, base_url=keys.base_url) if wanted else {}
     pairs = {
@@ -100,25 +110,29 @@ async def take_in(
     for place, arrival in enumerate(arrivals, 1):
         if place % SLICE == 0:
             await asyncio.sleep(0)
+        if late and (arrival.attempt or arrival.seen).learner in late:
+            recorded.append(_of_nobody(arrival))
+            continue
         if arrival.attempt is None:
             recorded.append(_rejected(arrival, arrival.findings, pseudonyms.get(arrival.seen.learner or "")))
             continue
         key = pseudonyms[arrival.attempt.learner]
-        found = rules.get(arrival.attempt.achievement_id)
-        if found is None:
+        rule = rules.get(arrival.attempt.achievement_id)
+        if rule is None:
             recorded.append(_rejected(arrival, (_UNKNOWN,), key))
             continue
         history = known.setdefault((key, arrival.attempt.achievement_id), History())
         content = content_of(arrival.attempt, key=keys.id_key)
-        settlement = settle(arrival.attempt, found, history, content)
-        keyed = _Keyed(arrival, arrival.attempt, key)
-        one = _recorded(keyed, found, settlement, content, tenant_id, keys, received_at)
+        settlement = settle(arrival.attempt, rule, history, content)
+        before = relations.get(arrival.attempt.learner)
+        keyed = _Keyed(arrival, arrival.attempt, key, 0 if before is None else before.relation)
+        one = _recorded(keyed, rule, settlement, content, tenant_id, keys, received_at)
         recorded.append(one)
         if one.outcome in ("passed", "not_passed"):
             stored = Stored(one.result_id, content, one.outcome == "passed", one.credential_id)
             history.add(arrival.attempt.attempt, stored)
         if one.outcome == "passed":
-            events.append(_event(keyed, found, one, tenant_id, keys, received_at, now))
+            events.append(_event(keyed, rule, one, tenant_id, keys, received_at, now))
     in_order = sorted(recorded, key=lambda one: (one.learner_key or b"", one.attempt or 0))
     await store.record(tx, tenant_id, in_order, import_id=import_id, now=now)
     await outbox.append(tx, events, now=now)
@@ -128,6 +142,19 @@ async def take_in(
 _UNKNOWN = Finding(
     "/achievement", "unknown_achievement", "there is no such achievement; make it first, or name another by its id"
 )
+
+
+_ERASED = Finding("/learner", "learner_erased", "the learner was erased after this was sent; nothing of it is kept")
+
+
+def _of_nobody(arrival: Arrival) -> store.Recorded:
+    """The outcome of a row that was sent before its learner was erased."""
+    seen = arrival.attempt or arrival.seen
+    return store.Recorded(
+        result_id=uuid7(), outcome="rejected", reasons=(f"{_ERASED.code}: {_ERASED.detail}",), line=arrival.line,
+        achievement_id=seen.achievement_id, course_run=seen.course_run,
+        errors=({"field": _ERASED.field, "code": _ERASED.code, "detail": _ERASED.detail},),
+    )  # fmt: skip
 
 
 def _rejected(arrival: Arrival, findings: Sequence[Finding], key: bytes | None = None) -> store.Recorded:
@@ -154,7 +181,7 @@ def _recorded(
     keys: Keys,
     received_at: datetime,
 ) -> store.Recorded:
-    arrival, attempt, key = keyed
+    arrival, attempt, key, relation = keyed
     if settlement.finding is not None:
         return _rejected(arrival, (settlement.finding,), key)
     original = settlement.duplicate_of
@@ -162,7 +189,7 @@ def _recorded(
     if settlement.award is not None:
         owed = credential_id(
             keys.id_key, tenant_id=tenant_id, achievement_id=attempt.achievement_id, learner=attempt.learner,
-            award=settlement.award,
+            award=settlement.award, relation=relation,
         )  # fmt: skip
     return store.Recorded(
         uuid7(), settlement.outcome, settlement.reasons, arrival.line, attempt.achievement_id, rules.version,

@@ -20,7 +20,7 @@ from laurel.ids import learner_key
 from laurel.problems import FieldError, Problem, not_found, too_large
 from laurel.security import Principal, guard_json
 from laurel.web import MAX_BODY, json_response, requires
-from laurel_assessment import import_store, shapes, store
+from laurel_assessment import erasure_store, import_store, shapes, store
 from laurel_assessment.answers import CourseRun, cursor, page, problem_of
 from laurel_assessment.config import Settings
 from laurel_assessment.domain import Finding
@@ -311,14 +311,11 @@ def _reading(app: FastAPI, database: Database, keys: Keys) -> None:
         wanted = None if achievement is None else achievement_id(achievement, keys.base_url)
         if achievement is not None and wanted is None:
             return page([], limit, "result_id")
-        key = (
-            None
-            if learner is None
-            else learner_key(
-                keys.id_key, tenant_id=who.tenant_id, learner=unicodedata.normalize("NFC", learner.strip())
-            )
-        )
+        name = None if learner is None else unicodedata.normalize("NFC", learner.strip())
+        key = None if name is None else learner_key(keys.id_key, tenant_id=who.tenant_id, learner=name)
         async with database.transaction([who.tenant_id]) as tx:
+            if name is not None and key is not None and (erased := await erasure_store.known(tx, [key])):
+                key = learner_key(keys.id_key, tenant_id=who.tenant_id, learner=name, relation=erased[key].relation)
             rows = await store.results(
                 tx, who.tenant_id, learner_key=key, achievement_id=wanted, course_run=course_run,
                 after=cursor(after), limit=limit,

@@ -279,6 +279,15 @@ def plain_course_run(text: str) -> str | Finding:
     return normal
 
 
+def plain_learner(text: str) -> str | Finding:
+    """A learner's id in the one form in which it comes with results; or what is wrong with it."""
+    findings: list[Finding] = []
+    learner = _text(text, "learner", findings)
+    if findings:
+        return findings[0]
+    return learner or Finding("/learner", "blank", "name the learner: the platform's own id, as in results")
+
+
 def glimpse(row: Row, defaults: Defaults) -> Glimpse:
     """What a row that is rejected says of itself, as far as it can be read."""
     unused: list[Finding] = []

@@ -170,6 +170,18 @@ class Settled(Shape):
     day: date
 
 
+class Erasure(Shape):
+    """A learner that was erased: here it is done. Nothing says who it was."""
+
+    erasure_id: UUID
+    service: Literal["assessment"]
+    results: int = Field(description="Rows that were taken in of the learner.")
+    credentials: int = Field(description="Credentials that the other services erase; 0 of them: there are none.")
+    requested_at: datetime
+    erased_at: datetime = Field(description="What was received before, and is decided later, is refused.")
+    url: str
+
+
 class Counts(Shape):
     """accepted = passed + not_passed + duplicate + rejected + waiting."""
 

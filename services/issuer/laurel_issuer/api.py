@@ -16,6 +16,8 @@ from laurel.crash_points import reach
 from laurel.credential.status import MAX_SIZE
 from laurel.database import Transaction, is_unavailable
 from laurel.dead_letters_api import dead_letter_routes
+from laurel.erasure import erased_ids
+from laurel.erasure_api import erasure_routes
 from laurel.problems import Problem, not_found
 from laurel.security import Principal
 from laurel.web import create_app, json_response, requires
@@ -107,6 +109,7 @@ def create_api(desk: Desk, endorser: Endorser, id_key: bytes, token_desk: TokenD
     app.include_router(endorsement_routes(desk, endorser, id_key))
     app.include_router(_report_routes(desk))
     app.include_router(dead_letter_routes("issuer", desk.database))
+    app.include_router(erasure_routes("issuer", desk.database))
     app.include_router(public_routes(desk))
     app.include_router(oauth_routes(token_desk))
     return app
@@ -151,7 +154,8 @@ def _credential_routes(desk: Desk) -> APIRouter:
         shown["refresh"] = None if row["refresh_list"] is None else row["refresh"]
         shown["message"] = None if row["message_list"] is None else row["message"]
         shown["status_changes"] = [dict(one) for one in history]
-        return json_response({**shown, "document": msgspec.Raw(row["body"])})
+        shown["erased_at"] = row["erased_at"]
+        return json_response({**shown, "document": msgspec.Raw(row["body"] or b"null")})
 
     @router.post("/status", response_model=shapes.ChangeReport)
     async def change_by_query(body: StatusByQuery, caller: Writer) -> Response:
@@ -300,7 +304,7 @@ def _report_routes(desk: Desk) -> APIRouter:
     async def issued(
         caller: Reporter, course_run: Filter = None, after: After = None, limit: ReportLimit = 1000
     ) -> Response:
-        """The ids of all credentials that were issued."""
+        """The ids of all credentials that were issued, without those of erased learners."""
         async with desk.database.transaction([caller.tenant_id]) as tx:
             rows = await store_reports.issued_ids(
                 tx, caller.tenant_id, course_run=course_run, after=place_after(after), limit=limit + 1
@@ -308,5 +312,14 @@ def _report_routes(desk: Desk) -> APIRouter:
         more = len(rows) > limit
         rows = rows[:limit]
         return json_response({"items": [one for _, one in rows], "next": str(rows[-1][0]) if more else None})
+
+    @router.get("/reports/erased", response_model=shapes.Page[UUID])
+    async def erased(caller: Reporter, after: After = None, limit: ReportLimit = 1000) -> Response:
+        """The ids of all credentials whose learner was erased, issued or not, of every course run."""
+        begin = "" if after is None else str(credential_after(after))
+        async with desk.database.transaction([caller.tenant_id]) as tx:
+            ids = await erased_ids(tx, caller.tenant_id, after=begin, limit=limit + 1)
+        more = len(ids) > limit
+        return json_response({"items": ids[:limit], "next": ids[limit - 1] if more else None})
 
     return router

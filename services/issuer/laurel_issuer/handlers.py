@@ -12,6 +12,8 @@ Step by step, and what a death in between leaves behind:
     A status list that is new is published first, so that no credential ever names a list that is not there.
  6. finish: credentials, their events, parked and refused events in one transaction. Only a credential that was not
     stored before leaves an event, so a redelivery doubles nothing.
+    What belongs to a learner who was erased is revoked and emptied here first (store_erasure.py), and what is erased
+    is not issued: not even where its pass comes after the erasure, or was signed when the erasure came.
 """
 
 from __future__ import annotations
@@ -31,11 +33,12 @@ from laurel.credential import securing
 from laurel.database import Database, Transaction
 from laurel.dead_letters import DeadLetter, bury
 from laurel.envelope import Delivered
+from laurel.erasure import alone, alongside, buried
 from laurel.errors import NotNow, Reject
-from laurel.events import AchievementPublished, AchievementRetired, AssessmentPassed, CredentialIssued
+from laurel.events import AchievementPublished, AchievementRetired, AssessmentPassed, CredentialIssued, LearnerErased
 from laurel.service import Saving
 from laurel.topics import ISSUANCE_GROUP
-from laurel_issuer import store, store_issuance, store_parked
+from laurel_issuer import store, store_erasure, store_issuance, store_parked
 from laurel_issuer.domain import Inconsistent, IssuerProfile, StatusPlace, valid_until
 from laurel_issuer.keyring import KeyMaker, SealedKey
 from laurel_issuer.signing import Group, Item, Made, Signers
@@ -70,7 +73,8 @@ class Prepared:
     waiting: list[tuple[Delivered, str]] = field(default_factory=list)
     refused: list[DeadLetter] = field(default_factory=list)
     unfit: set[str] = field(default_factory=set)  # reserved, and refused by lint
-    issued_before: set[str] = field(default_factory=set)
+    settled_before: set[str] = field(default_factory=set)  # issued or erased
+    erased: list[LearnerErased] = field(default_factory=list)
 
 
 class Issuance:
@@ -109,7 +113,7 @@ class Issuance:
             reach("issuance.keys_made")
             async with self._database.transaction() as tx:
                 reserved = await store_issuance.reserve(tx, passed, terms=self._terms, now=now)  # 1, what is left of it
-        prepared.issued_before = reserved.issued
+        prepared.settled_before = reserved.issued | reserved.erased
         prepared.waiting = [(wanted[one][0], reason) for one, reason in reserved.waiting.items()]
         prepared.refused += [
             DeadLetter.of(wanted[one][0], "foreign_credential_id", "another organisation has a credential with this id")
@@ -148,8 +152,18 @@ class Issuance:
 
     async def save(self, tx: Transaction, prepared: Prepared) -> None:
         """Step 6. Raises NotNow when a key was compromised meanwhile: the batch is then reserved anew."""
+        if prepared.erased:
+            await alone(tx)
+            await store_erasure.erase(tx, prepared.erased, now=self._clock())
+            reach("issuance.erasing")
+        else:
+            await alongside(tx)
+        gone = await _erased_since(tx, prepared)
         # Sorted: members that hold some of the same events wait for one another instead of locking crosswise.
-        signed = sorted(prepared.signed, key=lambda one: one.intent.credential_id)
+        signed = sorted(
+            (one for one in prepared.signed if one.intent.credential_id not in gone),
+            key=lambda one: one.intent.credential_id,
+        )
         if signed:
             await store_issuance.require_usable_keys(tx, {key for one in signed for key in one.intent.key_ids})
         new = await store_issuance.finish(  # 6
@@ -160,33 +174,53 @@ class Issuance:
             tx,
             [outbox.Outgoing(_issued(one), one.traceparent) for one in signed if one.intent.credential_id in new],
         )
-        settled = {one.intent.credential_id for one in signed} | prepared.issued_before | prepared.unfit
+        settled = {one.intent.credential_id for one in signed} | prepared.settled_before | prepared.unfit | gone
         if settled:
             await store_issuance.forget_intents(tx, settled)
             await store_parked.unpark(tx, settled)
-        await store_parked.park(tx, prepared.waiting, self._clock())
-        await bury(tx, GROUP, prepared.refused)
+        waiting = [one for one in prepared.waiting if _credential_of(one[0]) not in gone]
+        await store_parked.park(tx, waiting, self._clock())
+        refused = [one for one in prepared.refused if one.message.key.decode(errors="replace") not in gone]
+        await bury(tx, GROUP, refused)
         telemetry.count("laurel_credentials_issued_total", len(new))
-        if prepared.refused:
-            telemetry.count("laurel_dead_letters_total", len(prepared.refused), group=GROUP)
+        if refused:
+            telemetry.count("laurel_dead_letters_total", len(refused), group=GROUP)
+
+
+async def _erased_since(tx: Transaction, prepared: Prepared) -> set[str]:
+    """Credentials of this batch whose learner was erased after they were reserved or parked."""
+    tenants = {one.intent.credential_id: one.intent.tenant_id for one in prepared.signed}
+    tenants |= {_credential_of(one): one.event.tenant_id for one, _ in prepared.waiting}
+    letters = (one for one in prepared.refused if one.event_type == AssessmentPassed.type)
+    tenants |= {one.message.key.decode(errors="replace"): one.tenant_id for one in letters}
+    return {name for name, tenant_id in await buried(tx, tenants) if tenants[name] == tenant_id}
 
 
 def _wanted(events: Sequence[Delivered], prepared: Prepared) -> dict[str, tuple[Delivered, AssessmentPassed]]:
-    """The events by credential id, each once; what has no usable id is refused."""
+    """The passes by credential id, each once; what has no usable id is refused. Erasures go before their passes."""
     wanted: dict[str, tuple[Delivered, AssessmentPassed]] = {}
     for delivered in events:
         event = delivered.event
-        if not isinstance(event, AssessmentPassed):
+        if not isinstance(event, AssessmentPassed | LearnerErased):
             prepared.refused.append(
-                DeadLetter.of(delivered, "wrong_type", "laurel.assessment carries passed assessments")
+                DeadLetter.of(delivered, "wrong_type", "laurel.assessment carries passed assessments and erasures")
             )
         elif not _is_uuid(event.credential_id):
             prepared.refused.append(
                 DeadLetter.of(delivered, "bad_credential_id", "credential_id is not a UUID in lower case")
             )
+        elif isinstance(event, LearnerErased):
+            prepared.erased.append(event)
         else:
             wanted.setdefault(event.credential_id, (delivered, event))
-    return wanted
+    erased = {(one.tenant_id, one.credential_id) for one in prepared.erased}
+    return {name: one for name, one in wanted.items() if (one[1].tenant_id, name) not in erased}
+
+
+def _credential_of(delivered: Delivered) -> str:
+    event = delivered.event
+    assert isinstance(event, AssessmentPassed)
+    return event.credential_id
 
 
 _is_uuid = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch

@@ -157,7 +157,10 @@ class FullCredential(Credential):
     refresh: bool | None = Field(description="Whether a newer one is offered; null: it has no such status entry.")
     message: int | None = Field(description="The value of its message; null: it has no such status entry.")
     status_changes: list[Change]
-    document: dict[str, Any] | str = Field(description="A JSON object; a string where it is a JSON Web Token.")
+    erased_at: datetime | None = Field(description="When its learner was erased: its document is gone.")
+    document: dict[str, Any] | str | None = Field(
+        description="A JSON object; a string where it is a JSON Web Token; null: its learner was erased."
+    )
 
 
 class EndorsementSubject(Shape):
@@ -218,9 +221,10 @@ class ChangeReport(Shape):
 
 
 class Counts(Shape):
-    """Passed assessments that reached the issuer: issued + reserved + waiting + dead_lettered."""
+    """Passed assessments that reached the issuer: issued + erased + reserved + waiting + dead_lettered."""
 
     issued: int
+    erased: int = Field(description="Learners erased; of one course run: those that had been issued.")
     revoked: int = Field(description="Among the issued.")
     suspended: int = Field(description="Among the issued.")
     reserved: int = Field(description="Reserved and not yet finished.")

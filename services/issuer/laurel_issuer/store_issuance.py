@@ -12,6 +12,7 @@ from laurel import envelope
 from laurel.credential import securing
 from laurel.credential.multikey import KeyType
 from laurel.database import Transaction, columns
+from laurel.erasure import buried
 from laurel.errors import NotNow
 from laurel.events import AssessmentPassed
 from laurel.ids import uuid7
@@ -74,11 +75,14 @@ class Intent:
 class Reservation:
     """What `reserve` found and made, by credential id. foreign: another tenant has a credential of that id.
 
+    erased: their learner was erased; nothing is made for them.
+
     to_make: by profile, the kinds of keys that it needs now for the first time. Make them and reserve again.
     """
 
     intents: dict[str, Intent] = field(default_factory=dict)
     issued: set[str] = field(default_factory=set)
+    erased: set[str] = field(default_factory=set)
     waiting: dict[str, str] = field(default_factory=dict)
     foreign: set[str] = field(default_factory=set)
     to_make: dict[str, set[KeyType]] = field(default_factory=dict)
@@ -115,6 +119,7 @@ async def reserve(tx: Transaction, passed: dict[str, AssessmentPassed], *, terms
     """
     found = Reservation()
     ids = list(passed)
+    found.erased = {name for name, tenant_id in await buried(tx, ids) if tenant_id == passed[name].tenant_id}
     for row in await tx.fetch("SELECT credential_id, tenant_id FROM credentials WHERE credential_id = ANY ($1)", ids):
         credential_id = str(row["credential_id"])
         own = row["tenant_id"] == passed[credential_id].tenant_id
@@ -152,7 +157,7 @@ async def reserve(tx: Transaction, passed: dict[str, AssessmentPassed], *, terms
 
 
 def _settled(found: Reservation, credential_id: str) -> bool:
-    return credential_id in found.intents or credential_id in found.issued or credential_id in found.foreign
+    return any(credential_id in one for one in (found.intents, found.issued, found.erased, found.foreign))
 
 
 async def _take_up(
@@ -162,7 +167,7 @@ async def _take_up(
         intent = _intent(row)
         if intent.tenant_id != passed[intent.credential_id].tenant_id:
             found.foreign.add(intent.credential_id)
-        elif intent.credential_id not in found.issued:
+        elif intent.credential_id not in found.issued | found.erased:
             found.intents[intent.credential_id] = intent
 
 

@@ -44,6 +44,7 @@ async def issued_ids(
     """(place, credential id) of what was issued, in order."""
     rows = await tx.fetch(
         "SELECT seq, credential_id FROM credentials WHERE tenant_id = $1 AND kind = 'achievement' AND seq > $3 "
+        "AND erased_at IS NULL "
         "AND ($2::text IS NULL OR course_run = $2) ORDER BY seq LIMIT $4",
         tenant_id, course_run, after, limit,
     )  # fmt: skip
@@ -77,9 +78,15 @@ async def counts(tx: Transaction, tenant_id: str, *, course_run: str | None, con
         SELECT
             (SELECT count(*) FROM credentials WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2))
                 - (SELECT count(*) FROM credentials WHERE tenant_id = $1 AND kind = 'endorsement' AND $2::text IS NULL)
+                - (SELECT count(*) FROM credentials WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2)
+                    AND erased_at IS NOT NULL)
                 AS issued,
+            (SELECT count(*) FROM erased_credentials WHERE tenant_id = $1 AND $2::text IS NULL)
+                + (SELECT count(*) FROM credentials WHERE tenant_id = $1 AND course_run = $2
+                    AND erased_at IS NOT NULL) AS erased,
             (SELECT count(*) FROM credentials WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2)
-                AND kind = 'achievement' AND status <> 'active' AND status = 'revoked') AS revoked,
+                AND kind = 'achievement' AND status <> 'active' AND status = 'revoked' AND erased_at IS NULL)
+                AS revoked,
             (SELECT count(*) FROM credentials WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2)
                 AND kind = 'achievement' AND status <> 'active' AND status = 'suspended') AS suspended,
             (SELECT count(*) FROM intents i WHERE tenant_id = $1 AND ($2::text IS NULL OR course_run = $2)
@@ -92,7 +99,8 @@ async def counts(tx: Transaction, tenant_id: str, *, course_run: str | None, con
     )  # fmt: skip
     assert row is not None
     dead = await tx.fetch(
-        "SELECT value FROM dead_letters WHERE tenant_id = $1 AND consumer = $2 AND redriven_at IS NULL",
+        "SELECT value FROM dead_letters WHERE tenant_id = $1 AND consumer = $2 AND redriven_at IS NULL "
+        "AND NOT EXISTS (SELECT FROM erased_credentials WHERE convert_to(credential_id, 'UTF8') = key)",
         tenant_id, consumer,
     )  # fmt: skip
     waiting = await tx.fetch(

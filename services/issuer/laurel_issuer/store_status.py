@@ -73,8 +73,9 @@ async def unknown_ids(tx: Transaction, tenant_id: str, credential_ids: Sequence[
 
 _PURPOSES = ("revocation", "suspension", "refresh", "message")
 _CURRENT = """
-    SELECT credential_id, status, refresh, message, status_version, revocation_list, suspension_list, refresh_list,
-        message_list, coalesce((SELECT a.status_messages FROM achievements a WHERE message_list IS NOT NULL
+    SELECT credential_id, status, refresh, message, status_version, erased_at, revocation_list, suspension_list,
+        refresh_list, message_list,
+        coalesce((SELECT a.status_messages FROM achievements a WHERE message_list IS NOT NULL
             AND (a.achievement_id, a.version) = (c.achievement_id, c.achievement_version)), '{}') AS messages
     FROM credentials c WHERE credential_id = ANY ($1) AND tenant_id = $2 ORDER BY credential_id
 """
@@ -112,6 +113,8 @@ async def change_status(
         current = Standing(row["status"], row["refresh"], row["message"])
         lists = {purpose: row[f"{purpose}_list"] for purpose in _PURPOSES if row[f"{purpose}_list"] is not None}
         decided = decide(current, change, has=lists, messages=row["messages"])
+        if row["erased_at"] is not None and isinstance(decided, Standing):
+            decided = Refusal("erased", "its learner was erased; there is nothing left to tell about it")
         if decided is None or isinstance(decided, Refusal):
             outcomes.append(Outcome(credential_id, current.status, version, False, decided))
             continue

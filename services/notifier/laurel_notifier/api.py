@@ -15,6 +15,7 @@ from fastapi import Depends, FastAPI, Query, Response
 from laurel import audit, telemetry
 from laurel.database import Database
 from laurel.dead_letters_api import dead_letter_routes
+from laurel.erasure_api import erasure_routes
 from laurel.http import FetchFailed, FetchRefused, GuardedClient
 from laurel.ids import uuid7
 from laurel.problems import FieldError, Problem, not_found
@@ -208,6 +209,8 @@ def create_api(
             found = await store.find_delivery(tx, principal.tenant_id, identifier)
             if found is None:
                 raise not_found("delivery")
+            if found["emptied"]:
+                raise Problem(409, "erased", "its learner was erased: there is nothing left to send")
             endpoint = await store.find_endpoint(tx, principal.tenant_id, found["endpoint_id"], for_update=True)
             if endpoint is None:
                 raise Problem(409, "endpoint_deleted", "its endpoint was deleted")
@@ -249,6 +252,7 @@ def create_api(
 
     _reports(app, database)
     app.include_router(dead_letter_routes("notifier", database))
+    app.include_router(erasure_routes("notifier", database))
     return app
 
 
@@ -303,6 +307,7 @@ def _disabled() -> Problem:
 def _delivery(row: store.Record) -> Delivery:
     values = dict(row)
     values["attempts"] = msgspec.json.decode(row["attempts"])
+    del values["emptied"]
     if row["state"] != "pending":
         values["next_attempt_at"] = None
     return Delivery.model_validate(values)

@@ -102,9 +102,14 @@ def status_message(event: StatusEvent, *, base_url: str, traceparent: str | None
         "changed_at": rfc3339(event.changed_at),
         "version": event.version,
     }
-    message_id = f"{message_prefix(event.credential_id)}status_{event.version}"
+    message_id = status_message_id(event.credential_id, event.version)
     body = _body(kind, event.changed_at, data)
     return Message(message_id, event.tenant_id, kind, event.credential_id, None, traceparent, body)
+
+
+def status_message_id(credential_id: str, version: int) -> str:
+    """The webhook-id of a credential's change number `version`."""
+    return f"{message_prefix(credential_id)}status_{version}"
 
 
 def sample_message(

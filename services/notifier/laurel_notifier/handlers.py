@@ -14,9 +14,12 @@ from laurel import telemetry
 from laurel.addresses import is_address
 from laurel.crash_points import reach
 from laurel.database import Transaction
+from laurel.dead_letters import forget
 from laurel.envelope import Delivered
+from laurel.erasure import alone, alongside, buried, entomb_all
 from laurel.errors import NotNow, Reject
 from laurel.events import (
+    CredentialErased,
     CredentialIssued,
     CredentialMessageChanged,
     CredentialRefreshOffered,
@@ -44,6 +47,7 @@ class Owed:
     messages: list[Message] = field(default_factory=list)
     emails: list[Email] = field(default_factory=list)
     revoked: list[str] = field(default_factory=list)
+    erased: list[CredentialErased] = field(default_factory=list)
     made: dict[UUID, int] = field(default_factory=dict)  # by `save`: the deliveries of each endpoint,
     held: list[Due] = field(default_factory=list)  # and those that are held for `at_once`
 
@@ -104,6 +108,8 @@ class Notify:
                     owed.messages.append(
                         domain.status_message(changed, base_url=self._base_url, traceparent=delivered.traceparent)
                     )
+                case CredentialErased() as erased:
+                    owed.erased.append(erased)
         if len(unopened) >= _SUSPICIOUS and not opened:
             raise NotNow(
                 f"none of {len(unopened)} sealed contacts can be opened: is LAUREL_CONTACT_KEY the one that "
@@ -115,7 +121,25 @@ class Notify:
 
     async def save(self, tx: Transaction, prepared: Owed) -> None:
         """One message an event that anybody wants, one delivery an endpoint, one e-mail a credential."""
-        subscribed = await store.subscriptions(tx, sorted({one.tenant_id for one in prepared.messages}))
+        if prepared.erased:
+            await alone(tx)
+        else:
+            await alongside(tx)
+        tenants = {one.tenant_id for one in prepared.messages} | {one.tenant_id for one in prepared.erased}
+        subscribed = await store.subscriptions(tx, sorted(tenants))  # locks: endpoints before deliveries
+        if prepared.erased:
+            new = await entomb_all(tx, prepared.erased)
+            await store.erase(tx, [(one.credential_id, one.tenant_id) for one in new])
+            await forget(tx, [(one.credential_id, one.tenant_id) for one in prepared.erased])  # also what died since
+            reach("notify.erased")
+        # Of an erased credential nothing is told any more but that it is revoked because of it.
+        told = {one.credential_id for one in prepared.messages if one.credential_id is not None}
+        gone = await buried(tx, told)  # whoever gets an e-mail is told of in a message, too
+        last = {domain.status_message_id(one.credential_id, one.last_version) for one in gone.values()}
+        prepared.messages = [
+            one for one in prepared.messages if (one.credential_id, one.tenant_id) not in gone or one.message_id in last
+        ]
+        prepared.emails = [one for one in prepared.emails if (one.credential_id, one.tenant_id) not in gone]
         wanted = {(one.tenant_id, event_type) for one in subscribed.values() for event_type in one.event_types}
         # What nobody subscribes to is not kept: its body names a learner.
         messages = {one.message_id: one for one in prepared.messages if (one.tenant_id, one.event_type) in wanted}

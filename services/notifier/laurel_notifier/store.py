@@ -12,6 +12,7 @@ from uuid import UUID
 import asyncpg
 
 from laurel.database import Transaction, columns
+from laurel.erasure import REASON
 from laurel_notifier.domain import Message, message_prefix
 
 Record = asyncpg.Record
@@ -155,6 +156,31 @@ async def write_emails(tx: Transaction, emails: Sequence[Email], *, state: str) 
     await tx.execute("SELECT pg_notify($1, '')", EMAILS_CHANNEL)
 
 
+async def erase(tx: Transaction, erased: Sequence[tuple[str, str]]) -> None:
+    """Empty all messages about these credentials, by (id, tenant), and their e-mails; nothing of them is sent any more.
+
+    A delivery that a worker has in hand at this moment still goes out, and is settled as delivered.
+    """
+    for credential_id, tenant_id in erased:  # one learner's: few
+        low = message_prefix(credential_id)  # as in `list_deliveries`: the unique index serves it
+        rows = await tx.fetch(
+            "UPDATE messages SET body = '', traceparent = NULL WHERE message_id >= $1 AND message_id < $2 "
+            "AND tenant_id = $3 RETURNING message_no",
+            low, low[:-1] + chr(ord(low[-1]) + 1), tenant_id,
+        )  # fmt: skip
+        await tx.execute(
+            "UPDATE deliveries SET state = 'cancelled', last_error = $2, settled_at = now(), lease = NULL, "
+            "lease_until = NULL WHERE message_no = ANY ($1::bigint[]) AND state IN ('pending', 'held', 'failed')",
+            [row[0] for row in rows], REASON,
+        )  # fmt: skip
+        await tx.execute(
+            "UPDATE emails SET contact = NULL, locale = NULL, last_error = CASE WHEN state = 'sent' THEN NULL ELSE $3 "
+            "END, state = CASE WHEN state = 'sent' THEN 'sent' ELSE 'cancelled' END "
+            "WHERE credential_id = $1 AND tenant_id = $2",
+            credential_id, tenant_id, REASON,
+        )  # fmt: skip
+
+
 # --- endpoints ----------------------------------------------------------------------------------------------
 
 _ENDPOINT = (
@@ -291,7 +317,8 @@ async def write_test(tx: Transaction, endpoint_id: UUID, message: Message) -> UU
 
 _DELIVERY = (
     "d.delivery_id, d.endpoint_id, d.state, d.attempt_count, d.next_attempt_at, d.last_status, d.last_error, "
-    "d.attempts, d.created_at, d.settled_at, m.message_id, m.event_type, m.credential_id, m.course_run"
+    "d.attempts, d.created_at, d.settled_at, m.body = '' AS emptied, m.message_id, m.event_type, m.credential_id, "
+    "m.course_run"
 )
 
 

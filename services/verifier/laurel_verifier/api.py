@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from laurel.credential.baking import MAX_BAKED
 from laurel.database import Database
 from laurel.dead_letters_api import dead_letter_routes
+from laurel.erasure_api import erasure_routes
 from laurel.problems import FieldError, Problem, not_found
 from laurel.security import Principal
 from laurel.web import create_app, json_response, quick_route, requires
@@ -282,6 +283,7 @@ def create_api(database: Database, index: Lookups, intake: Intake, *, base_url: 
 
     _add_reports(app, database)
     app.include_router(dead_letter_routes("verifier", database))
+    app.include_router(erasure_routes("verifier", database))
     return app
 
 

@@ -6,6 +6,7 @@
 | credential.status_changed              | the row's status, if the event's version is newer               |
 | credential.refresh_offered             | a newer one may be had                                          |
 | credential.message_changed             | the row's message, if the event's version is newer              |
+| credential.erased                      | the row goes, and a tombstone keeps it out for ever             |
 | issuer_profile.published               | the issuer's DID document and profile, if newer                 |
 | api_key.created, api_key.revoked       | the replica of API keys (laurel.access)                         |
 
@@ -24,9 +25,12 @@ import msgspec
 from laurel.crash_points import reach
 from laurel.credential import jose
 from laurel.database import Transaction
+from laurel.dead_letters import forget
 from laurel.envelope import Delivered
+from laurel.erasure import alongside, buried, entomb_all
 from laurel.errors import Reject
 from laurel.events import (
+    CredentialErased,
     CredentialIssued,
     CredentialMessageChanged,
     CredentialRefreshOffered,
@@ -63,6 +67,7 @@ _head = msgspec.json.Decoder(_Head)
 class _Batch:
     issued: list[tuple[Delivered, CredentialIssued | EndorsementIssued]]
     changed: list[tuple[Delivered, store.StatusEvent]]
+    erased: list[CredentialErased]
 
 
 class Indexing:
@@ -70,7 +75,7 @@ class Indexing:
 
     async def prepare(self, events: Sequence[Delivered]) -> _Batch:
         """Check that each event speaks of its document. Raises Reject."""
-        batch = _Batch([], [])
+        batch = _Batch([], [], [])
         for delivered in events:
             match delivered.event:
                 case (CredentialIssued() | EndorsementIssued()) as issued:
@@ -78,33 +83,49 @@ class Indexing:
                     batch.issued.append((delivered, issued))
                 case CredentialStatusChanged() | CredentialRefreshOffered() | CredentialMessageChanged() as changed:
                     batch.changed.append((delivered, changed))
+                case CredentialErased() as erased:
+                    batch.erased.append(erased)
         return batch
 
     async def save(self, tx: Transaction, prepared: _Batch) -> None:
-        """Rows first, then statuses. Raises Reject."""
-        if prepared.issued:
-            different = await store.index(tx, [issued for _, issued in prepared.issued])
+        """What is erased first, then rows, then statuses. Raises Reject."""
+        if prepared.erased:
+            await _erase(tx, prepared.erased)
+            reach("index.erased")
+        else:
+            await alongside(tx)
+        gone = await buried(tx, {one.credential_id for _, one in (*prepared.issued, *prepared.changed)})
+        kept = [one for one in prepared.issued if (one[1].credential_id, one[1].tenant_id) not in gone]
+        if kept:
+            different = await store.index(tx, [issued for _, issued in kept])
             if different:
-                delivered, issued = prepared.issued[different[0]]
+                delivered, issued = kept[different[0]]
                 detail = f"{issued.credential_id} is indexed with other bytes; a credential never changes"
                 raise Reject(delivered, "document_differs", detail)
         reach("index.written")
-        if prepared.changed:
-            missing = await store.unindexed(tx, [change for _, change in prepared.changed])
-            for delivered, change in prepared.changed:
+        told = [one for one in prepared.changed if (one[1].credential_id, one[1].tenant_id) not in gone]
+        if told:
+            missing = await store.unindexed(tx, [change for _, change in told])
+            for delivered, change in told:
                 if change.credential_id in missing:
                     detail = (
                         f"no credential {change.credential_id} of this tenant is indexed; its issue comes before its "
                         "status on the same key, so look for it among the dead letters"
                     )
                     raise Reject(delivered, "unknown_credential", detail)
-            changes = [change for _, change in prepared.changed]
+            changes = [change for _, change in told]
             if statuses := [one for one in changes if isinstance(one, CredentialStatusChanged)]:
                 await store.apply_statuses(tx, statuses)
             if offers := [one for one in changes if isinstance(one, CredentialRefreshOffered)]:
                 await store.apply_refreshes(tx, offers)
             if messages := [one for one in changes if isinstance(one, CredentialMessageChanged)]:
                 await store.apply_messages(tx, messages)
+
+
+async def _erase(tx: Transaction, erased: Sequence[CredentialErased]) -> None:
+    new = await entomb_all(tx, erased)
+    await store.forget(tx, [(one.credential_id, one.tenant_id) for one in new])
+    await forget(tx, [(one.credential_id, one.tenant_id) for one in erased])  # also what has died since
 
 
 def _check_document(delivered: Delivered, issued: CredentialIssued | EndorsementIssued) -> None:

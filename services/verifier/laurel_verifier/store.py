@@ -163,6 +163,15 @@ async def apply_statuses(tx: Transaction, changes: Sequence[CredentialStatusChan
     )  # fmt: skip
 
 
+async def forget(tx: Transaction, erased: Sequence[tuple[str, str]]) -> None:
+    """Take credentials, by (id, tenant), out of the index."""
+    await tx.execute(
+        "DELETE FROM credentials USING unnest($1::text[], $2::text[]) AS rows (c, t) "
+        "WHERE credential_id = c AND tenant_id = t",
+        [one for one, _ in erased], [one for _, one in erased],
+    )  # fmt: skip
+
+
 async def remember_issuer(tx: Transaction, published: IssuerProfilePublished) -> None:
     """Keep an issuer's newest profile and DID document; an older version changes nothing."""
     await tx.execute(

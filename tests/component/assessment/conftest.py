@@ -35,7 +35,7 @@ NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 BASE = "https://badges.example"
 TABLES = (
     "achievements, achievement_versions, achievement_images, policies, results, imports, import_chunks, "
-    "idempotency_keys, issuer_profiles, outbox, dead_letters, dead_letter_actions, api_keys"
+    "idempotency_keys, erasures, issuer_profiles, outbox, dead_letters, dead_letter_actions, api_keys"
 )
 
 

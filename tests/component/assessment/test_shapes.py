@@ -68,6 +68,8 @@ async def test_answers_fit_their_documented_shapes(world: World, ours: Caller) -
     await api.call("GET", f"{V1}/reports/reconcile", 200)
     assert (await api.call("GET", f"{V1}/reports/credentials", 200))["items"]
     assert len((await api.call("GET", f"{V1}/reports/outcomes", 200))["items"]) == 6
+    erased = await api.call("POST", "/assessment/v1/learners/erase", 202, json={"learner": "l"})
+    await api.call("GET", erased["url"], 200, "/assessment/v1/erasures/{erasure_id}")
     async with world.service.worker_database.transaction() as tx:
         record = Message("laurel.issuer", 0, 0, b"k", b"\xff", (("h", b"v"),), 0)
         await bury(tx, "assessment.issuers", [DeadLetter(record, ours.tenant_id, None, "bad_data", "x")])

@@ -154,7 +154,9 @@ def changed_settings() -> dict[str, Any]:
 async def verifier(verifier_dsn: str, changed_settings: dict[str, Any]) -> AsyncIterator[Verifier]:
     admin = await asyncpg.connect(verifier_dsn)
     try:
-        await admin.execute("TRUNCATE verifier.credentials, verifier.known_issuers, verifier.dead_letters")
+        await admin.execute(
+            "TRUNCATE verifier.credentials, verifier.erased_credentials, verifier.known_issuers, verifier.dead_letters"
+        )
     finally:
         await admin.close()
     separator = "&" if "?" in verifier_dsn else "?"

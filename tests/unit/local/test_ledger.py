@@ -17,7 +17,7 @@ from laurel_local.reconcile import run
 
 IDS = [str(uuid.UUID(int=n)) for n in range(1, 40)]
 ISSUED, LATE, DEAD, PARKED, LOST, UNINDEXED, UNREAD = IDS[:7]
-ENDS = ("issued", "not_passed", "duplicate", "rejected", "dead_lettered", "waiting", "missing")
+ENDS = ("issued", "erased", "not_passed", "duplicate", "rejected", "dead_lettered", "waiting", "missing")
 
 
 def row(n: int, outcome: str, credential: str | None = None, run: str | None = "r1", day: str = "2026-05-01") -> Any:
@@ -41,6 +41,7 @@ class Services:
     def __init__(self, rows: list[Any]) -> None:
         self.rows = rows
         self.asked: list[dict[str, str]] = []
+        self.erased: list[str] = []
         self.letters = {
             "issuer": [
                 {"id": 1, "key": DEAD, "redriven_at": None, "state": "discarded"},
@@ -67,6 +68,8 @@ class Services:
             begin = int(query.get("after", 0))
             more = begin + 3 < len(items)
             return httpx.Response(200, json={"items": items[begin : begin + 3], "next": begin + 3 if more else None})
+        elif rest == ["erased"]:
+            items = self.erased
         else:
             items = [ISSUED, LATE, *([UNINDEXED, UNREAD] if service == "issuer" else [])]
         return httpx.Response(200, json={"items": items, "next": None})
@@ -96,7 +99,7 @@ async def test_each_line_adds_up_and_the_lines_add_up_to_the_total(capsys: pytes
         assert sum(one[name] for one in found["lines"]) == found["total"][name]
     assert found["total"] == {
         "accepted": 12, "issued": 4, "not_passed": 2, "duplicate": 1, "rejected": 2, "dead_lettered": 1, "waiting": 1,
-        "missing": 1, "indexed": 2,
+        "missing": 1, "indexed": 2, "erased": 0,
     }  # fmt: skip
     by_day = (await told(capsys, by=["day"]))["lines"]
     assert [(one["day"], one["accepted"]) for one in by_day] == [("2026-05-01", 10), ("2026-05-02", 2)]
@@ -142,3 +145,12 @@ async def test_the_answer_is_yes_when_nothing_is_missing(capsys: pytest.CaptureF
     assert "1 unaccounted for" in capsys.readouterr().out
     assert await Services([]).run(as_json=False, by=["day"]) == Exit.NO
     assert "no results" in capsys.readouterr().out
+
+
+async def test_what_is_erased_is_an_end_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    services = Services(ROWS)
+    services.erased = [LOST, DEAD]
+    assert await services.run(by=["day"]) == Exit.OK, "nothing is missing any more"
+    found = json.loads(capsys.readouterr().out)["total"]
+    assert (found["erased"], found["missing"], found["dead_lettered"]) == (2, 0, 0)
+    assert adds_up(found)

@@ -22,6 +22,7 @@ class Services:
     def __init__(self, owed: list[str], issued: list[str], indexed: list[str], dead: list[dict[str, Any]] = ()) -> None:  # type: ignore[assignment]
         self.lists = {"assessment": owed, "issuer": issued, "verifier": indexed}
         self.dead = list(dead)
+        self.erased: list[str] = []
         self.owed_out = dict.fromkeys(issued, "delivered")
         self.endpoint = {
             "endpoint_id": "e", "url": "https://x.example", "enabled": True, "event_types": ["credential.issued"],
@@ -49,7 +50,10 @@ class Services:
             return httpx.Response(200, json={"items": [self.endpoint], "next": None})
         if kind == "results":
             return httpx.Response(200, json={"items": [{"recorded_at": "2026-01-02T00:00:00Z"}], "next": None})
-        ids, after = sorted(self.lists[service]), request.url.params.get("after", "")
+        ids, after = (
+            sorted(self.erased if rest == ["erased"] else self.lists[service]),
+            request.url.params.get("after", ""),
+        )
         page = [one for one in ids if one > after][:2]
         return httpx.Response(200, json={"items": page, "next": page[-1] if len(page) == 2 else None})
 
@@ -67,6 +71,17 @@ async def test_all_is_well() -> None:
     found = await Services([A, B, C], [A, B, C], [A, B, C]).reconcile()
     assert (found.unaccounted, found.issued, found.indexed, found.deliveries["delivered"]) == (0, 3, 3, 3)
     assert found.accepted == found.issued + found.not_passed + found.duplicate + found.rejected
+
+
+async def test_what_is_erased_is_an_end_of_its_own() -> None:
+    """Also where one of the services has not followed yet, or an event of it died before."""
+    dead = [{"service": "issuer", "id": 1, "key": C, "code": "lint", "redriven_at": None}]
+    services = Services([A, B, C], [A], [A, B], dead)
+    assert (await services.reconcile()).unaccounted == 2
+    services.erased = [B, C]
+    found = await services.reconcile()
+    assert (found.unaccounted, found.issued, found.erased, found.dead_lettered) == (0, 1, 2, 0)
+    assert found.accepted == found.issued + found.erased + found.not_passed + found.duplicate + found.rejected
 
 
 async def test_equal_counts_hide_nothing() -> None:
