@@ -63,9 +63,9 @@ async def record(
 ) -> None:
     """Write an entry, last in the transaction of the act.
 
-    actor: the caller, or OPERATOR, or "system:" and a name. action: a noun and a verb, "credential.revoke". subject: an
-    id, no personal data. outcome: "done", "unchanged", or "refused:" and a code. details: strings, integers, booleans,
-    lists and objects of them; no secret, no personal data.
+    actor: the caller, or OPERATOR (":" and a name may follow), or "system:" and a name. action: a noun and a verb,
+    "credential.revoke". subject: an id, no personal data. outcome: "done", "unchanged", or "refused:" and a code.
+    details: strings, integers, booleans, lists and objects of them; no secret, no personal data.
     """
     await tx.execute(_LOCK, tenant_id)
     # A statement of its own: it sees what the holder of the lock before us has committed.

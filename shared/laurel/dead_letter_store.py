@@ -131,6 +131,19 @@ async def ask(tx: Transaction, asked: Redrive) -> tuple[str, dict[tuple[str, str
     return request_id, {(row["consumer"], row["code"]): row["n"] for row in rows}
 
 
+async def tenants_of(tx: Transaction, request_id: str) -> dict[str, int]:
+    """How many letters of each organisation a request is about, in the order in which their audit chains are locked.
+
+    Letters whose organisation nobody knows belong to no chain.
+    """
+    rows = await tx.fetch(
+        "SELECT tenant_id, count(*) AS n FROM dead_letter_actions WHERE request_id = $1 AND tenant_id IS NOT NULL "
+        "GROUP BY tenant_id ORDER BY tenant_id",
+        request_id,
+    )
+    return {row["tenant_id"]: row["n"] for row in rows}
+
+
 async def discard(
     tx: Transaction, letter_id: int, *, asked_by: str, reason: str, tenant_id: str | None = None
 ) -> State | None:

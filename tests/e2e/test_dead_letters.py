@@ -198,6 +198,14 @@ def test_a_status_without_its_issue_dies_and_is_redriven_once_the_issue_is_back(
     assert done["ended"] == {"queued": 0, "redriven": 1, "died_again": 0}
     assert operator.index()[badge] == "revoked"
     assert mine("waiting") == []
+    audited = operator.sql(
+        "SELECT actor, subject, details ->> 'queued' AS queued FROM verifier.audit_log "
+        "WHERE action = 'dead_letters.redrive' ORDER BY seq"
+    )
+    mine_alone = [too_early["requests"]["verifier"], done["requests"]["verifier"]]
+    assert [one["subject"] for one in audited][-2:] == mine_alone
+    assert {one["queued"] for one in audited} == {"1"}
+    assert all(one["actor"].startswith("operator:") for one in audited)
     (letter,) = mine("redriven")
     assert (letter["attempts"], letter["state"]) == (2, "redriven")
 

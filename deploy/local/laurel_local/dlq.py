@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from rich.table import Table
 
+from laurel import audit
 from laurel import dead_letter_store as store
 from laurel.database import Database
 from laurel.dead_letter_reasons import REASONS, reason
@@ -126,6 +127,11 @@ async def redrive(
                     request_id, found = await store.ask(tx, Redrive(wanted, operator(by), note, rate, most))
                     if found:
                         requests[service] = request_id
+                    for tenant_id, queued_of in (await store.tenants_of(tx, request_id)).items():
+                        await audit.record(
+                            tx, tenant_id, operator(by), "dead_letters.redrive", request_id,
+                            details={"queued": queued_of},
+                        )  # fmt: skip
             counts += _counted(service, found)
         queued = 0 if dry_run else sum(one["count"] for one in counts)
         ended = await _wait(databases, requests, output) if wait and requests else None
@@ -171,7 +177,10 @@ async def _wait(databases: Mapping[str, Database], requests: Mapping[str, str], 
 async def discard(state: State, service: str, number: int, *, reason: str, by: str | None, output: Output) -> Exit:
     """`laurel dlq discard`."""
     async with worker_database(service, state) as database, database.transaction() as tx:
+        row = await store.get(tx, number)
         before = await store.discard(tx, number, asked_by=operator(by), reason=reason)
+        if row is not None and row["tenant_id"] and before == "waiting":
+            await audit.record(tx, row["tenant_id"], operator(by), "dead_letter.discard", str(number))
     if before is None:
         raise _no_letter(service, number)
     if before != "waiting":

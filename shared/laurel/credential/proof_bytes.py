@@ -39,11 +39,10 @@ def sign_bytes(linted: Linted, signer: keys.Signer, created: datetime) -> bytes:
     """
     if not isinstance(linted, Linted):
         raise TypeError("only a Linted document can be signed; call laurel.credential.lint.lint first")
+    method = signer.verification_method
     require_controller(linted, signer)
-    method, moment = signer.verification_method, _repeated_timestamp(created)
-    configuration = _configuration_hash(linted.contexts, method, moment)
+    configuration, start = _constant_parts(linted.contexts, method, created)
     signature = signer.sign(configuration + hashlib.sha256(linted.canonical_nquads).digest())
-    start = _proof_start(method, moment)
     return b"".join((linted.encoded()[:-1], start, multibase.encode(signature).encode(), _END))
 
 
@@ -73,7 +72,11 @@ def verify_bytes(linted: Linted, body: bytes, public_key_multibase: str) -> Proo
     return ProofResult(True, proof=proof)
 
 
-_repeated_timestamp = functools.lru_cache(maxsize=64)(timestamp)  # a batch is signed as of one moment
+@functools.lru_cache(maxsize=256)
+def _constant_parts(urls: tuple[str, ...], method: str, created: datetime) -> tuple[bytes, bytes]:
+    """Of all proofs of a batch, which is signed as of one moment: their configuration's hash, and how they start."""
+    moment = timestamp(created)
+    return _configuration_hash(urls, method, moment), _proof_start(method, moment)
 
 
 @functools.lru_cache(maxsize=256)
