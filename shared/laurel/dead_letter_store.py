@@ -137,7 +137,7 @@ async def tenants_of(tx: Transaction, request_id: str) -> dict[str, int]:
     Letters whose organisation nobody knows belong to no chain.
     """
     rows = await tx.fetch(
-        "SELECT tenant_id, count(*) AS n FROM dead_letter_actions WHERE request_id = $1 AND tenant_id IS NOT NULL "
+        "SELECT tenant_id, count(*) AS n FROM dead_letter_actions WHERE request_id = $1 AND tenant_id <> '' "
         "GROUP BY tenant_id ORDER BY tenant_id",
         request_id,
     )

@@ -111,9 +111,8 @@ def list_letters(
 
     begin, end = period(since, until)
     which = Which(
-        states=None if status == "all" else [status], tenant_id=organisation(tenant), consumer=consumer,
-        topic=topic, code=code,
-        key=None if key is None else key.encode(), died_from=begin, died_to=end,
+        states=None if status == "all" else [status], tenant_id=organisation(tenant), consumer=consumer, topic=topic,
+        code=code, key=None if key is None else key.encode(), died_from=begin, died_to=end,
     )  # fmt: skip
     services = _services(service, consumer)
     run_command(run(state_of(state), services, which, limit=limit, output=Output(as_json=as_json)))
@@ -170,8 +169,7 @@ def redrive(
         usage("letters are named and narrowed at once", "give either SERVICE/ID words or options")
     begin, end = period(since, until)
     which = Which(
-        states=[status], tenant_id=organisation(tenant), consumer=consumer,
-        topic=topic, code=code,
+        states=[status], tenant_id=organisation(tenant), consumer=consumer, topic=topic, code=code,
         key=None if key is None else key.encode(), died_from=begin, died_to=end,
     )  # fmt: skip
     services = _services(service, consumer) if named is None else tuple(named)

@@ -166,6 +166,8 @@ async def run(
                 raise
             fix = "name a course run as it was sent with the results: 1 to 200 printable characters"
             raise Failure(refused.message, fix=fix, code=Exit.USAGE) from None
+    # A course run that nobody knows is most likely misspelt: "everything is accounted for" would calm for nothing.
+    unknown = course_run is not None and found.accepted == 0
     output.result(found.as_json())
     if not output.as_json:
         for number, word in _lines(found):
@@ -185,11 +187,10 @@ async def run(
             output.out.print("waiting to be decided: rows of imports that may belong to this course run, or to another")
         if found.accepted == 0:
             output.out.print(f"no results of {course_run!r}" if course_run is not None else "no results yet")
-        if course_run is not None and found.accepted == 0 and not found.unaccounted:
-            return Exit.NO  # most likely misspelt: "everything is accounted for" would calm for nothing
-        word = "everything is accounted for" if not found.unaccounted else f"{found.unaccounted} unaccounted for"
-        output.out.print(word)
-    unknown = course_run is not None and found.accepted == 0
+        if found.unaccounted:
+            output.out.print(f"{found.unaccounted} unaccounted for")
+        elif not unknown:
+            output.out.print("everything is accounted for")
     return Exit.NO if found.unaccounted or unknown else Exit.OK
 
 

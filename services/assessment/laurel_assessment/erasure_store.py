@@ -43,6 +43,7 @@ async def remove(tx: Transaction, tenant_id: str, learner_key: bytes, erasure_id
     The rows keep a common key, made of the erasure's id. What a row was refused for stays as a code without its words,
     which may quote the row.
     """
+    # Two halves, as the partial indexes results_attempt and results_other have them.
     rows = await tx.fetch(
         """
         UPDATE results SET learner = NULL, learner_key = $3, external_id = NULL, score = NULL, parts = NULL,
