@@ -14,7 +14,7 @@ N ?= 50000
 
 # What pip says goes to stderr: stdout belongs to the command that is run.
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench fuzz mutants faults crash-points check docs lock kafka kafka-stop clean
+.PHONY: help install demo test bench soak fuzz mutants faults crash-points check docs lock kafka kafka-stop clean
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -28,6 +28,9 @@ test: $(VENV)/.installed-dev ## Run the tests (PYTEST_ARGS="tests/unit -k name")
 
 bench: $(VENV)/.installed-dev ## Measure signing, verifying and the whole path (N=1000000 ARGS=--quick); writes build/bench/
 	@$(BIN)/python -m tests.benchmarks --n $(N) $(ARGS)
+
+soak: $(VENV)/.installed-dev ## Load an installation for hours; does a process grow? (MINUTES=120 BUS=kafka); writes build/soak/
+	@$(BIN)/python -m tests.benchmarks.soak --minutes $(or $(MINUTES),120) --bus $(if $(filter both,$(BUS)),kafka,$(BUS)) $(ARGS)
 
 fuzz: $(VENV)/.installed-dev ## Fuzz what reads strangers' bytes (TARGET=guard RUNS=1000000; Linux on x86-64)
 	@$(BIN)/python -m tests.fuzz $(TARGET) --runs $(RUNS)

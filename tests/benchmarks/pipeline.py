@@ -141,16 +141,20 @@ async def _ndjson(first: int, count: int, prefix: str) -> AsyncIterator[bytes]:
         await asyncio.sleep(0)
 
 
-async def _import(cluster: Cluster, first: int, count: int, prefix: str) -> str:
-    """Upload; the import's id."""
+async def upload(cluster: Cluster, first: int, count: int, prefix: str) -> str:
+    """Send passes as one import; its id. Told to wait, it waits."""
     url = f"http://127.0.0.1:{cluster.ports['assessment']}/assessment/v1/results/imports"
     async with httpx.AsyncClient(timeout=600, trust_env=False) as client:
-        answer = await client.post(
-            url,
-            params={"achievement": cluster.achievement_id, "course_run": f"{prefix}-run"},
-            headers={"Authorization": f"Bearer {cluster.api_key}", "Content-Type": "application/x-ndjson"},
-            content=_ndjson(first, count, prefix),
-        )
+        while True:
+            answer = await client.post(
+                url,
+                params={"achievement": cluster.achievement_id, "course_run": f"{prefix}-run"},
+                headers={"Authorization": f"Bearer {cluster.api_key}", "Content-Type": "application/x-ndjson"},
+                content=_ndjson(first, count, prefix),
+            )
+            if answer.status_code != 429:
+                break
+            await asyncio.sleep(float(answer.headers["retry-after"]))
     assert answer.status_code == 202, answer.text
     return str(answer.json()["import_id"])
 
@@ -269,9 +273,7 @@ async def burst(rig: Rig, count: int) -> dict[str, Any]:
         written_before, cpu_before, started = await _written(admin), watch.cpu(), time.monotonic()
         share = count // IMPORTS
         uploads = [
-            asyncio.create_task(
-                _import(rig.cluster, k * share, share if k else count - share * (IMPORTS - 1), f"b{k}-")
-            )
+            asyncio.create_task(upload(rig.cluster, k * share, share if k else count - share * (IMPORTS - 1), f"b{k}-"))
             for k in range(IMPORTS)
         ]
         await _until_done(watch, admin, count + 1)
@@ -282,10 +284,10 @@ async def burst(rig: Rig, count: int) -> dict[str, Any]:
         stop.set()
         live_ms = await live
         total = before + count + len(live_ms)
-        accounts = await _accounts(rig, admin)
+        found = await accounts(rig, admin)
         return {
             "n": count,
-            **accounts,
+            **found,
             "seconds": round(seconds, 2),
             "per_s": round(count / seconds, 1),
             "live_p50_ms": _percentile(live_ms, 50),
@@ -329,11 +331,11 @@ async def _vacuumed(admin: asyncpg.Connection) -> dict[str, float]:
 async def _warm(rig: Rig, admin: asyncpg.Connection) -> bool:
     """Processes are up, templates compiled, connections open."""
     if not await admin.fetchval("SELECT count(*) FROM assessment.results"):
-        await _import(rig.cluster, 0, 1, "warm-")
+        await upload(rig.cluster, 0, 1, "warm-")
     return (await rig.partner.stats())["distinct"] >= 1
 
 
-async def _accounts(rig: Rig, admin: asyncpg.Connection) -> dict[str, Any]:
+async def accounts(rig: Rig, admin: asyncpg.Connection) -> dict[str, Any]:
     """Owed, issued, indexed and delivered, id by id; the live passes have no partner."""
     owed = {str(one[0]) for one in await admin.fetch(
         "SELECT credential_id FROM assessment.results WHERE outcome = 'passed'")}  # fmt: skip
@@ -362,7 +364,7 @@ async def steady(rig: Rig, per_s: float, seconds: float) -> dict[str, Any]:
     accepted: dict[str, float] = {}
 
     async def one(number: int) -> None:
-        accepted[await _import(rig.cluster, 0, each, f"s{number}-")] = time.time()
+        accepted[await upload(rig.cluster, 0, each, f"s{number}-")] = time.time()
 
     began = time.monotonic()
     running = []

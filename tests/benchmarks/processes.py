@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -54,6 +55,24 @@ def rss_mb(pid: int) -> float:
     except (FileNotFoundError, ProcessLookupError):
         pass
     return 0.0
+
+
+class Held(NamedTuple):
+    """What a process holds: resident memory in MiB, open files, threads."""
+
+    rss_mb: float
+    files: int
+    threads: int
+
+
+def holds(pid: int) -> Held | None:
+    """None when the process is gone."""
+    try:
+        files = len(os.listdir(f"/proc/{pid}/fd"))
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = _stat(pid)
+    return Held(rss_mb(pid), files, int(fields[17])) if fields is not None else None
 
 
 def command(pid: int) -> str:
