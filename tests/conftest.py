@@ -225,6 +225,12 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The folders whose files take minutes first: at the end no process is left alone with one of them."""
+    longest = [ROOT / "tests" / name for name in ("faults", "e2e")]
+    items.sort(key=lambda item: not any(item.path.is_relative_to(folder) for folder in longest))
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     skipped = [r for r in terminalreporter.stats.get("skipped", []) if "Kafka: " in str(r.longrepr)]
     if skipped:

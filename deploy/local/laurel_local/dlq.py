@@ -45,7 +45,7 @@ async def list_letters(state: State, services: Sequence[str], which: Which, *, l
     output.out.print(_counts_table(counts))
     table = Table(box=None)
     for column in ("letter", "died at", "consumer", "code", "state", "tries", "tenant", "key"):
-        table.add_column(column, no_wrap=True)
+        table.add_column(column, no_wrap=column == "letter")  # its name is what the other commands take: never cut
     for one in letters:
         table.add_row(
             one["letter"], f"{one['died_at']:%Y-%m-%d %H:%M:%S}", one["consumer"], one["code"], one["state"],

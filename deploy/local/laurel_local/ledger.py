@@ -103,10 +103,12 @@ async def run(
     """The command. NO: something is missing, or there are no such rows."""
     counts: dict[tuple[str, ...], Counter[str]] = {}
     total: Counter[str] = Counter()
+    found = 0
     async with client:
         where = await known(client, course_run)
         async for row in rows(client, course_run, day):
             end = end_of(row, where)
+            found += 1
             if ids is not None:
                 if wanted(row, end, where, ids):
                     _tell(row, end, output)
@@ -119,7 +121,9 @@ async def run(
                 line[name] += 1
                 total[name] += 1
     if ids is not None:
-        return Exit.NO if total["missing"] else Exit.OK
+        if not found:
+            output.note("no results of such a course run or day")
+        return Exit.NO if total["missing"] or not found else Exit.OK
     output.result(
         {
             "course_run": course_run, "day": None if day is None else day.isoformat(), "by": list(by),

@@ -24,6 +24,7 @@ from laurel import telemetry, watchdog
 from laurel.bus import Bus, BusError
 from laurel.errors import Stuck
 from laurel.health import Health, Metrics
+from laurel.loop import collect_rarely
 from laurel.migrate import SERVICES, migrate_all
 from laurel.process import (
     ROLES,
@@ -268,6 +269,7 @@ async def up(state: State, *, port: int | None, bus_url: str | None, output: Out
     stop = asyncio.Event()
     stop_on_signals(stop)
     async with running(state, port=port, bus_url=bus_url, conformance=conformance) as laurel:
+        collect_rarely()
         for note in laurel.notes:
             output.note(note)
         announced: dict[str, Any] = {"url": laurel.url, "port": laurel.port, "state": str(state.folder)}

@@ -145,6 +145,8 @@ async def test_the_answer_is_yes_when_nothing_is_missing(capsys: pytest.CaptureF
     assert "1 unaccounted for" in capsys.readouterr().out
     assert await Services([]).run(as_json=False, by=["day"]) == Exit.NO
     assert "no results" in capsys.readouterr().out
+    assert await Services([]).run(as_json=False, ids="missing") == Exit.NO, "a course run that nobody knows is misspelt"
+    assert "no results" in capsys.readouterr().err
 
 
 async def test_what_is_erased_is_an_end_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
