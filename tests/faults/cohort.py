@@ -407,6 +407,9 @@ def places_set(body: bytes) -> set[int]:
     return {n for place in telling for n in range(place * 8, place * 8 + 8) if status.lookup(bits, n)}
 
 
+# How far the index is with a credential, in the issuer's count: it keeps the version of each kind of change.
+INDEXED_VERSION = "greatest(v.status_version, v.refresh_version, v.message_version)"
+
 # What of a tenant ($1) is still on its way, and what of anybody's is still in an outbox.
 REMAINING = f"""
 SELECT {", ".join(f"(SELECT count(*) FROM {one}.outbox) AS {one}_outbox" for one in SERVICES)},
@@ -416,7 +419,7 @@ SELECT {", ".join(f"(SELECT count(*) FROM {one}.outbox) AS {one}_outbox" for one
         (SELECT FROM issuer.erased_credentials e WHERE e.credential_id = r.credential_id::text)) AS not_issued,
     (SELECT count(*) FROM issuer.credentials c WHERE tenant_id = $1 AND erased_at IS NULL AND NOT EXISTS
         (SELECT FROM verifier.credentials v WHERE v.credential_id = c.credential_id::text
-            AND v.status_version = c.status_version)) AS not_indexed,
+            AND {INDEXED_VERSION} = c.status_version)) AS not_indexed,
     (SELECT count(*) FROM issuer.intents WHERE tenant_id = $1) AS intents,
     (SELECT count(*) FROM issuer.parked WHERE tenant_id = $1) AS parked,
     (SELECT count(*) FROM issuer.status_list_dirt WHERE tenant_id = $1) AS dirty_lists,

@@ -132,7 +132,7 @@ class Credential(Shape):
     course_run: str | None
     status: StatusWord
     status_reason: str | None
-    status_version: int
+    status_version: int = Field(description="How often its status, refresh or message has changed.")
     status_changed_at: datetime | None
     issued_at: datetime
     valid_until: datetime | None

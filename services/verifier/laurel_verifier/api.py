@@ -143,7 +143,9 @@ class CredentialOut(BaseModel):
     credential_id: str
     issuer: str
     status: Literal["active", "suspended", "revoked"]
-    status_version: int
+    status_version: int = Field(
+        description="Of its newest change here, of status, refresh or message: the issuer's, once all have come."
+    )
     status_changed_at: str | None
     refresh: bool = Field(description="Whether its issuer offers a newer one in its place.")
     message: int = Field(description="The value of its status entry for messages; 0: the first of them.")

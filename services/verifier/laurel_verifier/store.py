@@ -25,7 +25,10 @@ StatusEvent = CredentialStatusChanged | CredentialRefreshOffered | CredentialMes
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """One credential as the index holds it. `document` is its exact bytes."""
+    """One credential as the index holds it.
+
+    document: its exact bytes; status_version: of its newest change, of whatever kind.
+    """
 
     credential_id: str
     tenant_id: str
@@ -118,17 +121,22 @@ async def unindexed(tx: Transaction, changes: Sequence[StatusEvent]) -> set[str]
 
 
 async def apply_refreshes(tx: Transaction, offers: Sequence[CredentialRefreshOffered]) -> None:
-    """Note that newer ones may be had; an offer is never taken back."""
+    """Note that newer ones may be had, and since which change; an offer is never taken back."""
+    versions = {one.credential_id: one.version for one in offers}  # one that comes again is the same
+    ordered = sorted(versions)
     await tx.execute(
-        "UPDATE credentials SET refresh = true WHERE credential_id = ANY ($1::text[]) AND NOT refresh",
-        sorted({one.credential_id for one in offers}),
-    )
+        """
+        UPDATE credentials SET refresh = true, refresh_version = v
+        FROM unnest($1::text[], $2::bigint[]) AS rows (c, v) WHERE credential_id = c AND refresh_version < v
+        """,
+        ordered, [versions[one] for one in ordered],
+    )  # fmt: skip
 
 
 async def apply_messages(tx: Transaction, changes: Sequence[CredentialMessageChanged]) -> None:
     """Take over each credential's newest message, where it is newer than the row's.
 
-    Statuses and messages share their versions and are told apart: the newest of one says nothing of the other.
+    Statuses, offers and messages share their versions and are told apart: the newest of one says nothing of the others.
     """
     newest: dict[str, CredentialMessageChanged] = {}
     for change in sorted(changes, key=lambda one: one.version):

@@ -33,9 +33,10 @@ async def test_the_index_of_the_version_before_notices(postgres_dsn: str, monkey
             monkeypatch.setattr(command, "upgrade", upgrade)
             await migrations.migrate(dsn, "verifier")
             rows = await index.fetch(
-                "SELECT status, status_version, refresh, message, message_version FROM credentials"
+                "SELECT status, status_version, refresh, refresh_version, message, message_version FROM credentials"
             )
-            assert rows == [("suspended", 3, False, 0, 0)]
+            assert rows == [("suspended", 3, False, 0, 0, 0)]
+            assert await index.fetchval("SELECT status_version FROM public_credentials('{c}')") == 3
         finally:
             await index.close()
     finally:

@@ -295,6 +295,30 @@ async def test_our_own_index_tells_refresh_and_messages(verifier: Verifier) -> N
     assert await verifier.dead_letters() == []
 
 
+async def test_the_index_counts_every_kind_of_change_as_its_issuer_does(verifier: Verifier) -> None:
+    issuer = TestIssuer()
+    await verifier.feed(issuer.published(), issued(issuer.badge()))
+
+    async def version() -> int:
+        told = (await verifier.client.get(f"/verifier/v1/credentials/{credential_id(1)}")).json()
+        return int(told["status_version"])
+
+    assert await version() == 0
+    for number, change in enumerate((changed(1, 1, "revoked"), refresh_offered(1, 2), message_changed(1, 3, 1)), 1):
+        await verifier.feed(change)
+        assert await version() == number
+    # What comes again is older; and an offer takes no status away that comes behind it.
+    await verifier.feed(refresh_offered(1, 2), changed(1, 1, "revoked"))
+    assert await version() == 3
+    await verifier.feed(issued(issuer.badge(2), 2), refresh_offered(2, 3), refresh_offered(2, 3))
+    await verifier.feed(changed(2, 2, "suspended"))
+    rows = await verifier.rows(
+        "SELECT status, status_version, refresh, refresh_version FROM credentials ORDER BY credential_id"
+    )
+    assert [tuple(row.values()) for row in rows] == [("revoked", 1, True, 2), ("suspended", 2, True, 3)]
+    assert await verifier.dead_letters() == []
+
+
 async def test_notices_of_nothing_are_dead_letters(verifier: Verifier) -> None:
     await verifier.feed(
         issued(TestIssuer().badge()), refresh_offered(8, 1), message_changed(9, 1, 1), refresh_offered(1, 1)
