@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
@@ -43,6 +43,7 @@ UNAVAILABLE: tuple[type[BaseException], ...] = (
 # hours the server would keep its session, and with it the shards and partitions that it has locked.
 KEEPALIVE = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "3", "tcp_keepalives_count": "3"}
 
+_RELEASE_S = 2.0  # nothing is sent at a release, but where a statement was cancelled
 _UNABLE_TO_CLOSE: tuple[type[BaseException], ...] = (*UNAVAILABLE, asyncio.CancelledError)
 
 
@@ -105,11 +106,12 @@ class Database:
         )
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, failure: object, *_: object) -> None:
         pool, self._pool = self._pool, None
         if pool is not None:
             try:
-                await asyncio.wait_for(pool.close(), 5.0)
+                # What has failed may be the server itself: it gets no time to say goodbye.
+                await asyncio.wait_for(pool.close(), 5.0 if failure is None else 0.5)
             except TimeoutError:
                 pool.terminate()
 
@@ -135,18 +137,19 @@ class Database:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Transaction]:
-        if self._pool is None:
-            raise RuntimeError("the database is not open: use `async with database`")
+        if (pool := self._pool) is None:  # who asks while the process ends is told to come again
+            raise ConnectionError("the database is not open")
         self.waiting += 1
         try:
             with connecting():
-                connection = await self._pool.acquire(timeout=self._connect_timeout)
+                connection = await pool.acquire(timeout=self._connect_timeout)
         finally:
             self.waiting -= 1
         try:
             yield connection
         finally:
-            await self._pool.release(connection)
+            with suppress(TimeoutError):  # of a server that does not take back a statement either: it is cut off
+                await pool.release(connection, timeout=_RELEASE_S)
 
     @asynccontextmanager
     async def session(self, *, timeout: float | None = None) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:

@@ -181,6 +181,10 @@ async def serve_http(
         await serving
     finally:
         stopping.cancel()
+        if not serving.done():  # another part has failed: nobody is answered any more by what is being closed
+            server.should_exit = server.force_exit = True
+            await asyncio.wait({serving}, timeout=2.0)
+            serving.cancel()
         bound.close()
 
 

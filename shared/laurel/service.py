@@ -158,7 +158,7 @@ class Engine(Generic[T]):
             log.info("partitions given up", group=self._consumer.group, partitions=len(partitions))
 
     async def _consume(self, source: BusConsumer, stop: asyncio.Event) -> None:
-        moved_at = time.monotonic()
+        looked_at, waiting_since = time.monotonic(), dict[TopicPartition, float]()
         while not stop.is_set():
             messages = await source.poll(self._batch_size, 0.5)
             self._backoff.worked()
@@ -168,10 +168,11 @@ class Engine(Generic[T]):
                         return
                     await self._commit(source, messages)
                     reach("consumer.committed", self._consumer.group)
-                moved_at = time.monotonic()
-            elif time.monotonic() - moved_at > self._stuck_after_s:
-                await self._check_stuck(source)
-                moved_at = time.monotonic()
+                looked_at = time.monotonic()
+                waiting_since.clear()
+            elif time.monotonic() - looked_at > self._stuck_after_s / 4:
+                await self._check_stuck(source, waiting_since)
+                looked_at = time.monotonic()
 
     async def _commit(self, source: BusConsumer, messages: Sequence[Message]) -> None:
         offsets: dict[TopicPartition, int] = {}
@@ -187,13 +188,22 @@ class Engine(Generic[T]):
                 log.info("partitions lost before the commit", group=self._consumer.group, reason=str(error))
                 offsets = {place: offset for place, offset in offsets.items() if place not in error.partitions}
 
-    async def _check_stuck(self, source: BusConsumer) -> None:
-        # A consumer can return nothing for ever after a broker was lost. Only the lag tells that from a quiet hour.
+    async def _check_stuck(self, source: BusConsumer, since: dict[TopicPartition, float]) -> None:
+        """since: when records were first seen to wait, by partition; none has come from any of them after that."""
+        # A consumer can return nothing for ever after a broker was lost. Only the lag tells that from a quiet hour, and
+        # only a lag that stays: a record may have come a moment ago.
         lag = await self._bus.lag(self._consumer.group, [topic.name for topic in self._consumer.topics])
         # An offset beyond the end (a broker that lost records) is nothing that waits, and hides nothing that does.
-        waiting = sum(max(0, lag.get(place, 0)) for place in source.assignment())
-        if waiting:
-            raise Stuck(f"{self._consumer.group}: {waiting} records wait, none came in {self._stuck_after_s:.0f} s")
+        waiting = {place: count for place in source.assignment() if (count := lag.get(place, 0)) > 0}
+        now = time.monotonic()
+        for place in since.keys() - waiting.keys():
+            del since[place]
+        for place in waiting:
+            since.setdefault(place, now)
+        seconds = now - min(since.values(), default=now)
+        if seconds >= self._stuck_after_s * 3 / 4:  # they may have waited for the other quarter before we looked
+            records = sum(waiting.values())
+            raise Stuck(f"{self._consumer.group}: {records} records wait, none came in {seconds:.0f} s")
 
     async def process(self, messages: Sequence[Message], stop: asyncio.Event) -> bool:
         """Take one batch through steps 1 to 3. True: its effects are committed; False: stopped before that."""

@@ -34,6 +34,7 @@ log = structlog.get_logger()
 
 START_S = 60.0
 STOP_S = 60.0
+STOP_FAILED_S = 5.0  # where something has failed, it may be the server itself
 _SOCKET_NAME = ".s.PGSQL.5432"
 _LONGEST_SOCKET = 103  # sun_path has 104 bytes on macOS and the BSDs, 108 on Linux; the last is NUL
 
@@ -106,8 +107,8 @@ class Postgres:
             raise
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await asyncio.shield(asyncio.to_thread(self._stop))
+    async def __aexit__(self, failure: object, *_: object) -> None:
+        await asyncio.shield(asyncio.to_thread(self._stop, STOP_S if failure is None else STOP_FAILED_S))
 
     @property
     def dead(self) -> bool:
@@ -247,13 +248,13 @@ class Postgres:
 
     # --- stop -----------------------------------------------------------------------------------------------
 
-    def _stop(self) -> None:
+    def _stop(self, seconds: float = STOP_S) -> None:
         process, self._process = self._process, None
         if process is not None and process.poll() is None:
             process.send_signal(signal.SIGINT)  # "fast": ends sessions, writes a checkpoint
             process.send_signal(signal.SIGCONT)  # a server that was stopped as a whole hears nothing else
             try:
-                process.wait(STOP_S)
+                process.wait(seconds)
             except subprocess.TimeoutExpired:
                 log.warning("PostgreSQL did not stop in time and is told to recover on its next start")
                 process.send_signal(signal.SIGQUIT)

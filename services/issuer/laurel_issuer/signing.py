@@ -39,6 +39,7 @@ log = structlog.get_logger()
 
 CHUNK = 125  # credentials a task: 20 ms by a template, a fifth of a second the full way; a status list waits no longer
 _ATTEMPTS = 3
+_START_S = 60.0  # how much longer the first work may take: a process starts and compiles its first template
 
 T = TypeVar("T")
 
@@ -94,6 +95,7 @@ class Signers:
         self._beginning = (kek, canary_every)
         self._processes = processes
         self._pool: Executor | None = None
+        self._warm = False  # whether the pool has done something yet
         self._in_flight = asyncio.Semaphore(processes + 1)
 
     async def __aenter__(self) -> Signers:
@@ -134,8 +136,9 @@ class Signers:
             for _ in range(_ATTEMPTS):
                 pool = self._pool = self._pool or self._start()
                 try:
-                    done = await asyncio.get_running_loop().run_in_executor(pool, work, *arguments)
-                    watchdog.beat()
+                    with watchdog.patience(0.0 if self._warm else _START_S):
+                        done = await asyncio.get_running_loop().run_in_executor(pool, work, *arguments)
+                    self._warm = True
                     return done
                 except BrokenProcessPool:
                     log.warning("a signing process died; its work is done again")
@@ -145,6 +148,7 @@ class Signers:
         raise NotNow(f"signing processes died {_ATTEMPTS} times in a row; memory may be short")
 
     def _start(self) -> Executor:
+        self._warm = False
         if self._processes == 0:
             return ThreadPoolExecutor(1, "laurel-signer", _begin_thread, self._beginning)
         return ProcessPoolExecutor(

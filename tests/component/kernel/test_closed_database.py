@@ -60,3 +60,10 @@ async def test_within_a_statement_it_stays_a_bug(postgres_dsn: str) -> None:
         with pytest.raises(asyncpg.ObjectNotInPrerequisiteStateError) as raised:
             await database.fetch("DO $$ BEGIN RAISE SQLSTATE '55000'; END $$")
     assert not is_unavailable(raised.value)
+
+
+async def test_a_pool_that_is_closed_says_not_now(postgres_dsn: str) -> None:
+    async with Database(postgres_dsn, schema="public", size=1) as database:
+        pass
+    with pytest.raises(ConnectionError):
+        await database.fetch("SELECT 1")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from laurel import envelope
-from laurel.bus import Message, Record
+from laurel.bus import Message, Record, TopicPartition
 from laurel.database import Transaction
 from laurel.envelope import Delivered
 from laurel.errors import NotNow, Reject, Stuck
@@ -142,6 +145,76 @@ async def test_a_handler_that_fails_on_everything_stops_the_process(kernel: Kern
     with pytest.raises(Stuck, match="more likely wrong"):
         await engine(kernel, save).process([message(f"e{n}", n) for n in range(100)], asyncio.Event())
     assert len(await dead(kernel)) == MAX_UNEXPLAINED
+
+
+class Deaf:
+    """A bus whose consumers return nothing until they hear, while a clock of its own goes on by a second a poll."""
+
+    def __init__(self, kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bus, self.seconds, self.looks, self.hears = kernel.bus, 0.0, 0, False
+        monkeypatch.setattr("laurel.service.time", SimpleNamespace(monotonic=lambda: self.seconds))
+
+    async def lag(self, group: str, topics: Sequence[str]) -> dict[TopicPartition, int]:
+        self.looks += 1
+        return await self.bus.lag(group, topics)
+
+    @asynccontextmanager
+    async def consumer(self, **options: Any) -> AsyncIterator[Any]:
+        async with self.bus.consumer(**options) as source:
+            poll = source.poll
+
+            async def deaf(max_records: int, timeout: float) -> Sequence[Message]:
+                if self.hears:
+                    return await poll(max_records, timeout)
+                await asyncio.sleep(0)
+                self.seconds += 1.0
+                # The first poll is what joins the group: without it nothing is assigned.
+                return await poll(0, 0.01) if not source.assignment() else []
+
+            source.poll = deaf  # type: ignore[method-assign]
+            yield source
+
+
+async def test_records_that_wait_and_never_come_are_noticed_within_the_time_of_the_watchdogs(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with kernel.bus.producer(client_id="p") as producer:
+        await producer.send([record("e0")])
+    bus = Deaf(kernel, monkeypatch)
+    with pytest.raises(Stuck, match="1 records wait"):
+        await Engine(
+            Consumer("test", (CREDENTIAL,), Saving(store)), bus=bus, database=kernel.worker, member_id="m",
+            batch_size=50, stuck_after_s=40.0,
+        ).run(asyncio.Event())  # fmt: skip
+    assert bus.looks > 1, "one look is none: what waits may have come a moment ago"
+    assert bus.seconds <= 60
+
+
+async def test_a_record_that_comes_just_before_the_look_is_no_sign_of_standing_still(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = asyncio.Event()
+
+    class JustNow(Deaf):
+        async def lag(self, group: str, topics: Sequence[str]) -> dict[TopicPartition, int]:
+            async with kernel.bus.producer(client_id="p") as producer:
+                await producer.send([record(f"e{self.looks}")])
+            self.hears = True
+            return await super().lag(group, topics)
+
+    bus = JustNow(kernel, monkeypatch)
+
+    async def save(tx: Transaction, events: Sequence[Delivered]) -> None:
+        await store(tx, events)
+        bus.hears = False
+        if bus.looks == 5:
+            stop.set()
+
+    await Engine(
+        Consumer("test", (CREDENTIAL,), Saving(save)), bus=bus, database=kernel.worker, member_id="m", batch_size=50,
+        stuck_after_s=40.0,
+    ).run(stop)  # fmt: skip
+    assert await effects(kernel) == {f"e{number}": 1 for number in range(5)}
 
 
 async def test_a_stopped_engine_commits_nothing_that_it_did_not_finish(kernel: Kernel) -> None:

@@ -33,3 +33,19 @@ async def test_an_answer_does_not_wait_for_the_acknowledgement_of_its_head(monke
             assert (await client.get(f"http://127.0.0.1:{port}/")).status_code == 404
         stop.set()
     assert flags == [1]
+
+
+async def test_when_another_part_fails_nobody_is_answered_any_more() -> None:
+    """Also over a connection that was open before: what would answer is being closed."""
+    listening, (port,) = asyncio.Event(), free_ports(1)
+    serving = asyncio.create_task(
+        serve_http(Starlette(), host="127.0.0.1", port=port, stop=asyncio.Event(), listening=listening)
+    )
+    await listening.wait()
+    async with httpx.AsyncClient(trust_env=False) as client:
+        assert (await client.get(f"http://127.0.0.1:{port}/")).status_code == 404
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+        with pytest.raises(httpx.TransportError):
+            await client.get(f"http://127.0.0.1:{port}/")
