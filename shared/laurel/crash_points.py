@@ -33,6 +33,12 @@ POINTS = {
     "consumer.committed@": "4: the offsets are committed",
     "consumer.rejected@": "a record was refused; the rest of its batch is not yet handled",
     "consumer.drained@": "partitions are to be given up; what was in hand is finished",
+    # the redrive of dead letters (redrive.py; asked: dead_letters_api.py)
+    "redrive.asked@": "letters are queued, with the record of who asked, and committed; the caller has no answer",
+    "redrive.read@": "a letter was read from the queue; nothing is written",
+    "redrive.begun@": "that it begins is committed; it is not handled yet",
+    "redrive.marked@": "it is marked as redriven, its effects and events are written, and nothing is committed",
+    "redrive.settled@": "they are committed; nobody has been told",
     # the relay (outbox.py)
     "outbox.read@": "rows were read",
     "outbox.sent@": "the bus has acknowledged them; the rows are still there",
@@ -77,6 +83,10 @@ POINTS = {
     "parked.issued": "they went through the engine; their rows were not looked at again",
     "status.changing": "a change of status and its event are written and not committed",
     "status.changed": "it is committed; the caller has no answer",
+    "access.made": "an API key is committed, with its event; its only copy is in the answer, which nobody has",
+    "access.rotated": "another secret of a key is committed, with its event; nobody has the secret",
+    "access.revoked": "a key is revoked, with its event, and that is committed; the caller has no answer",
+    "access.token_key_made": "a key for access tokens is committed, with its event; no token is signed with it",
     # notifier
     "notify.written": "messages and deliveries are written; e-mails are not, and nothing is committed",
     "notify.erased": "messages and e-mails of erased learners are emptied; nothing is committed",

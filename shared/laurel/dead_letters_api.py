@@ -21,6 +21,7 @@ from pydantic import (
 
 from laurel import audit
 from laurel import dead_letter_store as store
+from laurel.crash_points import reach
 from laurel.database import Database
 from laurel.dead_letter_reasons import Helps, reason
 from laurel.dead_letter_store import Redrive, State, Which
@@ -247,6 +248,8 @@ def dead_letter_routes(service: str, database: Database) -> APIRouter:
                     await audit.record(
                         tx, who.tenant_id, who, "dead_letters.redrive", str(request_id), details={"queued": queued}
                     )
+        if queued:
+            reach("redrive.asked", service)
         letters = [
             Asked(consumer=consumer, code=code, count=n, redrive_helps=reason(code).helps)
             for (consumer, code), n in found.items()

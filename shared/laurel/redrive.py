@@ -22,6 +22,7 @@ import structlog
 
 from laurel import telemetry
 from laurel.bus import Bus, Message
+from laurel.crash_points import reach
 from laurel.database import Database, Transaction, is_unavailable
 from laurel.dead_letters import headers_of, places
 from laurel.envelope import Delivered
@@ -69,6 +70,7 @@ class Settling(Generic[T]):
         await self._handler.save(tx, work)
         if rows:
             await self._close(tx, [row["id"] for row in rows])
+            reach("redrive.marked", self._group)
 
     async def _close(self, tx: Transaction, letters: list[int]) -> None:
         action, asked_by, request_id = self._said
@@ -174,10 +176,12 @@ class Redriver(Generic[T]):
 
     async def redrive(self, letter: Any, stop: asyncio.Event) -> None:
         """Steps 2 and 3 for one letter."""
+        reach("redrive.read", self._group)
         if letter["rate"] is not None:
             self._paced[letter["request_id"]] = time.monotonic() + 1.0 / letter["rate"]
         if not await self._begin(letter):
             return
+        reach("redrive.begun", self._group)
         message = Message(
             letter["topic"], letter["partition"], letter["offset"], letter["key"], letter["value"],
             headers_of(letter["headers"]), letter["timestamp_ms"],
@@ -194,6 +198,8 @@ class Redriver(Generic[T]):
             log.warning("a redrive rests", group=self._group, letter=letter["id"], reason=str(error))
             self._resting[letter["id"]] = time.monotonic() + self._rest_s
             done = False
+        if done:
+            reach("redrive.settled", self._group)
         async with self._database.transaction() as tx:
             if not done:  # it did no harm to the process
                 await tx.execute("UPDATE dead_letter_actions SET starts = 0 WHERE id = $1", letter["action_id"])

@@ -1,9 +1,9 @@
 """One organisation and its learners in the midst of deaths: what is asked for, and what must have come of it.
 
 Wave after wave: an import with passes, a failure, a duplicate and a row that is refused; single results; a revocation
-and a suspension; a learner who is erased; a new version of the achievement and of the profile, API keys; results that
-must wait for the key of their issuer; records on the bus that are to be refused. Whatever is not answered is sent
-again, as clients do.
+and a suspension; a learner who is erased; a new version of the achievement and of the profile; API keys and access
+tokens (access.py); results that must wait for the key of their issuer; records on the bus that are to be refused; on
+demand, letters that are redriven (letters.py). Whatever is not answered is sent again, as clients do.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 import collections
 import time
 import uuid
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -25,6 +26,7 @@ from laurel.events import CredentialIssued
 from laurel.migrate import SERVICES
 from laurel.topics import route
 from tests.e2e.cluster import OPERATOR
+from tests.faults import access, letters
 from tests.faults.mortal import Mortals
 
 SETTLE_S = 90.0
@@ -39,6 +41,7 @@ class Cohort:
     number: int
     bulk: bool = False  # imports are spooled in more than one chunk
     busy: bool = False  # the partner refuses the first try of each message; the time until the next one passes at once
+    letters: bool = False  # passes that die at each of three consumers, and are redriven
     waves: int = 0
     key: str = ""
     tenant_id: str = ""
@@ -47,6 +50,8 @@ class Cohort:
     revoked: set[str] = field(default_factory=set)
     suspended: set[str] = field(default_factory=set)
     erased: set[str] = field(default_factory=set)
+    redriven: collections.defaultdict[str, set[str]] = field(default_factory=lambda: collections.defaultdict(set))
+    ended_keys: set[str] = field(default_factory=set)
     poison: int = 0
     imports: list[str] = field(default_factory=list)
     _profile: dict[str, Any] = field(default_factory=dict)
@@ -100,7 +105,10 @@ class Cohort:
             group.create_task(self._late(name))
             group.create_task(self._erase(name))
             group.create_task(self._run_the_place(name))
+            group.create_task(access.use_keys(self, name))
             group.create_task(self._poison())
+            for dying in letters.TABLES if self.letters else ():
+                group.create_task(letters.die_and_redrive(self, dying, name))
 
     def _email(self, learner: str) -> str:
         self.mailed.add(f"{learner}@example.org")
@@ -142,7 +150,7 @@ class Cohort:
             learner = f"s{name}-{n}"
             who = {"did": f"did:example:{learner}"} if n == 2 else {"email": self._email(learner)}
             self.outcomes["passed"] += 1
-            issued.append(await self._result(self._achievement, learner, score=90, **who))
+            issued.append(await self.result(learner, score=90, **who))
         for credential_id, verb, changed in (
             (issued[0], "revoke", self.revoked),
             (issued[1], "suspend", self.suspended),
@@ -152,8 +160,10 @@ class Cohort:
                 "POST", f"/issuer/v1/credentials/{credential_id}/{verb}", 200, again=(404,), json={"reason": "a test"}
             )
 
-    async def _result(self, achievement: dict[str, Any], learner: str, **more: Any) -> str:
-        body = {"achievement": achievement["achievement_id"], "learner": learner, "course_run": "run", **more}
+    async def result(self, learner: str, achievement: dict[str, Any] | None = None, /, **more: Any) -> str:
+        """A single result; the id of the credential that it leads to."""
+        name = (achievement or self._achievement)["achievement_id"]
+        body = {"achievement": name, "learner": learner, "course_run": "run", **more}
         answer = await self.call(
             "POST", "/assessment/v1/results", 201, again=(409,), json=body, headers={"Idempotency-Key": learner}
         )
@@ -174,19 +184,19 @@ class Cohort:
         achievement = await self._new_achievement(profile, securing=["eddsa-rdfc-2022", "ecdsa-rdfc-2019"])
         learner = f"l{name}"
         self.outcomes["passed"] += 1
-        owed = await self._result(achievement, learner, score=70, email=self._email(learner))
+        owed = await self.result(learner, achievement, score=70, email=self._email(learner))
 
         async def parked() -> bool:
             return bool(await self.laurel.rows("SELECT 1 FROM issuer.parked WHERE credential_id = $1", uuid.UUID(owed)))
 
-        await self._until("parked", parked)
+        await self.until("parked", parked)
         await self.call("POST", f"/issuer/v1/profiles/{profile['profile_id']}/keys", 201)
 
     async def _erase(self, name: str) -> None:
         """A learner is erased at once: the credential is issued by then, or on its way, or not begun."""
         learner = f"e{name}"
         self.outcomes["passed"] += 1
-        self.erased.add(await self._result(self._achievement, learner, score=75, did=f"did:example:{learner}"))
+        self.erased.add(await self.result(learner, score=75, did=f"did:example:{learner}"))
         await self.call("POST", "/assessment/v1/learners/erase", 202, json={"learner": learner})
 
     async def _run_the_place(self, name: str) -> None:
@@ -200,8 +210,6 @@ class Cohort:
         await self.call("PUT", f"/assessment/v1/achievements/{achievement}", 200, json=edition)
         changed = {"name": f"Faculty {name}", "url": "https://university.example.org"}
         await self.call("PUT", f"/issuer/v1/profiles/{profile}", 200, json=changed)
-        made = await self.call("POST", "/issuer/v1/api-keys", 201, json={"label": name, "scopes": ["results:read"]})
-        await self.call("DELETE", f"/issuer/v1/api-keys/{made['key_id']}", 204)
 
     async def _poison(self) -> None:
         """An event whose document and contact are nobody's, and bytes that are no event."""
@@ -222,7 +230,8 @@ class Cohort:
 
     # -- until nothing moves -----------------------------------------------------------------------------------------
 
-    async def _until(self, what: str, reached: Any) -> None:
+    async def until(self, what: str, reached: Callable[[], Awaitable[bool]]) -> None:
+        """Wait until it is so. Raises AssertionError after SETTLE_S, with the services' last words."""
         deadline = time.monotonic() + SETTLE_S
         while not await reached():
             assert time.monotonic() < deadline, f"never reached: {what}\n" + "\n".join(
@@ -258,7 +267,7 @@ class Cohort:
             return not last
 
         try:
-            await self._until("nothing is on its way", nothing)
+            await self.until("nothing is on its way", nothing)
         except AssertionError as error:
             raise AssertionError(f"still on its way: {last}\n{error}") from None
 
@@ -331,10 +340,14 @@ class Cohort:
         assert self.laurel.partners.bad_signatures == 0
 
         uncertain = await self._check_mails()
-        await self._check_dead_letters()
+        await letters.check(self)
+        await access.check(self)
+        (row,) = await rows("SELECT count(*) FROM issuer.dead_letters WHERE tenant_id = ''")
+        assert row[0] == self.laurel.buried_nameless
         return collections.Counter(
             results=sum(self.outcomes.values()), credentials=len(owed), messages=len(messages),
             webhooks_again=len(received) - len(messages), mails=len(self.mailed), mails_uncertain=uncertain,
+            redriven=sum(len(one) for one in self.redriven.values()), keys_ended=len(self.ended_keys),
         )  # fmt: skip
 
     async def _check_lists(self, issued: list[Any]) -> None:
@@ -385,20 +398,6 @@ class Cohort:
         assert states["sent"] <= len(received) <= states["sent"] + states["uncertain"]
         return states["uncertain"]
 
-    async def _check_dead_letters(self) -> None:
-        for service, expected in (
-            ("assessment", 0),
-            ("issuer", 0),
-            ("notifier", self.poison),
-            ("verifier", self.poison),
-        ):
-            (row,) = await self.laurel.rows(
-                f"SELECT count(*) FROM {service}.dead_letters WHERE tenant_id = $1", self.tenant_id
-            )
-            assert row[0] == expected, f"{service}: {row[0]} dead letters"
-        (row,) = await self.laurel.rows("SELECT count(*) FROM issuer.dead_letters WHERE tenant_id = ''")
-        assert row[0] == self.laurel.buried_nameless
-
 
 def places_set(body: bytes) -> set[int]:
     """The indexes of a published list that are not 0."""
@@ -413,6 +412,12 @@ INDEXED_VERSION = "greatest(v.status_version, v.refresh_version, v.message_versi
 # What of a tenant ($1) is still on its way, and what of anybody's is still in an outbox.
 REMAINING = f"""
 SELECT {", ".join(f"(SELECT count(*) FROM {one}.outbox) AS {one}_outbox" for one in SERVICES)},
+    {
+    ", ".join(
+        f"(SELECT count(*) FROM {one}.dead_letters WHERE tenant_id = $1 AND state = 'queued') AS {one}_queued"
+        for one in SERVICES
+    )
+},
     (SELECT count(*) FROM assessment.imports WHERE tenant_id = $1 AND status = 'processing') AS imports,
     (SELECT count(*) FROM assessment.results r WHERE tenant_id = $1 AND outcome = 'passed' AND NOT EXISTS
         (SELECT FROM issuer.credentials c WHERE c.credential_id = r.credential_id) AND NOT EXISTS

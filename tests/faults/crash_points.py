@@ -28,24 +28,28 @@ from laurel.crash_points import POINTS
 from laurel.migrate import SERVICES
 from tests.conftest import private_kafka, private_postgres
 from tests.faults.cohort import Cohort
+from tests.faults.letters import TABLES
 from tests.faults.mortal import GROUPS, Mortals, mortals
 
 MOST_WAVES = 6
 
-Need = Literal["", "signers", "restart", "member", "bulk", "busy"]
+Need = Literal["", "signers", "restart", "member", "bulk", "busy", "letters", "once"]
 
 # Who comes to the points that belong to one service, and what it takes besides a wave.
 _OWNERS = {
     "result": "assessment", "erasure": "assessment", "upload": "assessment", "chunk": "assessment",
     "issuance": "issuer", "signer": "issuer",
-    "list": "issuer", "parked": "issuer", "status": "issuer", "notify": "notifier", "delivery": "notifier",
-    "mail": "notifier", "index": "verifier",
+    "list": "issuer", "parked": "issuer", "status": "issuer", "access": "issuer", "notify": "notifier",
+    "delivery": "notifier", "mail": "notifier", "index": "verifier",
 }  # fmt: skip
 _NEEDS: dict[str, Need] = {
     "consumer.drained": "member", "bus.postgres.released": "member", "bus.kafka.released": "member",
     "bus.postgres.joined": "restart", "bus.postgres.taken": "restart", "bus.kafka.joined": "restart",
     "delivery.leased": "busy", "upload.spooled": "bulk",
     "signer.linted": "signers", "signer.signed": "signers", "signer.checked": "signers",
+    "redrive.asked": "letters", "redrive.read": "letters", "redrive.begun": "letters", "redrive.marked": "letters",
+    "redrive.settled": "letters",
+    "access.made": "once", "access.rotated": "once", "access.revoked": "once", "access.token_key_made": "once",
 }  # fmt: skip
 _RELAYING = ("assessment", "issuer")
 _REJECTING = ("notifier.deliveries", "verifier.index")
@@ -76,6 +80,10 @@ def stops(bus: str, turn: int) -> list[Stop]:
         if kind == "consumer":
             groups = _REJECTING if point == "consumer.rejected" else GROUPS
             found += [Stop(group.partition(".")[0], point, group) for group in groups]
+        elif kind == "redrive":
+            asked = point == "redrive.asked"  # by whoever calls the service; the rest is the consumer's own
+            owners = {group: group.partition(".")[0] for group in TABLES}
+            found += [Stop(service, point, service if asked else group) for group, service in owners.items()]
         elif kind == "outbox":
             found += [Stop(service, point, service) for service in _RELAYING]
         elif kind == "bus":
@@ -90,13 +98,16 @@ def stops(bus: str, turn: int) -> list[Stop]:
 def trials(wanted: Sequence[Stop]) -> Iterator[list[Stop]]:
     """The stops in trials: one of each service at a time; those that want something special stand together."""
     queues = {
-        service: collections.deque(
-            sorted((one for one in wanted if one.service == service), key=lambda one: (one.need, one.name))
-        )
+        service: collections.deque(sorted((one for one in wanted if one.service == service), key=_order))
         for service in SERVICES
     }
     while any(queues.values()):
         yield [queue.popleft() for queue in queues.values() if queue]
+
+
+def _order(one: Stop) -> tuple[bool, str, str]:
+    """What takes longest first, so that all services come to it together."""
+    return one.need != "letters", one.need, one.name
 
 
 @dataclass
@@ -118,7 +129,7 @@ async def trial(laurel: Mortals, number: int, stops: Sequence[Stop], dice: rando
         laurel.signers = signers
         await laurel.again("issuer")
         await laurel.ready("issuer")
-    cohort = Cohort(laurel, number, bulk="bulk" in needs, busy="busy" in needs)
+    cohort = Cohort(laurel, number, bulk="bulk" in needs, busy="busy" in needs, letters="letters" in needs)
     await cohort.found()
     for stop in stops:
         most = {"": 3, "signers": 2, "restart": 2}.get(stop.need, 1)

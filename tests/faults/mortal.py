@@ -15,6 +15,7 @@ import httpx
 from aiohttp import web
 from standardwebhooks import Webhook
 
+from laurel import audit
 from laurel.bus import Bus, Record, connect
 from laurel.crash_points import EXIT_CODE, VARIABLE
 from laurel.migrate import SERVICES, migrate_all
@@ -22,6 +23,7 @@ from laurel.paths import service_for
 from laurel.process import ensure_topics
 from tests.conftest import free_ports
 from tests.e2e.cluster import Cluster, Mailbox, settings
+from tests.faults import letters
 from tests.faults.forks import Forked, Forks
 
 GROUPS = {
@@ -89,6 +91,7 @@ class Mortals(Cluster):
     signers: int = 0
     deaths: collections.Counter[str] = field(default_factory=collections.Counter)
     buried_nameless: int = 0  # records without a tenant that were put on the bus to be refused
+    token_keys: int = 0  # how often a key for access tokens was due
     _more: list[Forked] = field(default_factory=list)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -166,6 +169,12 @@ class Mortals(Cluster):
         async with self._turn:
             return await self.admin.fetch(sql, *arguments)
 
+    async def audit_chain(self, service: str, tenant_id: str) -> list[dict[str, Any]]:
+        """A service's audit log of a tenant, as `laurel.audit` reads it."""
+        async with self._turn, self.admin.transaction(readonly=True):
+            await self.admin.execute(f"SET LOCAL search_path = {service}")
+            return await audit.entries(self.admin, tenant_id, limit=100_000)  # type: ignore[arg-type]
+
     async def insist(self, method: str, path: str, *, key: str, again: Iterable[int] = (), **options: Any) -> Any:
         """What a careful client does: send it until there is an answer. again: answers that also mean "later"."""
         service = service_for(path.split("?")[0])
@@ -210,6 +219,8 @@ async def mortals(*, postgres_dsn: str, bus_url: str, folder: Path) -> AsyncIter
         smtp_url = stack.enter_context(mailbox.listening())
         admin = await asyncpg.connect(postgres_dsn)
         stack.push_async_callback(admin.close)
+        for statement in letters.FAULT:
+            await admin.execute(statement)
         environment = settings(postgres_dsn, bus_url)
         environment |= {"LAUREL_SMTP_URL": smtp_url, "LAUREL_MAIL_FROM": "badges@example.org"}
         laurel = Mortals(

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from laurel import audit
 from laurel.access import previous_secrets
+from laurel.crash_points import reach
 from laurel.events import ApiKeyCreated, OrganisationCreated
 from laurel.ids import uuid7
 from laurel.problems import Problem, not_found
@@ -190,6 +191,7 @@ async def _created(
             tx, tenant_id, actor, "api_key.create", created.key_id,
             details={"label": created.label, "scopes": list(scopes)}, at=created.created_at,
         )  # fmt: skip
+    reach("access.made")
     return json_response(_shown_once(made, created), 201)
 
 
@@ -242,6 +244,7 @@ def _api_key_routes(router: APIRouter, desk: Desk) -> None:
                 tx, caller.tenant_id, caller, "api_key.rotate", rotated.key_id,
                 details={"overlap_s": wanted.overlap_s, "secrets": 1 + len(rotated.previous)}, at=now,
             )  # fmt: skip
+        reach("access.rotated")
         return json_response(
             {"key_id": rotated.key_id, "text": made.text, "scopes": row["scopes"],
              "label": row["label"], "created_at": row["created_at"], "rotated_at": rotated.rotated_at,
@@ -265,4 +268,5 @@ def _api_key_routes(router: APIRouter, desk: Desk) -> None:
                 tx, caller.tenant_id, caller, "api_key.revoke", key_id, outcome="done" if revoked else "unchanged",
                 at=desk.clock(),
             )  # fmt: skip
+        reach("access.revoked")
         return Response(status_code=204)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from laurel import access, outbox
+from laurel.crash_points import reach
 from laurel.database import Database, Transaction
 from laurel.events import TokenKeyMade
 from laurel.ids import uuid7
@@ -48,7 +49,7 @@ class TokenKeys:
 
     async def current(self) -> TokenKey:
         """The key to sign with now."""
-        now = self._clock()
+        now, made = self._clock(), False
         async with self._database.transaction([NOBODY]) as tx:
             keys = await self._usable(tx, now)
             if not keys or keys[0].made_at <= now - _SIGNS_FOR:
@@ -56,6 +57,9 @@ class TokenKeys:
                 keys = await self._usable(tx, now)  # another may have made it while we waited
                 if not keys or keys[0].made_at <= now - _SIGNS_FOR:
                     keys.insert(0, await self._make(tx, now))
+                    made = True
+        if made:
+            reach("access.token_key_made")
         return next((one for one in keys if one.made_at <= now - _SETTLES_IN), keys[0])
 
     async def _usable(self, tx: Transaction, now: datetime) -> list[TokenKey]:
