@@ -116,6 +116,13 @@ GUARDS = (
             "::test_a_worker_that_dies_inside_a_transaction_leaves_no_trace_of_it[after_results]",
         ),
     ),
+    Guard(
+        "rows that waited are refused to an erased learner",
+        f"{_ASSESSMENT}/intake.py",
+        "late = {one for one, found in relations.items() if import_id in found.imports}",
+        "late = set[str]()",
+        (f"{_COMPONENT}/assessment/test_erasure.py::test_rows_of_an_import_that_waits_are_refused",),
+    ),
     # -- the relay
     Guard(
         "order in the relay",
@@ -301,6 +308,20 @@ GUARDS = (
         "            pass\n",
         (f"{_COMPONENT}/issuer/test_issuing.py::test_the_list_that_a_credential_names_is_there_before_the_credential",),
     ),
+    Guard(
+        "who erases waits for who stores",
+        f"{_ISSUER}/handlers.py",
+        "            await alongside(tx)\n        gone = ",
+        "            pass\n        gone = ",
+        (f"{_COMPONENT}/issuer/test_erasure.py::test_who_stores_first_is_waited_for_and_erased_then",),
+    ),
+    Guard(
+        "what is erased is not issued",
+        f"{_ISSUER}/handlers.py",
+        "for name, tenant_id in await buried(tx, tenants) if",
+        "for name, tenant_id in await buried(tx, []) if",
+        (f"{_COMPONENT}/issuer/test_erasure.py::test_a_signed_one_that_is_erased_before_it_is_stored_is_not_issued",),
+    ),
     # -- the notifier
     Guard(
         "one message an event",
@@ -322,6 +343,13 @@ GUARDS = (
         "AND (d.lease = $1 OR (s.state = 'delivered' AND d.state <> 'delivered'))",
         "AND ($1::uuid IS NOT NULL)",
         (f"{_COMPONENT}/notifier/test_webhooks.py::test_a_late_success_counts_and_a_late_failure_does_not",),
+    ),
+    Guard(
+        "of what is erased nobody is told",
+        f"{_NOTIFIER}/handlers.py",
+        "        gone = await buried(tx, told)  #",
+        "        gone = await buried(tx, [])  #",
+        (f"{_COMPONENT}/notifier/test_erasure.py::test_no_order_of_events_brings_anything_back",),
     ),
     Guard(
         "one e-mail a credential",
@@ -353,6 +381,13 @@ GUARDS = (
         "WHERE credential_id = c AND status_version < v",
         "WHERE credential_id = c",
         (f"{_COMPONENT}/verifier/test_index.py::test_statuses_apply_by_version_and_never_backwards",),
+    ),
+    Guard(
+        "what is erased is not indexed again",
+        f"{_VERIFIER}/handlers.py",
+        "        gone = await buried(tx, {one.credential_id for _, one in (*prepared.issued, *prepared.changed)})\n",
+        "        gone: dict[tuple[str, str], object] = {}\n",
+        (f"{_COMPONENT}/verifier/test_erasure.py::test_no_order_of_events_brings_it_back",),
     ),
     # -- tenants
     Guard(

@@ -1,7 +1,7 @@
 """What a fault run is loaded with: seeded results of several courses and tenants, whose outcomes it knows.
 
-Also revocations and suspensions all the while, and probes: single passes that are followed to the public page and to
-the partner's endpoint, by which recovery is measured.
+Also revocations, suspensions and erasures (erasures.py) all the while, and probes: single passes that are followed to
+the public page and to the partner's endpoint, by which recovery is measured.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import asyncpg
 from laurel.database import UNAVAILABLE
 from laurel.paths import service_for
 from tests.e2e.cluster import OPERATOR
+from tests.faults.erasures import Erased, Erasing, spared
 from tests.faults.rig import Rig
 
 ISSUED, REVOKED, SUSPENDED, REINSTATED = (
@@ -77,6 +78,8 @@ class Known:
     """result_id → (tenant_id, credential_id)"""
     changes: dict[tuple[str, int], str] = field(default_factory=dict)
     """(credential_id, version) → the status that we were told it has from then on"""
+    erased: dict[str, Erased] = field(default_factory=dict)
+    """learner → the erasure"""
 
     def course_of(self, number: int) -> Course:
         return self.courses[number % len(self.courses)]
@@ -89,6 +92,18 @@ class Known:
         if not accepted.resent:
             return outcomes
         return ["rejected" if outcome == "rejected" else "duplicate" for outcome in outcomes]
+
+    def learner_of_each(self, accepted: Import) -> list[str]:
+        """The learner of each line."""
+        lines = rows(self.seed, accepted.number, self.rows, self.course_of(accepted.number))
+        return [json.loads(line)["learner"] for line, _ in lines]
+
+    def learners(self, accepted: Import) -> list[str]:
+        """All its learners, those more often who have passed."""
+        lines = rows(self.seed, accepted.number, self.rows, self.course_of(accepted.number))
+        return [json.loads(line)["learner"] for line, outcome in lines if outcome in ("passed", "duplicate")] + [
+            *dict.fromkeys(self.learner_of_each(accepted))
+        ]
 
     def mailed(self, accepted: Import) -> list[str]:
         """The learners whose pass has an e-mail address."""
@@ -250,6 +265,7 @@ class Load:
             for _ in range(UPLOADS):
                 group.create_task(self._imports())
             group.create_task(self._statuses())
+            group.create_task(Erasing(self).run(self._stop))
 
     def stop(self) -> None:
         self._stop.set()
@@ -276,14 +292,15 @@ class Load:
         )  # fmt: skip
         accepted = Import(answer["import_id"], self.known.tenants[course.tenant], source, resent)
         self.known.imports.append(accepted)
-        while not self._stop.is_set() and not await self._settled(accepted):
+        while not self._stop.is_set() and not await self.settled(accepted):
             await asyncio.sleep(0.3)
-        if not resent:
+        if not resent and not spared(number):
             self._done.append(accepted)
         while not self._stop.is_set() and await self._behind() > AHEAD:
             await asyncio.sleep(0.5)
 
-    async def _settled(self, accepted: Import) -> bool:
+    async def settled(self, accepted: Import) -> bool:
+        """Whether all its rows are surely decided."""
         try:
             found = await self._rig.fetch(
                 "SELECT status FROM assessment.imports WHERE import_id = $1", accepted.import_id
@@ -295,11 +312,26 @@ class Load:
     async def _behind(self) -> int:
         """Passes whose credential no partner has yet."""
         try:
-            owed = await self._rig.fetch("SELECT coalesce(sum(passed), 0)::bigint AS n FROM assessment.imports")
+            owed = await self._rig.fetch(
+                "SELECT (SELECT coalesce(sum(passed), 0)::bigint FROM assessment.imports) - (SELECT count(*) "
+                "FROM notifier.erased_credentials e WHERE NOT EXISTS (SELECT FROM notifier.messages m "
+                "JOIN notifier.deliveries d USING (message_no) WHERE m.message_id = 'msg_' || e.credential_id || "
+                "'_issued' AND d.state = 'delivered')) AS n"
+            )
             _, stats = await self._rig.partner("GET", "/stats")
         except UNREACHABLE:
             return AHEAD + 1
         return int(owed[0]["n"]) - int(json.loads(stats)["issued"])
+
+    async def single(self, slug: str, achievement_id: str, learner: str, key: str, **who: str) -> str:
+        """A single pass, under an idempotency key; its credential's id."""
+        body = {"achievement": achievement_id, "learner": learner, "score": 99, **who}
+        result = await self.insist(
+            "POST", "/assessment/v1/results", self.known.keys[slug], (200, 201), body=body,
+            headers={"Idempotency-Key": key},
+        )  # fmt: skip
+        self.known.singles[result["result_id"]] = (self.known.tenants[slug], result["credential_id"])
+        return str(result["credential_id"])
 
     # -- statuses --------------------------------------------------------------------------------------------
 
@@ -350,12 +382,9 @@ class Load:
         course = self._probe_course
         key = self.known.keys["probe"]
         learner = f"probe-{uuid.uuid4().hex}"
-        body = {"achievement": course.achievement_id, "learner": learner, "did": f"did:example:{learner}", "score": 99}
-        result = await self.insist(
-            "POST", "/assessment/v1/results", key, (200, 201), body=body, headers={"Idempotency-Key": learner}
+        credential_id = await self.single(
+            "probe", course.achievement_id, learner, learner, did=f"did:example:{learner}"
         )
-        credential_id = result["credential_id"]
-        self.known.singles[result["result_id"]] = (self.known.tenants["probe"], credential_id)
         times["accepted"] = time.monotonic() - began
         while len(times) < 3:
             await asyncio.sleep(0.1)

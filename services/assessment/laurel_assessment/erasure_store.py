@@ -3,6 +3,8 @@
 Whoever takes results in holds `laurel.erasure.alongside` for the tenant; whoever erases, `alone`.
 """
 
+# ruff: noqa: S608 - what is put into statements are the constants of this file
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -14,20 +16,26 @@ from laurel.database import Transaction
 
 
 class Erased(NamedTuple):
-    """That a learner was erased. relation: how often; erased_at: the last time."""
+    """That a learner was erased. relation: how often; imports: those that were under way then."""
 
     relation: int
-    erased_at: datetime
+    imports: frozenset[str]
 
 
 async def known(tx: Transaction, pseudonyms: Iterable[bytes]) -> dict[bytes, Erased]:
     """Those who were erased, by the pseudonym of their first relation."""
     rows = await tx.fetch(
-        "SELECT learner_key, max(relation) + 1, max(erased_at) FROM erasures WHERE learner_key = ANY ($1::bytea[]) "
-        "GROUP BY learner_key",
+        # NULL: written by a version that went by time alone.
+        "SELECT learner_key, relation + 1, coalesce(imports, ARRAY(SELECT import_id FROM imports i "
+        "WHERE i.tenant_id = e.tenant_id AND i.created_at < e.erased_at AND i.status IN ('receiving', 'processing')"
+        "))::text[] FROM erasures e WHERE learner_key = ANY ($1::bytea[])",
         list(pseudonyms),
     )  # fmt: skip
-    return {row[0]: Erased(row[1], row[2]) for row in rows}
+    found: dict[bytes, Erased] = {}
+    for key, relation, imports in rows:
+        before = found.get(key, Erased(0, frozenset()))
+        found[key] = Erased(max(relation, before.relation), before.imports.union(imports))
+    return found
 
 
 class Removed(NamedTuple):
@@ -81,6 +89,8 @@ async def _forget_answers(tx: Transaction, tenant_id: str, result_ids: list[str]
     )  # fmt: skip
 
 
+# Not by time: each process has a clock of its own. Who erases holds off everybody who decides rows.
+_UNDER_WAY = "ARRAY(SELECT import_id FROM imports WHERE tenant_id = $1 AND status IN ('receiving', 'processing'))"
 _ERASURE = "SELECT erasure_id::text, results, credentials, requested_at, erased_at FROM erasures "
 
 
@@ -89,19 +99,19 @@ async def write(
 ) -> None:
     """Note an erasure. pseudonym: of the learner's first relation; relation: the one that ends."""
     await tx.execute(
-        "INSERT INTO erasures (erasure_id, tenant_id, learner_key, relation, results, credentials, requested_at, "
-        "erased_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $7)",
-        erasure_id, tenant_id, pseudonym, relation, removed.results, len(removed.credential_ids), now,
+        "INSERT INTO erasures (tenant_id, erasure_id, learner_key, relation, results, credentials, requested_at, "
+        f"erased_at, imports) VALUES ($1, $2, $3, $4, $5, $6, $7, $7, {_UNDER_WAY})",
+        tenant_id, erasure_id, pseudonym, relation, removed.results, len(removed.credential_ids), now,
     )  # fmt: skip
 
 
-async def asked_again(tx: Transaction, pseudonym: bytes, now: datetime) -> dict[str, Any]:
+async def asked_again(tx: Transaction, tenant_id: str, pseudonym: bytes, now: datetime) -> dict[str, Any]:
     """The last erasure of a learner of whom nothing has come since; what still waits to be decided falls under it."""
     row = await tx.fetchrow(
-        "UPDATE erasures SET erased_at = greatest(erased_at, $2) WHERE learner_key = $1 "
-        "AND relation = (SELECT max(relation) FROM erasures WHERE learner_key = $1) "
+        f"UPDATE erasures SET erased_at = greatest(erased_at, $3), imports = coalesce(imports, '{{}}') || {_UNDER_WAY} "
+        "WHERE learner_key = $2 AND relation = (SELECT max(relation) FROM erasures WHERE learner_key = $2) "
         "RETURNING erasure_id::text, results, credentials, requested_at, erased_at",
-        pseudonym, now,
+        tenant_id, pseudonym, now,
     )  # fmt: skip
     assert row is not None
     return dict(row)

@@ -91,7 +91,7 @@ async def _erase(
     erasure_id = uuid7(int(now.timestamp() * 1000))
     removed = await erasure_store.remove(tx, tenant_id, current, erasure_id)  # 2
     if before is not None and not removed.results:
-        return await erasure_store.asked_again(tx, pseudonym, now), False
+        return await erasure_store.asked_again(tx, tenant_id, pseudonym, now), False
     await erasure_store.write(tx, tenant_id, erasure_id, pseudonym, relation, removed, now)
     await outbox.append(  # 3
         tx,

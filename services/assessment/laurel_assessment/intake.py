@@ -94,7 +94,7 @@ async def take_in(
     relations = {one: erased[key] for one, key in pseudonyms.items() if key in erased} if erased else {}
     for learner, found in relations.items():  # who comes back is somebody new (ADR 0016)
         pseudonyms[learner] = learner_key(keys.id_key, tenant_id=tenant_id, learner=learner, relation=found.relation)
-    late = {one for one, found in relations.items() if received_at < found.erased_at}
+    late = {one for one, found in relations.items() if import_id in found.imports}
     wanted = {one.attempt.achievement_id for one in arrivals if one.attempt is not None}
     rules = await store.rules(tx, tenant_id, wanted, base_url=keys.base_url) if wanted else {}
     pairs = {
