@@ -41,6 +41,8 @@ _GROWTH_MB = 8.0
 _GROWTH_SHARE = 0.05
 _GROWTH_FILES = 4
 _UPLOADS = 2
+_GUESTS = 150
+_CONNECTIONS = 16
 _READ_AFTER_S = 20  # a single pass is read that long after it was accepted, whatever waits before it
 _REVOKE_AFTER_S = 60
 
@@ -126,6 +128,7 @@ class _Load:
     per_s: int
     sent: int = 0
     late_s: float = 0.0
+    guests_left_out: int = 0  # for there were as many as may be
     answers: collections.Counter[str] = field(default_factory=collections.Counter)
 
     async def imports(self, seconds: float) -> None:
@@ -148,12 +151,20 @@ class _Load:
                 await asyncio.sleep(max(0.0, ahead))
 
     async def guests(self, seconds: float) -> None:
-        """A guest each second."""
-        began, number = time.monotonic(), 0
-        async with httpx.AsyncClient(timeout=60, trust_env=False) as client, asyncio.TaskGroup() as group:
+        """A guest each second, while fewer than `_GUESTS` are there: they must not become a load of their own."""
+        began, number, there = time.monotonic(), 0, set[asyncio.Task[None]]()
+        limits = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS)
+        async with (
+            httpx.AsyncClient(timeout=60, trust_env=False, limits=limits) as client,
+            asyncio.TaskGroup() as group,
+        ):
             while time.monotonic() - began < seconds:
                 number += 1
-                group.create_task(_Guest(self, client, number).visit())
+                if len(there) < _GUESTS:
+                    there.add(task := group.create_task(_Guest(self, client, number).visit()))
+                    task.add_done_callback(there.discard)
+                else:
+                    self.guests_left_out += 1
                 await asyncio.sleep(max(0.0, began + number - time.monotonic()))
 
 
@@ -242,7 +253,7 @@ async def _measured(rig: pipeline.Rig, bus: str, minutes: float, per_s: int, fol
     return {
         "machine": report.machine(), "method": __doc__, "bus": bus, "minutes": round(seconds / 60, 1),
         "asked_per_s": per_s, "sent": load.sent,
-        "per_s": round(load.sent / seconds, 1), "late_s": round(load.late_s, 1),
+        "per_s": round(load.sent / seconds, 1), "late_s": round(load.late_s, 1), "guests_left_out": load.guests_left_out,
         "answers": dict(sorted(load.answers.items())), "ended_early": ended_early, "died": died, **accounts,
         "processes": found, "samples": [asdict(life) for life in lives.found.values()],
     }  # fmt: skip
