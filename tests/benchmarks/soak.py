@@ -253,7 +253,8 @@ async def _measured(rig: pipeline.Rig, bus: str, minutes: float, per_s: int, fol
     return {
         "machine": report.machine(), "method": __doc__, "bus": bus, "minutes": round(seconds / 60, 1),
         "asked_per_s": per_s, "sent": load.sent,
-        "per_s": round(load.sent / seconds, 1), "late_s": round(load.late_s, 1), "guests_left_out": load.guests_left_out,
+        "per_s": round(load.sent / seconds, 1), "late_s": round(load.late_s, 1),
+        "guests_left_out": load.guests_left_out,
         "answers": dict(sorted(load.answers.items())), "ended_early": ended_early, "died": died, **accounts,
         "processes": found, "samples": [asdict(life) for life in lives.found.values()],
     }  # fmt: skip
