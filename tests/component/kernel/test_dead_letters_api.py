@@ -178,7 +178,8 @@ async def test_bad_input_names_its_field(kernel: Kernel) -> None:
     async with open_api(kernel) as api:
         key = await api.key()
         for body, field in (
-            ({"id": [1]}, "/id"), ({"rate": 0}, "/rate"), ({"max": 0}, "/max"), ({"ids": ["x"]}, "/ids/0"), ({"ids": []}, "/ids"),
+            ({"id": [1]}, "/id"), ({"rate": 0}, "/rate"), ({"max": 0}, "/max"), ({"ids": ["x"]}, "/ids/0"),
+            ({"ids": []}, "/ids"),
             ({"code": "a b"}, "/code"), ({"state": "queued"}, "/state"), ({"note": "a\u202eb"}, "/note"),
             ({"died_from": "9999-12-31T23:59:59-23:59"}, "/died_from"), ({"dry_run": "yes"}, "/dry_run"),
         ):  # fmt: skip
