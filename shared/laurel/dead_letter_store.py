@@ -88,6 +88,14 @@ async def count(tx: Transaction, which: Which) -> dict[tuple[str, str], int]:
     return {(row["consumer"], row["code"]): row["n"] for row in rows}
 
 
+async def unmatched(tx: Transaction, which: Which) -> list[int]:
+    """Those of the ids that were asked for that name no letter of these, in order."""
+    if which.ids is None:
+        return []
+    rows = await tx.fetch(f"SELECT id FROM dead_letters WHERE {_WHERE}", *which.arguments)  # noqa: S608
+    return sorted(set(which.ids) - {row["id"] for row in rows})
+
+
 async def get(tx: Transaction, letter_id: int, tenant_id: str | None = None) -> Row | None:
     """One letter with its record's bytes. tenant_id: None for the operator, who sees every tenant's."""
     return await tx.fetchrow(

@@ -131,7 +131,7 @@ class WhichLetters(BaseModel):
 
     all: StrictBool = Field(default=False, description="All that are in this state, up to `max`.")
 
-    ids: list[LetterId] | None = Field(default=None, max_length=MAX_ASKED)
+    ids: list[LetterId] | None = Field(default=None, min_length=1, max_length=MAX_ASKED)
     state: Literal["waiting", "discarded", "redriven"] = "waiting"
     consumer: Name | None = None
     topic: Name | None = None
@@ -173,6 +173,9 @@ class RedriveReport(BaseModel):
     matched: int
     queued: int = Field(description="0 on a dry run; at most `max`.")
     letters: list[Asked] = Field(description="Of those that were queued; on a dry run of all that match.")
+    unmatched: list[int] = Field(
+        default=[], description="Of `ids`: no such letter here, in another state than was asked for, or narrowed out."
+    )
 
 
 class Progress(BaseModel):
@@ -240,6 +243,7 @@ def dead_letter_routes(service: str, database: Database) -> APIRouter:
         async with database.transaction([who.tenant_id]) as tx:
             found = await store.count(tx, which)
             matched, request_id, queued = sum(found.values()), None, 0
+            unmatched = await store.unmatched(tx, which)
             if not body.dry_run:
                 asked = Redrive(which, f"key:{who.key_id}", body.note, body.rate, body.max)
                 request_id, found = await store.ask(tx, asked)
@@ -254,7 +258,10 @@ def dead_letter_routes(service: str, database: Database) -> APIRouter:
             Asked(consumer=consumer, code=code, count=n, redrive_helps=reason(code).helps)
             for (consumer, code), n in found.items()
         ]
-        return RedriveReport(request_id=request_id if queued else None, matched=matched, queued=queued, letters=letters)
+        return RedriveReport(
+            request_id=request_id if queued else None, matched=matched, queued=queued, letters=letters,
+            unmatched=unmatched,
+        )  # fmt: skip
 
     @router.get("/redrives/{request_id}", summary="Where a redrive stands", operation_id="get_redrive")
     async def redrive_progress(request_id: Annotated[str, Path(max_length=64)], who: Reporter) -> Progress:

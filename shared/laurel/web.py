@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
@@ -26,6 +26,7 @@ from laurel.edge import CSP, CrossOrigin, Edge, Guard, Meter
 from laurel.endpoints import document_scopes
 from laurel.limits import Limits
 from laurel.problems import PROBLEM_RESPONSES, handle_errors
+from laurel.query import known_query, refuse_unknown
 
 __all__ = ["MAX_BODY", "Handler", "create_app", "json_response", "quick_route", "requires"]
 
@@ -62,6 +63,7 @@ def create_app(
     app = FastAPI(
         title=title, description=description, version="1.0.0", openapi_url=f"{prefix}/openapi.json",
         docs_url=None, redoc_url=None, responses=PROBLEM_RESPONSES, redirect_slashes=False,
+        dependencies=[Depends(known_query(f"{prefix}/"))],
         # Ours: one server span a request (Edge), whose context goes on in events. FastAPI's own would double it.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )  # fmt: skip
@@ -94,12 +96,13 @@ def quick_route(app: FastAPI, path: str, method: str) -> Callable[[Handler], Han
     """A decorator: answers a documented route by a handler that takes the request alone, without FastAPI's way to it.
 
     That way (dependencies, models, contexts) costs as much as the rest of a lookup. It goes above the decorator that
-    documents the route, whose errors and answers it has.
+    documents the route, whose errors and answers it has. The handler takes no query parameters.
     """
 
     def decorate(handler: Handler) -> Handler:
         async def answer(request: Request) -> Response:
             request.scope["route"] = documented  # for the span's name
+            refuse_unknown(request, ())
             return await handler(request)
 
         documented = Route(path, answer, methods=[method])

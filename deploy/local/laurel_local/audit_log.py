@@ -16,7 +16,7 @@ from laurel.database import Database
 from laurel.migrate import SERVICES
 from laurel_local.client import Client
 from laurel_local.console import Output
-from laurel_local.databases import worker_dsn
+from laurel_local.databases import reached
 from laurel_local.exits import Exit, Failure
 
 Entry = dict[str, Any]
@@ -65,7 +65,7 @@ async def verify_database(url: str, heads: Path | None, output: Output) -> Exit:
     kept = _kept(heads)
     chains: list[Chain] = []
     for name in SERVICES:
-        async with Database(worker_dsn(name, url), schema=name, size=1) as database:
+        async with reached(name, url, size=1) as database:
             async with database.transaction() as tx:
                 rows = await tx.fetch("SELECT DISTINCT tenant_id FROM audit_log ORDER BY tenant_id")
             for row in rows:

@@ -113,6 +113,9 @@ async def run(
                 tally.refuse(results.refusals(record, now))
                 if tally.rows % 1000 == 0:
                     progress.update(checking, completed=tally.rows, failures=tally.failures)
+            if not tally.rows:
+                fix = "check that this is the file that was meant; nothing was sent"
+                raise Failure(f"{name}: there is no row in it", fix=fix, code=Exit.USAGE)
             good = tally.rows - tally.refused_rows
             progress.update(checking, completed=tally.rows, total=tally.rows, failures=tally.failures)
             if not dry_run and good:

@@ -266,8 +266,9 @@ def erase(
 ) -> None:
     """Erase a learner for ever: revoke the credentials, and remove what says who it was, in every service.
 
-    Of the organisation whose API key it is (scopes erasures:write and erasures:read). Exit code 1 when it was not
-    confirmed, nothing was known of the learner, or a service is not done yet. See docs/privacy.md.
+    Of the organisation whose API key it is (scopes erasures:write and erasures:read). Exit code 1 when the answer
+    was no, nothing was known of the learner, or a service is not done yet; 2 where nobody can be asked (no terminal)
+    and --yes is not given. See docs/privacy.md.
     """
     from laurel_local.client import Client, connection
     from laurel_local.erase import run as run_erase

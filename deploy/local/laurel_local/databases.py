@@ -5,8 +5,11 @@ from __future__ import annotations
 import getpass
 import os
 import socket
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from urllib.parse import parse_qs, urlsplit
 
-from laurel.database import Database
+from laurel.database import Database, is_unavailable
 from laurel.errors import ConfigurationError
 from laurel.settings import postgres_url, with_role
 from laurel_local.exits import Exit, Failure
@@ -37,9 +40,36 @@ def worker_dsn(service: str, url: str) -> str:
     return with_role(base, f"laurel_{service}_worker", os.environ.get("LAUREL_DATABASE_PASSWORD", ""))
 
 
-def worker_database(service: str, state: State) -> Database:
-    """To be opened with `async with`."""
-    return Database(worker_dsn(service, database_url(state)), schema=service, size=2)
+def worker_database(service: str, state: State) -> AbstractAsyncContextManager[Database]:
+    """To be opened with `async with`; raises as `reached`."""
+    return reached(service, database_url(state))
+
+
+@asynccontextmanager
+async def reached(service: str, url: str, *, size: int = 2) -> AsyncIterator[Database]:
+    """The service's database as its worker's role, once it answers. Raises Failure where it does not."""
+    dsn = worker_dsn(service, url)
+    async with Database(dsn, schema=service, size=size) as database:
+        try:
+            async with database.transaction() as tx:
+                await tx.fetchval("SELECT 1")
+        except Exception as error:
+            if not is_unavailable(error):
+                raise
+            why = f"{type(error).__name__}: {error}".rstrip(": ")
+            raise Failure(
+                f"the database of {service} cannot be reached at {_place(dsn)} ({why})",
+                fix="start it (`laurel up` starts one of its own), or name another with LAUREL_DATABASE_URL",
+                code=Exit.UNREACHABLE,
+            ) from None
+        yield database
+
+
+def _place(dsn: str) -> str:
+    """Where a database is, without what it takes to get in. A folder: of its Unix socket."""
+    parts = urlsplit(dsn)
+    host = parse_qs(parts.query).get("host", [parts.hostname or "this machine"])[0]
+    return host if parts.port is None else f"{host}, port {parts.port}"
 
 
 def operator(name: str | None) -> str:

@@ -37,7 +37,7 @@ def confirmed(learner: str, *, yes: bool, given: str) -> bool:
 
 
 async def run(client: Client, given: str, *, yes: bool, patience_s: float, output: Output) -> Exit:
-    """The command. NO: it was not confirmed, nothing was known of the learner, or a service was not done in time."""
+    """The command. NO: the answer was no, nothing was known of the learner, or a service was not done in time."""
     learner = learner_of(given)
     if not confirmed(learner, yes=yes, given=given):
         return Exit.NO

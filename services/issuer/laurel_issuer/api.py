@@ -79,7 +79,7 @@ class Where(Body):
     course_run: Line | None = None
     issued_from: Moment | None = Field(default=None, description="Issued at or after.")
     issued_to: Moment | None = Field(default=None, description="Issued before.")
-    credential_ids: list[UUID] | None = Field(default=None, max_length=10_000)
+    credential_ids: list[UUID] | None = Field(default=None, min_length=1, max_length=10_000)
 
 
 class StatusByQuery(Body):

@@ -425,6 +425,9 @@ async def test_a_change_by_query_names_what_it_did_not_find(issuer: Issuer) -> N
     assert [(one["credential_id"], one["code"]) for one in answer["refused"]] == [(nobody, "not_found")]
     counted = {name: answer[name] for name in ("matched", "changed", "unchanged", "not_found", "refused_total")}
     assert counted == {"matched": 1, "changed": 1, "unchanged": 0, "not_found": 1, "refused_total": 1}
+    nothing = {**query, "where": {"credential_ids": []}}
+    refused = await issuer.post(tenant, f"{CREDENTIALS}/status", nothing, status=422)
+    assert refused["errors"][0]["field"] == "/where/credential_ids"
     name = achievement.achievement_id
     for text in (name, name.upper(), f"https://badges.example.org/achievements/{name}"):
         query["where"] = {"achievement_id": text}

@@ -79,6 +79,7 @@ async def test_from_the_list_to_the_redrive(kernel: Kernel) -> None:
         assert dry == {
             "request_id": None, "matched": 5, "queued": 0,
             "letters": [{"consumer": "test", "code": "not_yet", "count": 5, "redrive_helps": "after_fix"}],
+            "unmatched": [],
         }  # fmt: skip
         assert (await api.get("?state=queued", key))["items"] == []
         asked = await api.post("/redrive", key, {"code": "not_yet", "max": 2, "rate": 100, "note": "mended"})
@@ -133,6 +134,21 @@ async def test_what_belongs_to_another_tenant_or_to_none_is_not_there(kernel: Ke
         await api.post(f"/{letter['id']}/discard", theirs, {"reason": "x"}, 404)
         foreign = await api.post("/redrive", theirs, {"ids": [letter["id"], nobodys]})
         assert (foreign["matched"], foreign["queued"]) == (0, 0)
+        assert foreign["unmatched"] == [letter["id"], nobodys], "theirs is told as one that never was"
+
+
+async def test_ids_that_name_no_letter_are_told(kernel: Kernel) -> None:
+    async with open_api(kernel) as api:
+        await kill(kernel, message("e0", 0), message("e1", 1))
+        key = await api.key()
+        one, two = (letter["id"] for letter in (await api.get("", key))["items"])
+        narrowed = await api.post("/redrive", key, {"ids": [one, two], "key": "e0", "dry_run": True})
+        assert (narrowed["matched"], narrowed["unmatched"]) == (1, [two])
+        asked = await api.post("/redrive", key, {"ids": [10**9, one, 10**9, 10**8]})
+        assert (asked["matched"], asked["queued"], asked["unmatched"]) == (1, 1, [10**8, 10**9])
+        again = await api.post("/redrive", key, {"ids": [one, two]})
+        assert (again["queued"], again["unmatched"]) == (1, [one]), "the other is queued already"
+        assert (await api.post("/redrive", key, {"all": True}))["unmatched"] == []
 
 
 async def test_each_act_needs_its_scope(kernel: Kernel) -> None:
@@ -163,6 +179,7 @@ async def test_bad_input_names_its_field(kernel: Kernel) -> None:
         key = await api.key()
         for body, field in (
             ({"id": [1]}, "/id"), ({"rate": 0}, "/rate"), ({"max": 0}, "/max"), ({"ids": ["x"]}, "/ids/0"),
+            ({"ids": []}, "/ids"),
             ({"code": "a b"}, "/code"), ({"state": "queued"}, "/state"), ({"note": "a\u202eb"}, "/note"),
             ({"died_from": "9999-12-31T23:59:59-23:59"}, "/died_from"), ({"dry_run": "yes"}, "/dry_run"),
         ):  # fmt: skip

@@ -304,3 +304,23 @@ async def test_other_commands_give_up_after_a_while(server: Server, monkeypatch:
         with pytest.raises(client.Refused, match="full") as raised:
             await asking.call("GET", "/assessment/v1/results")
     assert (raised.value.status, raised.value.code) == (429, Exit.UNREACHABLE)
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("a.ndjson", ""), ("a.ndjson", "\n \n"), ("a.csv", "learner,email,score\n"), ("a.csv", "learner;email;score\n\n"),
+])  # fmt: skip
+@pytest.mark.parametrize("dry_run", [False, True])
+async def test_a_file_without_a_row_is_refused_as_the_api_refuses_it(
+    server: Server, tmp_path: Path, name: str, text: str, dry_run: bool
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(Failure, match="there is no row in it") as refused:
+        await send(tmp_path / name, dry_run=dry_run)
+    assert refused.value.code == Exit.USAGE
+    assert not server.requests
+
+
+async def test_semicolons_are_taken(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("learner;email;score\nl1;l1@example.org;87,5\n")
+    assert await send(tmp_path / "a.csv") == Exit.OK
+    assert [body.decode() for body in server.uploads.values()] == ["learner;email;score\nl1;l1@example.org;87,5\n"]
