@@ -132,6 +132,7 @@ _LEFT = (
     *(f"SELECT count(*) FROM {service}.outbox" for service in SERVICES),
     "SELECT count(*) FROM assessment.imports WHERE status IN ('receiving', 'processing')",
     "SELECT count(*) FROM issuer.intents",
+    "SELECT count(*) FROM issuer.parked",
     "SELECT count(*) FROM issuer.status_list_dirt",
     "SELECT count(*) FROM notifier.deliveries WHERE state = 'pending'",
     "SELECT count(*) FROM notifier.emails WHERE state IN ('pending', 'sending')",
