@@ -1,6 +1,6 @@
 """What a fault run is loaded with: seeded results of several courses and tenants, whose outcomes it knows.
 
-Also revocations, suspensions, erasures (erasures.py), editions of achievements and profiles, and API keys all the while,
+Also revocations, suspensions, erasures (erasures.py), editions of achievements and profiles and API keys all the while,
 and probes: single passes that are followed to the public page and to the partner's endpoint, by which recovery is
 measured.
 """
@@ -101,7 +101,6 @@ class Known:
     singles: list[Answered] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
     """Changes of status, in the order in which they were asked for: each when the one before it was answered."""
-
     versions: dict[str, int] = field(default_factory=dict)
     """Achievement or profile → the last version that we were told of."""
     ended_keys: set[str] = field(default_factory=set)
@@ -397,7 +396,7 @@ class Load:
     async def _change(self, key: str, action: str, ids: list[str]) -> None:
         asked = Asked(action, tuple(ids))
         self.known.asked.append(asked)
-        body: dict[str, Any] = {"reason": "a fault run"}
+        body: dict[str, Any] = {"reason": "one" if len(ids) == 1 else "many"}
         path, expected = f"/issuer/v1/credentials/{ids[0]}/{action}", (200, 409)  # 409: it is revoked
         if len(ids) > 1:
             body |= {"action": action, "where": {"credential_ids": ids}}
