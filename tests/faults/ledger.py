@@ -297,7 +297,8 @@ class Ledger:
             async for identity, (made, stands) in together(rows, standing):
                 for row in made:
                     place = identity, row["version"]
-                    if told.pop(place, None) != row["status"] and identity not in self._erased:
+                    silent = identity in self._erased and row["version"] != self._seen.erased.get(identity)
+                    if told.pop(place, None) != row["status"] and not silent:
                         note("lost", f"no event says that {identity} is {row['status']} in version {row['version']}")
                 yield identity, (made, stands)
 

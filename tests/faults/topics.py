@@ -99,8 +99,7 @@ class Seen:
             case CredentialIssued() | EndorsementIssued():
                 self._issue(event)
             case CredentialErased():
-                self.repeated += event.credential_id in self.erased
-                self.erased.setdefault(event.credential_id, event.version)
+                self._erase(event)
             case CredentialStatusChanged():
                 self._change(event.credential_id, event.version, event.status)
             case CredentialRefreshOffered():
@@ -162,6 +161,15 @@ class Seen:
         self.repeated += before is not digest
         if before != digest:
             self.different.append(f"two documents of {identity} were published")
+
+    def _erase(self, erased: CredentialErased) -> None:
+        identity = erased.credential_id
+        if identity in self.erased:
+            self.repeated += 1
+            return
+        self.erased[identity] = erased.version
+        if erased.version and erased.version <= (last := self._versions.get(identity, 0)):
+            self.out_of_order.append(f"{identity}: version {last} stands before its erasure ({erased.version})")
 
     def _change(self, identity: str, version: int, status: str) -> None:
         place = identity, version
