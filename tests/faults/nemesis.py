@@ -374,7 +374,7 @@ def may_end(fault: Planned, service: str) -> bool:
         return True
     if link := str(fault.arguments.get("link", "")):
         return link == "kafka" or link in (f"postgres-{service}", f"bus-{service}")
-    return fault.kind in ("pause", "second_relay", "second_worker") and fault.arguments["service"] == service
+    return fault.kind in ("pause", "second_relay", "second_worker") and bool(fault.arguments["service"] == service)
 
 
 # --- the plan -------------------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ def exact(report: dict[str, Any], folder: Path) -> None:
 # for one of them, or for many, has changed once.
 SINGLES = (
     "SELECT credential_id::text AS id, {} AS told FROM assessment.results WHERE import_id IS NULL "
-    "AND learner LIKE 'probe-%'"
+    "AND learner IS NOT NULL"
 )
 CHANGED_ONCE = (
     "SELECT c.credential_id::text AS id FROM issuer.credentials c JOIN issuer.status_changes s USING (credential_id) "

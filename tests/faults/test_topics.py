@@ -28,6 +28,7 @@ from laurel.events import (
     LearnerErased,
     OrganisationCreated,
     Recipient,
+    Status,
 )
 from laurel.topics import ROUTES, route
 from tests.faults.topics import Seen
@@ -71,10 +72,10 @@ def issued(document: bytes = b"{}") -> Event:
     )  # fmt: skip
 
 
-def changed(version: int, status: str = "suspended") -> Event:
+def changed(version: int, status: Status = "suspended") -> Event:
     return CredentialStatusChanged(
-        tenant_id=T, credential_id="c", version=version, status=status, reason="", changed_at=NOW  # type: ignore[arg-type]
-    )  # fmt: skip
+        tenant_id=T, credential_id="c", version=version, status=status, reason="", changed_at=NOW
+    )
 
 
 def erased(version: int) -> Event:
