@@ -3,11 +3,14 @@
 It asks no service and believes no counter. Everything large is streamed in the order of its ids and compared as it
 goes by, so that a million results take minutes and little memory.
 
-1. every accepted row has one outcome, the one that its content deserves, and nothing else has any;
+1. every accepted row has one outcome, the one that its content deserves, every single result the one row that was
+   answered, and nothing else has any;
 2. owed = issued = indexed, byte for byte; no reservation is left, no two share a place in a status list;
-3. topics: every event of every credential is there, its document the same bytes each time, and a key's events stand in
-   their order (a repeat may follow, never a later one before an earlier one);
-4. every change of status is a row, and stands in the index and in the published list;
+3. topics, all five: every event of every credential is there, its document the same bytes each time, every last version
+   of an achievement or a profile and every API key; and a key's events stand in their order (topics.py; a repeat may
+   follow, never a later one before an earlier one);
+4. every change of status is a row and every row was asked for (changes.py), and where a credential stands its last row,
+   the index and the published list say alike;
 5. each subscribed endpoint has one delivery for each event, delivered, and received it at least once under that id;
 6. at most one e-mail a credential; what is `sent` arrived once, what is `uncertain` at most once;
 7. nothing is on its way any more, and nothing is dead.
@@ -31,8 +34,8 @@ import asyncpg
 
 from laurel.credential import status
 from laurel.migrate import SERVICES
-from tests.faults import erasures
-from tests.faults.load import Known
+from tests.faults import changes, erasures
+from tests.faults.load import Known, Single
 from tests.faults.topics import Seen
 
 _SHOWN = 200
@@ -91,7 +94,7 @@ class Ledger:
         self._erased = self._stones.ids
         await self._outcomes()
         await self._issued()
-        self._order()
+        await self._order()
         await self._statuses()
         await self._published()
         await self._deliveries()
@@ -124,17 +127,47 @@ class Ledger:
                     expected[line - 1] = "rejected"
                 self._lines(import_id, expected, found)
             singles = await connection.fetch(
-                "SELECT result_id::text, tenant_id, outcome, credential_id::text FROM results WHERE import_id IS NULL"
+                "SELECT result_id::text, tenant_id, achievement_id::text, learner, attempt, outcome, "
+                "credential_id::text FROM results WHERE import_id IS NULL"
             )
-            stored = {row["result_id"]: (row["tenant_id"], row["credential_id"]) for row in singles}
             counted.update(row["outcome"] for row in singles)
-            for result_id, single in self._known.singles.items():
-                if stored.get(result_id) != single:
-                    note("lost", f"accepted result {result_id} is {stored.get(result_id)}")
-            total = await connection.fetchval("SELECT count(*) FROM results")
-            if total != sum(counted.values()):
-                note("doubled", f"{total - sum(counted.values())} results belong to no accepted import", 1)
-        self.account.results, self.account.outcomes = total, dict(sorted(counted.items()))
+            self._singles(singles)
+            strangers = await connection.fetch(
+                "SELECT import_id::text, count(*) FROM results WHERE import_id IS NOT NULL "
+                "AND NOT import_id::text = ANY ($1) GROUP BY 1", list(accepted),
+            )  # fmt: skip
+            for row in strangers:
+                note("doubled", f"{row['count']} results belong to import {row['import_id']}, which is none", 1)
+        self.account.results, self.account.outcomes = sum(counted.values()), dict(sorted(counted.items()))
+
+    def _singles(self, rows: list[asyncpg.Record]) -> None:
+        """Each that was answered is one row, as answered; what was cut off may be one, and nothing else is."""
+        note = self.account.note
+        stored = {row["result_id"]: row for row in rows}
+        answered = {one.result_id: one for one in self._known.singles}
+        if len(answered) != len(self._known.singles):
+            note("doubled", "one result was answered for two that were sent")
+        for result_id, one in answered.items():
+            if one.outcome != "passed":
+                note("wrong", f"result {result_id} was answered to be {one.outcome}, and it is a pass")
+            if (row := stored.get(result_id)) is None:
+                note("lost", f"accepted result {result_id} has no row")
+                continue
+            found = row["outcome"], row["credential_id"], row["tenant_id"], row["achievement_id"], row["attempt"]
+            wanted = one.outcome, one.credential_id, one.sent.tenant_id, one.sent.achievement_id, one.sent.attempt
+            nameless = row["learner"] is None and one.credential_id in self._erased
+            if found != wanted or not (row["learner"] == one.sent.learner or nameless):
+                note("wrong", f"accepted result {result_id} is {found} of {row['learner']}, not {wanted}")
+        number: collections.Counter[Single] = collections.Counter()
+        for row in rows:
+            sent = Single(row["tenant_id"], row["achievement_id"], row["learner"], row["attempt"])
+            if row["learner"] is None and row["result_id"] in answered:
+                sent = answered[row["result_id"]].sent
+            number[sent] += 1
+            if not self._known.sent[sent]:
+                note("doubled", f"result {row['result_id']} of {row['learner']} was sent by nobody")
+            elif number[sent] > self._known.sent[sent]:
+                note("doubled", f"result {row['result_id']} of {row['learner']} is one more than was sent")
 
     def _lines(self, import_id: str, expected: list[str], found: list[asyncpg.Record]) -> None:
         if [row["outcome"] for row in found] == expected and [row["line"] for row in found] == list(
@@ -217,34 +250,61 @@ class Ledger:
 
     # -- 3 ---------------------------------------------------------------------------------------------------
 
-    def _order(self) -> None:
-        self.account.events, self.account.repeated_events = self._seen.records, self._seen.repeated
-        for what in self._seen.out_of_order:
-            self.account.note("out_of_order", what)
-        for what in self._seen.different:
-            self.account.note("wrong", what)
+    async def _order(self) -> None:
+        note, seen = self.account.note, self._seen
+        self.account.events, self.account.repeated_events = seen.records, seen.repeated
+        for what in seen.out_of_order:
+            note("out_of_order", what)
+        for what in seen.different:
+            note("wrong", what)
+        for service, table, name, told in (
+            ("assessment", "achievements", "achievement_id", seen.achievements),
+            ("issuer", "issuer_profiles", "profile_id", seen.profiles),
+        ):
+            async with self._open(service) as connection:
+                rows = await connection.fetch(f"SELECT {name}::text, version FROM {table}")
+            for identity, version in [(row[0], row[1]) for row in rows]:
+                if told.get(identity) != version:
+                    note("lost", f"{name} {identity} has version {version}, and its topic {told.get(identity)}")
+                if version < self._known.versions.get(identity, 0):
+                    note("lost", f"{name} {identity} has version {version}, and a later one was answered")
+            for identity in sorted(told.keys() - {row[0] for row in rows}):
+                note("doubled", f"the topics speak of {name} {identity}, which is none")
+        async with self._open("issuer") as connection:
+            rows = await connection.fetch("SELECT key_id, revoked_at IS NOT NULL FROM api_keys")
+        for key_id, revoked in [(row[0], row[1]) for row in rows]:
+            if key_id not in seen.keys or revoked != (seen.keys[key_id] == "revoked"):
+                note("lost", f"key {key_id} is {'' if revoked else 'not '}revoked, and its topic says other")
+        for key_id in sorted(self._known.ended_keys - {row[0] for row in rows if row[1]}):
+            note("lost", f"key {key_id} was revoked, and no row says so")
+        for tenant_id in sorted(set(self._known.tenants.values()) ^ seen.organisations):
+            note("lost", f"organisation {tenant_id} is known or in its topic, not both")
 
     # -- 4 ---------------------------------------------------------------------------------------------------
 
     async def _statuses(self) -> None:
-        note = self.account.note
-        told, asked = dict(self._seen.changed), dict(self._known.changes)
-        async for row in self._stream(
-            "issuer", "SELECT credential_id::text AS id, version, status FROM status_changes ORDER BY 1, 2"
-        ):  # fmt: skip
-            self.account.status_changes += 1
-            place = row["id"], row["version"]
-            if told.pop(place, None) != row["status"] and row["id"] not in self._erased:
-                note("lost", f"no event says that {row['id']} is {row['status']} in version {row['version']}")
-            if asked.pop(place, row["status"]) != row["status"]:
-                note(
-                    "wrong",
-                    f"version {row['version']} of {row['id']} is {row['status']}, which is not what was answered",
-                )
+        note, told = self.account.note, dict(self._seen.changed)
+        rows = self._stream(
+            "issuer", "SELECT credential_id::text AS id, version, status, change FROM status_changes "
+            "ORDER BY credential_id, version",
+        )  # fmt: skip
+        standing = self._stream(
+            "issuer", "SELECT credential_id::text AS id, status, status_version FROM credentials "
+            "WHERE status <> 'active' OR status_version <> 0 ORDER BY credential_id"
+        )  # fmt: skip
+
+        async def with_events() -> AsyncIterator[tuple[str, tuple[list[Any], ...]]]:
+            async for identity, (made, stands) in together(rows, standing):
+                for row in made:
+                    place = identity, row["version"]
+                    silent = identity in self._erased and row["version"] != self._seen.erased.get(identity)
+                    if told.pop(place, None) != row["status"] and not silent:
+                        note("lost", f"no event says that {identity} is {row['status']} in version {row['version']}")
+                yield identity, (made, stands)
+
+        await changes.check(with_events(), self._known.asked, self._erased, self.account)
         for place, state in told.items():
             note("doubled", f"an event says that {place[0]} is {state} in version {place[1]}, and no row does")
-        for place, state in asked.items():
-            note("lost", f"we were told that {place[0]} is {state} in version {place[1]}, and no row says so")
 
     async def _published(self) -> None:
         """A bit is set in a list as it is published exactly if a row says so."""

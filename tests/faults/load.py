@@ -1,7 +1,8 @@
 """What a fault run is loaded with: seeded results of several courses and tenants, whose outcomes it knows.
 
-Also revocations, suspensions and erasures (erasures.py) all the while, and probes: single passes that are followed to
-the public page and to the partner's endpoint, by which recovery is measured.
+Also revocations, suspensions, erasures (erasures.py), editions of achievements and profiles and API keys all the while,
+and probes: single passes that are followed to the public page and to the partner's endpoint, by which recovery is
+measured.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import asyncpg
 from laurel.database import UNAVAILABLE
 from laurel.paths import service_for
 from tests.e2e.cluster import OPERATOR
+from tests.faults.changes import Asked
 from tests.faults.erasures import Erased, Erasing, spared
 from tests.faults.rig import Rig
 
@@ -33,6 +35,7 @@ ALL = (ISSUED, REVOKED, SUSPENDED, REINSTATED)
 AHEAD = 2500  # passes that may be on their way before the next import is sent
 UPLOADS = 4
 RESEND_ONE_IN = 12
+EDITION_EVERY_S = 2.0
 UNREACHABLE = (aiohttp.ClientError, *UNAVAILABLE, asyncpg.PostgresError)
 
 
@@ -51,6 +54,7 @@ class Course:
     achievement_id: str
     run: str
     mail_one_in: int  # so many passes have one with an e-mail address; 0: none
+    profile_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,24 @@ class Import:
     tenant_id: str
     number: int
     resent: bool
+
+
+class Single(NamedTuple):
+    """A single result, as a client would name it; sent again, it is the same."""
+
+    tenant_id: str
+    achievement_id: str
+    learner: str
+    attempt: int = 1
+
+
+class Answered(NamedTuple):
+    """What we were told of a single result."""
+
+    result_id: str
+    sent: Single
+    outcome: str
+    credential_id: str
 
 
 @dataclass
@@ -74,10 +96,15 @@ class Known:
     tenants: dict[str, str] = field(default_factory=dict)
     endpoints: list[Endpoint] = field(default_factory=list)
     imports: list[Import] = field(default_factory=list)
-    singles: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """result_id → (tenant_id, credential_id)"""
-    changes: dict[tuple[str, int], str] = field(default_factory=dict)
-    """(credential_id, version) → the status that we were told it has from then on"""
+    sent: collections.Counter[Single] = field(default_factory=collections.Counter)
+    """How often each single result was sent in: under so many idempotency keys, answered or not."""
+    singles: list[Answered] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)
+    """Changes of status, in the order in which they were asked for: each when the one before it was answered."""
+    versions: dict[str, int] = field(default_factory=dict)
+    """Achievement or profile → the last version that we were told of."""
+    ended_keys: set[str] = field(default_factory=set)
+    """Ids of API keys that were made and revoked."""
     erased: dict[str, Erased] = field(default_factory=dict)
     """learner → the erasure"""
 
@@ -162,6 +189,14 @@ def _line(row: dict[str, Any]) -> bytes:
     return json.dumps(row).encode() + b"\n"
 
 
+def _achievement(profile_id: str, name: str) -> dict[str, Any]:
+    return {
+        "profile_id": profile_id, "name": name, "description": "Knows it.",
+        "criteria": {"narrative": "60 points or more."}, "policy": {"minimum_score": 60, "max_attempts": 3},
+        "status_purposes": ["revocation", "suspension"],
+    }  # fmt: skip
+
+
 class Load:
     """Everything that is asked of the installation."""
 
@@ -195,9 +230,16 @@ class Load:
             text = await answer.read()
             return answer.status, json.loads(text) if text else None
 
-    async def insist(self, method: str, path: str, key: str, expected: tuple[int, ...], **options: Any) -> Any:
-        """Until it is answered as expected. A refusal that is no "not now" is our mistake and is raised."""
+    async def insist(
+        self, method: str, path: str, key: str, expected: tuple[int, ...], asked: Asked | None = None, **options: Any
+    ) -> Any:
+        """Until it is answered as expected. A refusal that is no "not now" is our mistake and is raised.
+
+        asked: where the tries are counted.
+        """
         while True:
+            if asked is not None:
+                asked.tries += 1
             try:
                 status, answer = await self.ask(method, path, key, **options)
             except UNREACHABLE as error:
@@ -237,16 +279,10 @@ class Load:
         )  # fmt: skip
         await self.insist("POST", f"/issuer/v1/profiles/{profile['profile_id']}/keys", key, (201,))
         for number in range(courses):
-            achievement = await self.insist(
-                "POST", "/assessment/v1/achievements", key, (201,),
-                body={
-                    "profile_id": profile["profile_id"], "name": f"Course {number} of {slug}",
-                    "description": "Knows it.", "criteria": {"narrative": "60 points or more."},
-                    "policy": {"minimum_score": 60, "max_attempts": 3},
-                    "status_purposes": ["revocation", "suspension"],
-                },
-            )  # fmt: skip
-            self.known.courses.append(Course(slug, achievement["achievement_id"], f"{slug}-{number}", mail))
+            body = _achievement(profile["profile_id"], f"Course {number} of {slug}")
+            achievement = await self.insist("POST", "/assessment/v1/achievements", key, (201,), body=body)
+            course = Course(slug, achievement["achievement_id"], f"{slug}-{number}", mail, profile["profile_id"])
+            self.known.courses.append(course)
         for number, types in enumerate(endpoints):
             name = f"{slug}-{number}"
             url = f"http://127.0.0.1:{self._rig.links['partner'].port}/hook/{name}"
@@ -259,13 +295,14 @@ class Load:
     # -- results in bulk -------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Send imports and change statuses until `stop`; then end what has begun."""
+        """Send imports, change statuses, publish editions until `stop`; then end what has begun."""
         self._started = time.monotonic()
         async with asyncio.TaskGroup() as group:
             for _ in range(UPLOADS):
                 group.create_task(self._imports())
             group.create_task(self._statuses())
             group.create_task(Erasing(self).run(self._stop))
+            group.create_task(self._editions())
 
     def stop(self) -> None:
         self._stop.set()
@@ -325,12 +362,14 @@ class Load:
 
     async def single(self, slug: str, achievement_id: str, learner: str, key: str, **who: str) -> str:
         """A single pass, under an idempotency key; its credential's id."""
+        sent = Single(self.known.tenants[slug], achievement_id, learner)
+        self.known.sent[sent] += 1
         body = {"achievement": achievement_id, "learner": learner, "score": 99, **who}
         result = await self.insist(
             "POST", "/assessment/v1/results", self.known.keys[slug], (200, 201), body=body,
             headers={"Idempotency-Key": key},
         )  # fmt: skip
-        self.known.singles[result["result_id"]] = (self.known.tenants[slug], result["credential_id"])
+        self.known.singles.append(Answered(result["result_id"], sent, result["outcome"], result["credential_id"]))
         return str(result["credential_id"])
 
     # -- statuses --------------------------------------------------------------------------------------------
@@ -355,15 +394,42 @@ class Load:
                 await self._change(tenants[tenant_id], action, [row["credential_id"] for row in picked])
 
     async def _change(self, key: str, action: str, ids: list[str]) -> None:
+        asked = Asked(action, tuple(ids))
+        self.known.asked.append(asked)
+        body: dict[str, Any] = {"reason": "one" if len(ids) == 1 else "many"}
+        path, expected = f"/issuer/v1/credentials/{ids[0]}/{action}", (200, 409)  # 409: it is revoked
         if len(ids) > 1:
-            # The answer counts; which ones changed is in the rows, and each is told to partners.
-            body = {"action": action, "reason": "a fault run", "where": {"credential_ids": ids}}
-            await self.insist("POST", "/issuer/v1/credentials/status", key, (200,), body=body)
-            return
-        path, body = f"/issuer/v1/credentials/{ids[0]}/{action}", {"reason": "a fault run"}
-        answer = await self.insist("POST", path, key, (200, 409, 422), body=body)
-        if answer.get("changed"):  # else it stood so before, or was refused: it is revoked, for example
-            self.known.changes[ids[0], answer["version"]] = answer["status"]
+            body |= {"action": action, "where": {"credential_ids": ids}}
+            path, expected = "/issuer/v1/credentials/status", (200,)
+        asked.answer = await self.insist("POST", path, key, expected, asked, body=body)
+
+    # -- editions --------------------------------------------------------------------------------------------
+
+    async def _editions(self) -> None:
+        """Now a new version of an achievement, now one of a profile, now an API key that is made and revoked."""
+        rng = random.Random(f"{self.known.seed}:editions")
+        number = 0
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(EDITION_EVERY_S):
+                    await self._stop.wait()
+                    return
+            number += 1
+            course = rng.choice(self.known.courses)
+            key, name = self.known.keys[course.tenant], f"Edition {number} of {course.tenant}"
+            if number % 3 == 0:
+                body: dict[str, Any] = {"label": name, "scopes": ["reports:read"]}
+                key_id = (await self.insist("POST", "/issuer/v1/api-keys", key, (201,), body=body))["key_id"]
+                await self.insist("DELETE", f"/issuer/v1/api-keys/{key_id}", key, (204,))
+                self.known.ended_keys.add(key_id)
+                continue
+            if number % 3 == 1:
+                identity, path = course.achievement_id, f"/assessment/v1/achievements/{course.achievement_id}"
+                body = _achievement(course.profile_id, name)
+            else:
+                identity, path = course.profile_id, f"/issuer/v1/profiles/{course.profile_id}"
+                body = {"name": name, "url": f"https://{course.tenant}.example.org"}
+            self.known.versions[identity] = (await self.insist("PUT", path, key, (200,), body=body))["version"]
 
     # -- probes ----------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import asyncio
 import os
 import random
 import signal
+import time
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -60,9 +61,19 @@ class Stage:
     disks: tuple[str, ...]
 
 
+class Span(NamedTuple):
+    """When a fault was under way, by time.monotonic()."""
+
+    fault: Planned
+    began: float
+    ended: float
+
+
 @dataclass
 class Round:
     faults: list[Planned]
+    spans: list[Span] = field(default_factory=list)
+    over: float = 0.0  # when it had recovered, or was given up
     probe: dict[str, float] = field(default_factory=dict)
     retried: dict[str, int] = field(default_factory=dict)  # meanwhile, by the whole load
     recovery_s: float | None = None
@@ -357,6 +368,15 @@ KINDS: dict[str, Kind] = {
 }
 
 
+def may_end(fault: Planned, service: str) -> bool:
+    """Whether the fault takes something from the service without which its watchdogs rightly end it."""
+    if fault.kind.startswith(("database_", "broker_", "disk_")):
+        return True
+    if link := str(fault.arguments.get("link", "")):
+        return link == "kafka" or link in (f"postgres-{service}", f"bus-{service}")
+    return fault.kind in ("pause", "second_relay", "second_worker") and bool(fault.arguments["service"] == service)
+
+
 # --- the plan -------------------------------------------------------------------------------------------------------
 
 
@@ -406,6 +426,7 @@ class Nemesis:
         await asyncio.gather(*(self._one(fault, done) for fault in faults))
         before = self._load.retried.copy()
         done.probe = {stage: round(took, 2) for stage, took in (await self._load.probe(RECOVERY_LIMIT_S)).items()}
+        done.over = time.monotonic()
         if len(done.probe) == 3:
             done.recovery_s = max(done.probe.values())
         done.retried = dict(self._load.retried - before)
@@ -417,12 +438,15 @@ class Nemesis:
 
     async def _one(self, fault: Planned, done: Round) -> None:
         await asyncio.sleep(fault.at_s)
+        began = time.monotonic()
         try:
             await KINDS[fault.kind].act(self._rig, **fault.arguments)
         except (*UNREACHABLE, tampering.Impossible) as error:
             # Another fault of the round was in its way; it is not counted.
             done.notes.append(f"{fault.kind} not done: {type(error).__name__}: {error}")
             done.faults = [one for one in done.faults if one is not fault]
+        finally:
+            done.spans.append(Span(fault, began, time.monotonic()))
 
 
 def _told(arguments: dict[str, Any]) -> str:

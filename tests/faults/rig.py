@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import asyncpg
@@ -141,6 +141,14 @@ class Rig:
             await connection.close()
 
 
+class Ended(NamedTuple):
+    """A process that ended by itself: when it was seen (time.monotonic()), and what it said last."""
+
+    service: str
+    at: float
+    words: str
+
+
 class Supervisor:
     """Restarts what has ended. `hold` keeps it from one of them while a fault needs it down."""
 
@@ -149,8 +157,8 @@ class Supervisor:
         self._held: collections.Counter[str] = collections.Counter()
         self._killed: set[int] = set()
         self.restarts: collections.Counter[str] = collections.Counter()
-        self.gave_up: list[str] = []
-        """Processes that ended without having been killed: what they said last."""
+        self.gave_up: list[Ended] = []
+        """Processes that ended without having been killed."""
 
     def killed(self, pid: int) -> None:
         """Say that its end is our doing."""
@@ -178,7 +186,8 @@ class Supervisor:
             process = cluster.processes[service]
             if process.poll() is not None and not self._held[service]:
                 if process.pid not in self._killed:
-                    self.gave_up.append(f"{service} ended with {process.returncode}: {_last_words(cluster, service)}")
+                    words = f"{service} ended with {process.returncode}: {_last_words(cluster, service)}"
+                    self.gave_up.append(Ended(service, time.monotonic(), words))
                 self.restarts[service] += 1
                 await asyncio.sleep(_RESTART_S)
                 cluster.spawn(service)

@@ -8,32 +8,40 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
 
 from tests.conftest import require_kafka_tools
 from tests.faults.load import Load
+from tests.faults.report import failures
 from tests.faults.rig import Rig
 from tests.faults.run import Wanted, count, run
 
 SEED = 4
 
 
-def exact(report: dict[str, object], folder: Path) -> None:
+def exact(report: dict[str, Any], folder: Path) -> None:
     (folder / "report.json").write_text(json.dumps(report, indent=2))
-    told = json.dumps({name: report[name] for name in ("offenders", "slow_rounds", "ended_by_themselves")}, indent=1)
-    assert report["drain_s"] is not None, told
-    assert {name: report[name] for name in ("lost", "doubled", "out_of_order", "wrong")} == {
-        "lost": 0, "doubled": 0, "out_of_order": 0, "wrong": 0,
-    }, told  # fmt: skip
-    assert report["not_recovered"] == 0, told
-    assert report["bad_signatures"] == 0
-    assert report["issued"] > 500  # type: ignore[operator]
-    assert report["status_changes"] > 0  # type: ignore[operator]
-    assert report["erased"] > 5  # type: ignore[operator]
-    assert report["faults_total"] >= 18, "each kind that can be done here, but for those in each other's way"  # type: ignore[operator]
+    told = json.dumps({name: report[name] for name in ("offenders", "slow_rounds", "ended_while_healthy")}, indent=1)
+    assert failures(report, in_time=False) == [], told
+    assert report["issued"] > 500
+    assert report["status_changes"] > 0
+    assert report["erased"] > 5
+    assert report["faults_total"] >= 18, "each kind that can be done here, but for those in each other's way"
 
+
+# Victims that are not erased: the passes of single results, with what is told of each; credentials that one request
+# for one of them, or for many, has changed once.
+SINGLES = (
+    "SELECT credential_id::text AS id, {} AS told FROM assessment.results WHERE import_id IS NULL "
+    "AND learner IS NOT NULL"
+)
+CHANGED_ONCE = (
+    "SELECT c.credential_id::text AS id FROM issuer.credentials c JOIN issuer.status_changes s USING (credential_id) "
+    "WHERE status_version = 1 AND erased_at IS NULL AND s.reason = '{}'"
+)
 
 # What is put into a copy of the databases, each offence upon a credential (or result) of its own: what the ledger must
 # then say of that one, where it is found, and how it is done.
@@ -49,6 +57,73 @@ OFFENCES = {
         "SELECT result_id::text AS id, 'line ' || line || ' of import ' || import_id AS told FROM assessment.results "
         "WHERE outcome = 'duplicate' AND import_id = (SELECT min(import_id::text)::uuid FROM assessment.results)",
         "UPDATE assessment.results SET outcome = 'not_passed', attempt = 77, content = '' WHERE result_id = $1::uuid",
+    ),
+    "a single result that is not there": (
+        "lost", "has no row",
+        SINGLES.format("result_id::text"),
+        "DELETE FROM assessment.results WHERE credential_id = $1::uuid",
+    ),
+    "a single result with another outcome": (
+        "wrong", "accepted result",
+        SINGLES.format("result_id::text"),
+        "UPDATE assessment.results SET outcome = 'not_passed' WHERE credential_id = $1::uuid",
+    ),
+    "a single result with another credential": (
+        "wrong", "accepted result",
+        SINGLES.format("result_id::text"),
+        "UPDATE assessment.results SET credential_id = gen_random_uuid() WHERE credential_id = $1::uuid",
+    ),
+    "a single result that is doubled": (
+        "doubled", "is one more than was sent",
+        SINGLES.format("'of ' || learner"),
+        "INSERT INTO assessment.results (tenant_id, result_id, outcome, reasons, achievement_id, learner, learner_key, "
+        "attempt, content, credential_id, duplicate_of, recorded_at) SELECT tenant_id, gen_random_uuid(), 'duplicate', "
+        "'[]', achievement_id, learner, learner_key, attempt, content, credential_id, result_id, now() "
+        "FROM assessment.results WHERE credential_id = $1::uuid",
+    ),
+    "a single result that nobody sent": (
+        "doubled", "was sent by nobody",
+        SINGLES.format("'of nobody'"),
+        "INSERT INTO assessment.results (tenant_id, result_id, outcome, reasons, achievement_id, learner, learner_key, "
+        "attempt, content, recorded_at) SELECT tenant_id, gen_random_uuid(), 'not_passed', '[]', achievement_id, "
+        "'nobody', 'nobody', 1, '', now() FROM assessment.results WHERE credential_id = $1::uuid",
+    ),
+    "results of an import that is none": (
+        "doubled", "which is none",
+        SINGLES.format("'import ' || result_id"),
+        "INSERT INTO assessment.results (tenant_id, result_id, outcome, reasons, import_id, line, recorded_at) "
+        "SELECT tenant_id, gen_random_uuid(), 'duplicate', '[]', result_id, 1, now() FROM assessment.results "
+        "WHERE credential_id = $1::uuid",
+    ),
+    "a change of status that nobody asked for": (
+        "doubled", "and nobody asked for that",
+        "SELECT credential_id::text AS id FROM issuer.credentials WHERE status_version = 0 AND erased_at IS NULL",
+        "INSERT INTO issuer.status_changes (credential_id, version, tenant_id, status, reason, key_id, changed_at) "
+        "SELECT credential_id, 1, tenant_id, 'suspended', '', '', now() FROM issuer.credentials "
+        "WHERE credential_id = $1::uuid",
+    ),
+    "a change of status that is gone": (
+        "lost", "",
+        CHANGED_ONCE.format("one"),
+        "WITH gone AS (DELETE FROM issuer.status_changes WHERE credential_id = $1::uuid) UPDATE issuer.credentials "
+        "SET status = 'active', status_version = 0 WHERE credential_id = $1::uuid",
+    ),
+    "a change of many that is gone": (
+        "lost", "does not lead to",
+        CHANGED_ONCE.format("many"),
+        "WITH gone AS (DELETE FROM issuer.status_changes WHERE credential_id = $1::uuid) UPDATE issuer.credentials "
+        "SET status = 'active', status_version = 0 WHERE credential_id = $1::uuid",
+    ),
+    "a version that is left out": (
+        "lost", "not 1 to",
+        "SELECT credential_id::text AS id FROM issuer.credentials WHERE status_version > 0 AND erased_at IS NULL",
+        "UPDATE issuer.status_changes SET version = version + 5 WHERE credential_id = $1::uuid "
+        "AND version = (SELECT status_version FROM issuer.credentials WHERE credential_id = $1::uuid)",
+    ),
+    "a status that its changes do not say": (
+        "wrong", "and its last change is",
+        "SELECT credential_id::text AS id FROM issuer.credentials WHERE status_version > 0 AND erased_at IS NULL",
+        "UPDATE issuer.credentials SET status_version = 9 WHERE credential_id = $1::uuid",
     ),
     "a pass that was not issued": (
         "lost", "is owed and was not issued",
@@ -121,6 +196,41 @@ OFFENCES = {
         "SELECT credential_id::text AS id FROM issuer.status_changes JOIN issuer.credentials USING (credential_id) "
         "WHERE version = 1 AND erased_at IS NULL",
         'UPDATE bus.messages SET "offset" = -"offset" - 1 WHERE key = convert_to($1, \'UTF8\')',
+    ),
+    "versions of an achievement against their order": (
+        "out_of_order", "follows version 0",
+        "SELECT achievement_id::text AS id FROM assessment.achievements WHERE version > 1",
+        'UPDATE bus.messages SET "offset" = -"offset" - 1 WHERE key = convert_to($1, \'UTF8\')',
+    ),
+    "versions of a profile against their order": (  # the topic is compacted: one version may be all that is left
+        "out_of_order", "version 0 follows version",
+        "SELECT profile_id AS id FROM issuer.issuer_profiles WHERE version > 1",
+        "INSERT INTO bus.messages (partition_id, \"offset\", key, value, headers, ts) SELECT partition_id, "
+        "\"offset\" + 1000000, key, convert_to(regexp_replace(convert_from(value, 'UTF8'), '\"version\":\\d+', "
+        "'\"version\":0'), 'UTF8'), headers, ts FROM bus.messages WHERE key = convert_to($1, 'UTF8') "
+        "ORDER BY \"offset\" DESC LIMIT 1",
+    ),
+    "an API key before its organisation": (
+        "out_of_order", "stands before its creation",
+        "SELECT tenant_id AS id, 'organisation ' || tenant_id AS told FROM issuer.organisations",
+        'UPDATE bus.messages SET "offset" = -"offset" - 1 WHERE key = convert_to($1, \'UTF8\')',
+    ),
+    "a pass behind its erasure": (
+        "out_of_order", "its pass stands behind its erasure",
+        "SELECT e.credential_id AS id FROM issuer.erased_credentials e WHERE 2 = (SELECT count(DISTINCT m.value) "
+        "FROM bus.messages m JOIN bus.partitions p ON p.id = m.partition_id WHERE p.topic = 'laurel.assessment' "
+        "AND m.key = convert_to(e.credential_id, 'UTF8'))",
+        'UPDATE bus.messages SET "offset" = -"offset" - 1 WHERE key = convert_to($1, \'UTF8\') AND partition_id IN '
+        "(SELECT id FROM bus.partitions WHERE topic = 'laurel.assessment')",
+    ),
+    "an issue behind its erasure": (
+        "out_of_order", "its issue stands behind its erasure",
+        "SELECT credential_id::text AS id FROM issuer.credentials c WHERE erased_at IS NOT NULL AND (SELECT "
+        "count(DISTINCT m.value) FROM bus.messages m JOIN bus.partitions p ON p.id = m.partition_id "
+        "WHERE p.topic = 'laurel.credential' AND m.key = convert_to(c.credential_id::text, 'UTF8')) = 2 + (SELECT "
+        "count(*) FROM issuer.status_changes s WHERE s.credential_id = c.credential_id)",
+        'UPDATE bus.messages SET "offset" = -"offset" - 1 WHERE key = convert_to($1, \'UTF8\') AND partition_id IN '
+        "(SELECT id FROM bus.partitions WHERE topic = 'laurel.credential')",
     ),
     "a tombstone that the verifier lacks": (
         "lost", "is erased in assessment or in verifier, not in both alike",
