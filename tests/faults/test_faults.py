@@ -212,7 +212,7 @@ OFFENCES = {
     ),
     "an API key before its organisation": (
         "out_of_order", "stands before its creation",
-        "SELECT tenant_id AS id, 'organisation ' || tenant_id AS told FROM issuer.organisations",
+        "SELECT tenant_id AS id, 'organisation ' || tenant_id AS told FROM issuer.organisations WHERE slug = 'probe'",
         'UPDATE bus.messages SET "offset" = -"offset" - 1 WHERE key = convert_to($1, \'UTF8\')',
     ),
     "a pass behind its erasure": (
