@@ -47,7 +47,7 @@ from laurel_local.state import State
 log = structlog.get_logger()
 
 DEFAULT_PORT = 8080
-_END_WITHIN_S = 30.0  # once a part has failed: no hanging part gets more
+_END_WITHIN_S = 60.0  # once a part has failed: no hanging part gets more
 
 
 @dataclass(frozen=True)
