@@ -243,9 +243,9 @@ GUARDS = (
     Guard(
         "unique key of a credential",
         f"{_ISSUER}/store_issuance.py",
-        'ON CONFLICT (credential_id) DO NOTHING RETURNING credential_id\n            """,\n            *columns(',
-        'ON CONFLICT (credential_id) DO UPDATE SET body = excluded.body RETURNING credential_id\n            """,\n'
-        "            *columns(",
+        'ON CONFLICT DO NOTHING RETURNING credential_id\n        """,\n        *columns(',
+        'ON CONFLICT (credential_id) DO UPDATE SET body = excluded.body RETURNING credential_id\n        """,\n'
+        "        *columns(",
         (
             f"{_COMPONENT}/issuer/test_once.py::test_members_that_handle_the_same_events_at_once_make_each_credential_once",
         ),

@@ -13,7 +13,7 @@ from laurel import outbox
 from laurel.database import Transaction
 from laurel.events import EndorsementIssued
 from laurel_issuer.domain import Prerequisites
-from laurel_issuer.store_issuance import Terms, require_usable_keys, take_places
+from laurel_issuer.store_issuance import Terms, require_stored, require_usable_keys, take_places
 
 Row = asyncpg.Record
 
@@ -109,11 +109,12 @@ async def finish(tx: Transaction, row: Row, *, issuer: str, body: bytes) -> bool
         "INSERT INTO credentials (credential_id, tenant_id, result_id, achievement_id, achievement_version, "
         "profile_id, key_id, revocation_list, revocation_index, issued_at, valid_until, body, kind) "
         "VALUES ($1, $2, '', '', 0, $3, $4, $5, $6, $7, $8, $9, 'endorsement') "
-        "ON CONFLICT (credential_id) DO NOTHING RETURNING credential_id",
+        "ON CONFLICT DO NOTHING RETURNING credential_id",
         row["credential_id"], row["tenant_id"], row["profile_id"], row["key_ids"][0], row["revocation_list"],
         row["revocation_index"], row["created_at"], row["valid_until"], body,
     )  # fmt: skip
     if new is None:
+        await require_stored(tx, {str(row["credential_id"])})
         return False
     issued = EndorsementIssued(
         tenant_id=row["tenant_id"], credential_id=str(row["credential_id"]), name=row["name"],

@@ -371,31 +371,41 @@ async def finish(tx: Transaction, made: Sequence[tuple[Intent, AssessmentPassed,
     """Store credentials; those that are stored already stay as they are. The ids that are new. Raises Inconsistent."""
     if not made:
         return set()
-    try:
-        rows = await tx.fetch(
-            """
-            INSERT INTO credentials (credential_id, tenant_id, result_id, achievement_id, achievement_version,
-                profile_id, key_id, course_run, revocation_list, revocation_index, suspension_list, suspension_index,
-                refresh_list, refresh_index, message_list, message_index, issued_at, valid_until, body)
-            SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int[], $6::text[], $7::text[],
-                $8::text[], $9::uuid[], $10::int[], $11::uuid[], $12::int[], $13::uuid[], $14::int[], $15::uuid[],
-                $16::int[], $17::timestamptz[], $18::timestamptz[], $19::bytea[])
-            ON CONFLICT (credential_id) DO NOTHING RETURNING credential_id
-            """,
-            *columns(
+    rows = await tx.fetch(
+        # No unique key is named: two members that store the same credential at once meet at its places as well as at
+        # its id, and only keys that the clause covers let the later one wait and step aside.
+        """
+        INSERT INTO credentials (credential_id, tenant_id, result_id, achievement_id, achievement_version,
+            profile_id, key_id, course_run, revocation_list, revocation_index, suspension_list, suspension_index,
+            refresh_list, refresh_index, message_list, message_index, issued_at, valid_until, body)
+        SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int[], $6::text[], $7::text[],
+            $8::text[], $9::uuid[], $10::int[], $11::uuid[], $12::int[], $13::uuid[], $14::int[], $15::uuid[],
+            $16::int[], $17::timestamptz[], $18::timestamptz[], $19::bytea[])
+        ON CONFLICT DO NOTHING RETURNING credential_id
+        """,
+        *columns(
+            (
                 (
-                    (
-                        one.credential_id, one.tenant_id, passed.result_id, one.achievement_id,
-                        one.achievement_version, one.profile_id, one.key_id, one.course_run, *_place_columns(one),
-                        one.created, valid_until, body,
-                    )
-                    for one, passed, valid_until, body in made
+                    one.credential_id, one.tenant_id, passed.result_id, one.achievement_id,
+                    one.achievement_version, one.profile_id, one.key_id, one.course_run, *_place_columns(one),
+                    one.created, valid_until, body,
                 )
-            ),
-        )  # fmt: skip
-    except asyncpg.UniqueViolationError as error:
-        raise Inconsistent(f"a place in a status list was given twice: {error}") from error
-    return {str(row["credential_id"]) for row in rows}
+                for one, passed, valid_until, body in made
+            )
+        ),
+    )  # fmt: skip
+    new = {str(row["credential_id"]) for row in rows}
+    await require_stored(tx, {one.credential_id for one, *_ in made} - new)
+    return new
+
+
+async def require_stored(tx: Transaction, credential_ids: set[str]) -> None:
+    """What stepped aside in `finish` was stored by another member. Raises Inconsistent when it was not."""
+    if not credential_ids:
+        return
+    rows = await tx.fetch("SELECT credential_id FROM credentials WHERE credential_id = ANY ($1)", list(credential_ids))
+    if lost := credential_ids - {str(row["credential_id"]) for row in rows}:
+        raise Inconsistent(f"a place in a status list was given twice: to {', '.join(sorted(lost))} and before")
 
 
 async def forget_intents(tx: Transaction, credential_ids: Iterable[str]) -> None:

@@ -182,18 +182,22 @@ async def forget(tx: Transaction, erased: Sequence[tuple[str, str]]) -> None:
 
 async def remember_issuer(tx: Transaction, published: IssuerProfilePublished) -> None:
     """Keep an issuer's newest profile and DID document; an older version changes nothing."""
-    await tx.execute(
-        """
-        INSERT INTO known_issuers (profile_id, tenant_id, did, slug, version, profile, did_document, published_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-        ON CONFLICT (profile_id) DO UPDATE SET
-            did = excluded.did, slug = excluded.slug, version = excluded.version, profile = excluded.profile,
-            did_document = excluded.did_document, published_at = excluded.published_at
-        WHERE known_issuers.version < excluded.version AND known_issuers.tenant_id = excluded.tenant_id
-        """,
+    # Two statements, for two members may do this at once in the middle of a rebalance: a conflict clause that updates
+    # looks at one unique key alone, and the later one would fail at the DID's.
+    written = (
         published.profile_id, published.tenant_id, published.did, published.slug, published.version,
         msgspec.json.encode(published.profile), msgspec.json.encode(published.did_document), published.published_at,
     )  # fmt: skip
+    await tx.execute(
+        "INSERT INTO known_issuers (profile_id, tenant_id, did, slug, version, profile, did_document, published_at) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+        *written,
+    )
+    await tx.execute(
+        "UPDATE known_issuers SET did = $3, slug = $4, version = $5, profile = $6, did_document = $7, "
+        "published_at = $8 WHERE profile_id = $1 AND tenant_id = $2 AND version < $5",
+        *written,
+    )
 
 
 # --- what the API reads ---------------------------------------------------------------------------------------

@@ -104,6 +104,21 @@ async def test_members_that_handle_the_same_events_at_once_make_each_credential_
         assert bytes(event.document) == (await bodies(issuer))[event.credential_id]
 
 
+async def test_members_that_store_the_same_credentials_at_once_stop_nobody(issuer: Issuer) -> None:
+    """They meet at the places in the status lists as well as at the ids: the later ones step aside at both."""
+    _, achievement = await ready(issuer)
+
+    async def store(prepared: Any) -> None:
+        async with issuer.service.worker_database.transaction() as tx:
+            await issuer.issuance.save(tx, prepared)
+
+    for start in range(0, 600, 100):
+        batch = issuer.messages([passed_of(achievement, n) for n in range(start, start + 100)])
+        prepared = await issuer.issuance.prepare(decoded(batch))
+        await asyncio.gather(*(store(prepared) for _ in range(4)))
+    assert len(await bodies(issuer)) == len(await issuer.outbox(CredentialIssued)) == 600
+
+
 async def test_the_same_event_twice_in_one_batch_is_one_credential(issuer: Issuer) -> None:
     _, achievement = await ready(issuer)
     passed = passed_of(achievement, 1)
