@@ -43,8 +43,9 @@ UNAVAILABLE: tuple[type[BaseException], ...] = (
 # hours the server would keep its session, and with it the shards and partitions that it has locked.
 KEEPALIVE = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "3", "tcp_keepalives_count": "3"}
 
+_CLOSE_S = 2.0
+_UNABLE_TO_CLOSE: tuple[type[BaseException], ...] = (*UNAVAILABLE, asyncpg.PostgresError, asyncio.CancelledError)
 _RELEASE_S = 2.0  # nothing is sent at a release, but where a statement was cancelled
-_UNABLE_TO_CLOSE: tuple[type[BaseException], ...] = (*UNAVAILABLE, asyncio.CancelledError)
 
 
 def is_unavailable(error: BaseException) -> bool:
@@ -73,6 +74,24 @@ def connecting() -> Iterator[None]:
         yield
     except asyncpg.ObjectNotInPrerequisiteStateError as error:
         raise ConnectionError(str(error)) from error
+
+
+async def close_quietly(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Say goodbye within 2 s, or hang up.
+
+    asyncpg tells by a CancelledError of its own that it gave up. One that is meant for us goes on: a loop that forgot
+    it would never end.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    cancelling = task.cancelling()
+    try:
+        async with asyncio.timeout(_CLOSE_S):
+            await connection.close()
+    except _UNABLE_TO_CLOSE as error:
+        connection.terminate()
+        if task.cancelling() > cancelling:
+            raise asyncio.CancelledError from error
 
 
 class Database:
@@ -165,10 +184,7 @@ class Database:
         try:
             yield connection
         finally:
-            try:
-                await asyncio.wait_for(connection.close(), 2.0)
-            except _UNABLE_TO_CLOSE:
-                connection.terminate()
+            await close_quietly(connection)
 
     async def ping(self) -> None:
         """Raises one of UNAVAILABLE when the database does not answer within two seconds."""

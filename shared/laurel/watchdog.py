@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextvars import ContextVar
+from typing import Any
 
 import structlog
 
@@ -197,12 +198,37 @@ def end_within(seconds: float, *, code: int = EXIT_STUCK) -> None:
     """The process ends now or in so many seconds, whatever hangs in ending."""
 
     def end() -> None:
-        log.error("the process hung in ending", seconds=seconds, exit=code)
+        log.error("the process hung in ending", seconds=seconds, exit=code, waiting=_where_they_wait(loop))
         _end(code)
 
+    try:
+        loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+    except RuntimeError:
+        loop = None
     timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
+
+
+def _where_they_wait(loop: asyncio.AbstractEventLoop | None) -> list[str]:
+    """Each task that has not ended: its name, and the line at which it waits."""
+    if loop is None:
+        return []
+    with contextlib.suppress(Exception):  # they go on meanwhile: what cannot be told must not keep us from ending
+        return [f"{task.get_name()}: {_innermost(task)}" for task in asyncio.all_tasks(loop)]
+    return []
+
+
+def _innermost(task: asyncio.Task[object]) -> str:
+    frames = []
+    waiting: Any = task.get_coro()
+    while waiting is not None:
+        frame = getattr(waiting, "cr_frame", None) or getattr(waiting, "gi_frame", None)
+        if frame is None:
+            break
+        frames.append(f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno} {frame.f_code.co_name}")
+        waiting = getattr(waiting, "cr_await", None) or getattr(waiting, "gi_yieldfrom", None)
+    return " < ".join(reversed(frames[-4:]))
 
 
 def _end(code: int) -> None:

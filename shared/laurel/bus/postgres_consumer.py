@@ -29,11 +29,11 @@ from laurel.bus.postgres_retention import trim
 from laurel.bus.postgres_session import (
     Connection,
     Session,
-    close_quietly,
     open_connection,
     translated,
 )
 from laurel.crash_points import reach
+from laurel.database import close_quietly
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import asyncpg
 
 from laurel.bus import BusError, BusUnavailable
-from laurel.database import KEEPALIVE, connecting
+from laurel.database import KEEPALIVE, close_quietly, connecting
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -155,14 +155,5 @@ class Session:
     async def close(self) -> None:
         self._closed = True
         connection, self._connection = self._connection, None
-        await close_quietly(connection)
-
-
-async def close_quietly(connection: Connection | None) -> None:
-    """Say goodbye within 2 s, or hang up."""
-    if connection is None:
-        return
-    try:
-        await connection.close(timeout=2.0)
-    except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError):
-        connection.terminate()
+        if connection is not None:
+            await close_quietly(connection)
