@@ -130,7 +130,8 @@ class Database:
         if pool is not None:
             try:
                 # What has failed may be the server itself: it gets no time to say goodbye.
-                await asyncio.wait_for(pool.close(), 5.0 if failure is None else 0.5)
+                async with asyncio.timeout(5.0 if failure is None else 0.5):
+                    await pool.close()
             except TimeoutError:
                 pool.terminate()
 

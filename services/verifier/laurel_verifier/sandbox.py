@@ -281,7 +281,8 @@ class Lane:
         if process.stdin is not None:
             process.stdin.close()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(process.wait()), 5.0)
+            async with asyncio.timeout(5.0):
+                await process.wait()
 
 
 # --- inside the process -----------------------------------------------------------------------------------------
