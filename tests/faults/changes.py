@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from tests.faults.ledger import Account
+    from tests.faults.account import Account
 
 TARGETS = {"suspend": "suspended", "reinstate": "active", "revoke": "revoked"}
 _STATES = tuple(TARGETS.values())

@@ -19,7 +19,7 @@ from uuid import UUID
 import asyncpg
 
 if TYPE_CHECKING:
-    from tests.faults.ledger import Account
+    from tests.faults.account import Account
     from tests.faults.load import Import, Known, Load
 
 EVERY_S = 0.7

@@ -4,7 +4,7 @@ It asks no service and believes no counter. Everything large is streamed in the 
 goes by, so that a million results take minutes and little memory.
 
 1. every accepted row has one outcome, the one that its content deserves, every single result the one row that was
-   answered, and nothing else has any;
+   answered, and nothing else has any (outcomes.py);
 2. owed = issued = indexed, byte for byte; no reservation is left, no two share a place in a status list;
 3. topics, all five: every event of every credential is there, its document the same bytes each time, every last version
    of an achievement or a profile and every API key; and a key's events stand in their order (topics.py; a repeat may
@@ -26,7 +26,6 @@ import collections
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,43 +33,12 @@ import asyncpg
 
 from laurel.credential import status
 from laurel.migrate import SERVICES
-from tests.faults import changes, erasures
-from tests.faults.load import Known, Single
+from tests.faults import changes, erasures, outcomes
+from tests.faults.account import Account
+from tests.faults.load import Known
 from tests.faults.topics import Seen
 
-_SHOWN = 200
 _KINDS = {"revoked": "credential.revoked", "suspended": "credential.suspended", "active": "credential.reinstated"}
-
-
-@dataclass
-class Account:
-    """The result: `lost`, `doubled`, `out_of_order` and `wrong` count offences, `offenders` names the first ones."""
-
-    results: int = 0
-    outcomes: dict[str, int] = field(default_factory=dict)
-    issued: int = 0
-    erased: int = 0  # credentials
-    events: int = 0
-    repeated_events: int = 0
-    status_changes: int = 0
-    deliveries: int = 0
-    received: int = 0
-    emails: dict[str, int] = field(default_factory=dict)
-    lost: int = 0
-    doubled: int = 0
-    out_of_order: int = 0
-    wrong: int = 0
-    offenders: list[str] = field(default_factory=list)
-
-    def note(self, kind: str, what: str, number: int = 1) -> None:
-        """kind: lost, doubled, out_of_order or wrong."""
-        setattr(self, kind, getattr(self, kind) + number)
-        if len(self.offenders) < _SHOWN:
-            self.offenders.append(f"{kind}: {what}")
-
-    @property
-    def exact(self) -> bool:
-        return not (self.lost or self.doubled or self.out_of_order or self.wrong)
 
 
 class Ledger:
@@ -92,7 +60,7 @@ class Ledger:
         """Everything. Nothing may run any more."""
         self._stones = await erasures.check(self._open, self._known, self.account)
         self._erased = self._stones.ids
-        await self._outcomes()
+        await outcomes.check(self._open, self._known, self._erased, self.account)
         await self._issued()
         await self._order()
         await self._statuses()
@@ -101,92 +69,6 @@ class Ledger:
         await self._emails()
         await self._rest()
         return self.account
-
-    # -- 1 ---------------------------------------------------------------------------------------------------
-
-    async def _outcomes(self) -> None:
-        note = self.account.note
-        counted: collections.Counter[str] = collections.Counter()
-        async with self._open("assessment") as connection:
-            accepted = {one.import_id: one for one in self._known.imports}
-            if len(accepted) != len(self._known.imports):
-                note("doubled", "one import was answered for two uploads")
-            for row in await connection.fetch("SELECT import_id::text, status, failure FROM imports"):
-                if row["import_id"] in accepted and row["status"] != "done":
-                    note("lost", f"accepted import {row['import_id']} is {row['status']}: {row['failure']}")
-                if row["import_id"] not in accepted and row["status"] != "failed":
-                    note("doubled", f"import {row['import_id']} is {row['status']} and nobody was told so")
-            for import_id, one in accepted.items():
-                found = await connection.fetch(
-                    "SELECT line, outcome FROM results WHERE import_id = $1::uuid ORDER BY line", import_id
-                )
-                counted.update(row["outcome"] for row in found)
-                expected = self._known.expected(one)
-                rejected = {row["line"] for row in found if row["outcome"] == "rejected"}
-                for line in erasures.undecided(self._known, one) & rejected:
-                    expected[line - 1] = "rejected"
-                self._lines(import_id, expected, found)
-            singles = await connection.fetch(
-                "SELECT result_id::text, tenant_id, achievement_id::text, learner, attempt, outcome, "
-                "credential_id::text FROM results WHERE import_id IS NULL"
-            )
-            counted.update(row["outcome"] for row in singles)
-            self._singles(singles)
-            strangers = await connection.fetch(
-                "SELECT import_id::text, count(*) FROM results WHERE import_id IS NOT NULL "
-                "AND NOT import_id::text = ANY ($1) GROUP BY 1", list(accepted),
-            )  # fmt: skip
-            for row in strangers:
-                note("doubled", f"{row['count']} results belong to import {row['import_id']}, which is none", 1)
-        self.account.results, self.account.outcomes = sum(counted.values()), dict(sorted(counted.items()))
-
-    def _singles(self, rows: list[asyncpg.Record]) -> None:
-        """Each that was answered is one row, as answered; what was cut off may be one, and nothing else is."""
-        note = self.account.note
-        stored = {row["result_id"]: row for row in rows}
-        answered = {one.result_id: one for one in self._known.singles}
-        if len(answered) != len(self._known.singles):
-            note("doubled", "one result was answered for two that were sent")
-        for result_id, one in answered.items():
-            if one.outcome != "passed":
-                note("wrong", f"result {result_id} was answered to be {one.outcome}, and it is a pass")
-            if (row := stored.get(result_id)) is None:
-                note("lost", f"accepted result {result_id} has no row")
-                continue
-            found = row["outcome"], row["credential_id"], row["tenant_id"], row["achievement_id"], row["attempt"]
-            wanted = one.outcome, one.credential_id, one.sent.tenant_id, one.sent.achievement_id, one.sent.attempt
-            nameless = row["learner"] is None and one.credential_id in self._erased
-            if found != wanted or not (row["learner"] == one.sent.learner or nameless):
-                note("wrong", f"accepted result {result_id} is {found} of {row['learner']}, not {wanted}")
-        number: collections.Counter[Single] = collections.Counter()
-        for row in rows:
-            sent = Single(row["tenant_id"], row["achievement_id"], row["learner"], row["attempt"])
-            if row["learner"] is None and row["result_id"] in answered:
-                sent = answered[row["result_id"]].sent
-            number[sent] += 1
-            if not self._known.sent[sent]:
-                note("doubled", f"result {row['result_id']} of {row['learner']} was sent by nobody")
-            elif number[sent] > self._known.sent[sent]:
-                note("doubled", f"result {row['result_id']} of {row['learner']} is one more than was sent")
-
-    def _lines(self, import_id: str, expected: list[str], found: list[asyncpg.Record]) -> None:
-        if [row["outcome"] for row in found] == expected and [row["line"] for row in found] == list(
-            range(1, len(expected) + 1)
-        ):
-            return
-        lines = collections.Counter(row["line"] for row in found)
-        by_line = {row["line"]: row["outcome"] for row in found}
-        for line, outcome in enumerate(expected, 1):
-            place = f"line {line} of import {import_id}"
-            if line not in by_line:
-                self.account.note("lost", f"{place} has no outcome")
-            elif lines[line] > 1:
-                self.account.note("doubled", f"{place} has {lines[line]} outcomes")
-            elif by_line[line] != outcome:
-                kind = {"passed": "lost", "duplicate": "doubled"}.get(outcome, "wrong")
-                self.account.note(kind, f"{place} is {by_line[line]}, not {outcome}")
-        for line in lines.keys() - set(range(1, len(expected) + 1)):
-            self.account.note("doubled", f"line {line} of import {import_id} was never sent")
 
     # -- 2 ---------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@
 
 Four services as processes of their own. n credentials are issued; then n revocations are sent at once, and somebody
 reads the published list over HTTP again and again. Seconds are from the answer that accepts a revocation to the first
-reading that shows it, so the reader's own pause is in them.
+reading that shows it, so the reader's own pause is in them. Exit status 1: one was lost, or not seen within `_SEEN_S`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import json
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -25,6 +26,7 @@ from tests.e2e.cluster import Cluster, cluster
 from tests.faults.cohort import places_set
 
 PATIENCE_S = 120.0
+_SEEN_S = 5.0
 _READ_EVERY_S = 0.1
 _LINES = 80  # connections at a time: the client is not what is tried here
 Place = tuple[str, int]
@@ -124,6 +126,7 @@ def main() -> None:
     given = parser.parse_args()
     report = asyncio.run(run(given.n))
     print(json.dumps(report, indent=None if given.json else 2))
+    sys.exit(bool(report["lost"] or report["seen_after_max_s"] > _SEEN_S))
 
 
 if __name__ == "__main__":

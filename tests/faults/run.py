@@ -16,7 +16,8 @@ from typing import Any
 from laurel.bus import BusError, connect
 from laurel.migrate import SERVICES
 from laurel.topics import TOPICS
-from tests.faults.ledger import Account, Ledger
+from tests.faults.account import Account
+from tests.faults.ledger import Ledger
 from tests.faults.load import UNREACHABLE, Known, Load
 from tests.faults.nemesis import Nemesis, Round, Stage, plan
 from tests.faults.report import WITHIN_S, ended_while_healthy, failures

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.faults.account import Account
 from tests.faults.changes import Asked, check, explained
-from tests.faults.ledger import Account
 
 A, B = "00000000-0000-7000-8000-00000000000a", "00000000-0000-7000-8000-00000000000b"
 
