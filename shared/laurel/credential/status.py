@@ -144,7 +144,9 @@ def _check_size(size: int) -> None:
         raise StatusError("bad_entry", f"a statusSize of {size} bits; 1 to {MAX_SIZE} are read and written here")
 
 
-@functools.lru_cache(maxsize=65_536)
+# A list of 131,072 entries has 2,304 of these (rounds × values of a half): enough for the few that are being filled.
+# More room would be taken by lists that are long full, for hours: memory that seems to leak.
+@functools.lru_cache(maxsize=8_192)
 def _round(key: bytes, number: int, value: int) -> int:
     digest = hashlib.blake2b(
         value.to_bytes(8, "big"), digest_size=8, key=key, person=b"laurel-status%d" % number
