@@ -94,6 +94,28 @@ async def close_quietly(connection: asyncpg.Connection[asyncpg.Record]) -> None:
             raise asyncio.CancelledError from error
 
 
+@asynccontextmanager
+async def transaction_on(connection: Transaction | asyncpg.Connection[asyncpg.Record]) -> AsyncIterator[None]:
+    """A transaction, within another one a savepoint: what asyncpg's does, and it ends.
+
+    asyncpg's waits with its ROLLBACK for a statement that was cancelled, for as long as a command may take. A server
+    that does not answer soon is cut off, by which it rolls back as well.
+    """
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        yield
+    except BaseException:
+        try:
+            async with asyncio.timeout(_RELEASE_S):
+                await transaction.rollback()
+        except UNAVAILABLE:
+            with suppress(asyncpg.InterfaceError):  # a savepoint inside has cut it off before
+                connection.terminate()
+        raise
+    await transaction.commit()
+
+
 class Database:
     """A pool for one service and one role. Open with `async with Database(...) as database`."""
 
@@ -141,7 +163,7 @@ class Database:
 
         For a worker's role the policies admit every row; naming tenants is then not needed.
         """
-        async with self._connection() as connection, connection.transaction():
+        async with self._connection() as connection, transaction_on(connection):
             await connection.execute(
                 "SELECT set_config('laurel.tenants', $1, true), set_config('laurel.public_id', $2, true)",
                 ",".join(tenants),

@@ -13,7 +13,7 @@ import structlog
 
 from laurel import telemetry, watchdog
 from laurel.crash_points import reach
-from laurel.database import Database, Transaction, is_unavailable
+from laurel.database import Database, Transaction, is_unavailable, transaction_on
 from laurel.errors import Stuck
 from laurel.waiting import sleep
 from laurel_assessment import import_store, store
@@ -159,7 +159,7 @@ class ImportWorker:
 
     async def _alone(self, tx: Transaction, work: Work, arrival: Arrival, now: datetime) -> store.Recorded:
         async def take(one: Arrival) -> store.Recorded:
-            async with tx.transaction():
+            async with transaction_on(tx):
                 taken = await take_in(
                     tx, work.tenant_id, [one], keys=self._keys, received_at=work.created_at, now=now,
                     import_id=work.import_id,

@@ -25,6 +25,7 @@ from laurel.bus.postgres_schema import migrate
 from laurel.bus.postgres_session import FENCE, Connection, Session, advisory_key, split_url
 from laurel.bus.sending import SharingProducer
 from laurel.crash_points import reach
+from laurel.database import transaction_on
 
 # One append is one transaction of at most this much; a larger send takes several, in order.
 _APPEND_BYTES = 8 * 1024 * 1024
@@ -75,7 +76,7 @@ class PostgresBus:
         wanted = list(topics)
         async with self._session.use("ensure topics") as connection:
             await migrate(connection, self._schema)
-            async with connection.transaction():
+            async with transaction_on(connection):
                 await connection.execute("SELECT pg_advisory_xact_lock($1)", advisory_key(self._schema, "topics"))
                 for topic in wanted:
                     await connection.execute(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from laurel.bus import BusError
 from laurel.bus.postgres_session import Connection, advisory_key
+from laurel.database import transaction_on
 
 _STEP_1 = """
 CREATE TABLE {s}.topics (
@@ -95,7 +96,7 @@ async def migrate(connection: Connection, schema: str) -> None:
     """Bring the schema to this program's version. A newer schema is fine: steps only add."""
     if await _version(connection, schema) >= len(_STEPS):
         return
-    async with connection.transaction():
+    async with transaction_on(connection):
         await connection.execute("SELECT pg_advisory_xact_lock($1)", advisory_key(schema, "migrate"))
         await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
         await connection.execute(f"CREATE TABLE IF NOT EXISTS {schema}.meta (version integer NOT NULL)")

@@ -1,4 +1,4 @@
-"""A session that is told to end ends, whatever its server does meanwhile."""
+"""What is told to end ends, whatever the server does meanwhile: it takes neither a goodbye nor a ROLLBACK."""
 
 from __future__ import annotations
 
@@ -6,40 +6,75 @@ import asyncio
 import os
 import signal
 
+import asyncpg
 import pytest
 
-from laurel.database import Database
+from laurel.database import Database, Transaction, transaction_on
 
 
-async def test_a_session_that_is_cancelled_while_it_closes_does_not_forget_it(postgres_dsn: str) -> None:
-    """A loop that asks again after each failure, as the probes and the relays do, over a server that stands still."""
-    backends: list[int] = []
-    failed = asyncio.Event()
+class Stopper:
+    """Stops the server's process behind a connection, and says so before it is asked anything more."""
 
-    async def ask_for_ever(database: Database) -> None:
+    def __init__(self) -> None:
+        self.backends: list[int] = []
+        self.asked = asyncio.Event()
+
+    async def ask(self, connection: Transaction | asyncpg.Connection[asyncpg.Record], *, patience: float) -> None:
+        self.backends.append(await connection.fetchval("SELECT pg_backend_pid()"))
+        os.kill(self.backends[-1], signal.SIGSTOP)
+        asyncio.get_running_loop().call_soon(self.asked.set)
+        await connection.fetchval("SELECT 1", timeout=patience)
+
+
+@pytest.fixture
+def stopper() -> Stopper:
+    return Stopper()
+
+
+async def cancelled(stopper: Stopper, asking: asyncio.Task[None], *, after: float) -> None:
+    """It is told to end so long after the question, ends soon, and asks nobody a second time."""
+    try:
+        await stopper.asked.wait()
+        await asyncio.sleep(after)
+        asking.cancel()
+        await asyncio.wait([asking], timeout=30)
+        assert asking.cancelled(), asking
+        assert len(stopper.backends) == 1
+    finally:
+        asking.cancel()
+        for backend in stopper.backends:
+            os.kill(backend, signal.SIGCONT)
+
+
+async def test_a_session_that_is_cancelled_while_it_closes_does_not_forget_it(
+    postgres_dsn: str, stopper: Stopper
+) -> None:
+    """A loop that asks again after each failure, as the probes and the relays do."""
+
+    async def ask_for_ever() -> None:
         while True:
             try:
                 async with database.session() as connection:
-                    backends.append(await connection.fetchval("SELECT pg_backend_pid()"))
-                    os.kill(backends[-1], signal.SIGSTOP)
-                    try:
-                        await connection.fetchval("SELECT 1", timeout=0.1)
-                    finally:
-                        failed.set()  # from here on the session says goodbye to somebody who does not listen
+                    await stopper.ask(connection, patience=0.1)
             except (TimeoutError, OSError):
                 continue
 
     async with Database(postgres_dsn, schema="public", size=1) as database:
-        asking = asyncio.create_task(ask_for_ever(database))
-        try:
-            async with asyncio.timeout(20):
-                await failed.wait()
-                await asyncio.sleep(0)  # now it closes
-                asking.cancel()
-                with pytest.raises(asyncio.CancelledError):
-                    await asking
-            assert len(backends) == 1
-        finally:
-            asking.cancel()
-            for backend in backends:
-                os.kill(backend, signal.SIGCONT)
+        # Behind the deadline of the question, and within the time that a goodbye may take.
+        await cancelled(stopper, asyncio.create_task(ask_for_ever()), after=1.0)
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["transaction", "savepoint"])
+async def test_a_transaction_that_is_cancelled_waits_for_no_rollback(
+    postgres_dsn: str, stopper: Stopper, nested: bool
+) -> None:
+    async def ask() -> None:
+        async with database.transaction() as tx:
+            if nested:
+                async with transaction_on(tx):
+                    await stopper.ask(tx, patience=600)
+            await stopper.ask(tx, patience=600)
+
+    async with Database(postgres_dsn, schema="public", size=1) as database:
+        await cancelled(stopper, asyncio.create_task(ask()), after=0.1)
+        assert [tuple(row) for row in await database.fetch("SELECT 1")] == [(1,)], "the pool has room for another one"
