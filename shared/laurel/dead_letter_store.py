@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, get_args
+from uuid import UUID
 
 import asyncpg
 
@@ -24,7 +25,7 @@ _COLUMNS = (
     "redriven_at"
 )
 _WHERE = """
-    ($1::bigint[] IS NULL OR id = ANY ($1)) AND ($2::text[] IS NULL OR state = ANY ($2))
+    ($1::uuid[] IS NULL OR id = ANY ($1)) AND ($2::text[] IS NULL OR state = ANY ($2))
     AND ($3::text IS NULL OR tenant_id = $3) AND ($4::text IS NULL OR consumer = $4)
     AND ($5::text IS NULL OR topic = $5) AND ($6::text IS NULL OR code = $6)
     AND ($7::text IS NULL OR event_type = $7) AND ($8::bytea IS NULL OR key = $8)
@@ -39,7 +40,7 @@ class Which:
     died_from, died_to: from the first moment until before the second.
     """
 
-    ids: Sequence[int] | None = None
+    ids: Sequence[UUID] | None = None
     states: Sequence[State] | None = None
     tenant_id: str | None = None
     consumer: str | None = None
@@ -71,10 +72,11 @@ class Redrive:
     most: int = 1000
 
 
-async def find(tx: Transaction, which: Which, *, after: int = 0, limit: int = 100) -> list[Row]:
+async def find(tx: Transaction, which: Which, *, after: UUID | None = None, limit: int = 100) -> list[Row]:
     """Letters without their bytes, oldest first, from the first one behind the id `after`."""
     return await tx.fetch(
-        f"SELECT {_COLUMNS} FROM dead_letters WHERE {_WHERE} AND id > $11 ORDER BY id LIMIT $12",  # noqa: S608
+        f"SELECT {_COLUMNS} FROM dead_letters WHERE {_WHERE} AND ($11::uuid IS NULL OR id > $11) "  # noqa: S608
+        "ORDER BY id LIMIT $12",
         *which.arguments, after, limit,
     )  # fmt: skip
 
@@ -88,7 +90,7 @@ async def count(tx: Transaction, which: Which) -> dict[tuple[str, str], int]:
     return {(row["consumer"], row["code"]): row["n"] for row in rows}
 
 
-async def unmatched(tx: Transaction, which: Which) -> list[int]:
+async def unmatched(tx: Transaction, which: Which) -> list[UUID]:
     """Those of the ids that were asked for that name no letter of these, in order."""
     if which.ids is None:
         return []
@@ -96,7 +98,7 @@ async def unmatched(tx: Transaction, which: Which) -> list[int]:
     return sorted(set(which.ids) - {row["id"] for row in rows})
 
 
-async def get(tx: Transaction, letter_id: int, tenant_id: str | None = None) -> Row | None:
+async def get(tx: Transaction, letter_id: UUID, tenant_id: str | None = None) -> Row | None:
     """One letter with its record's bytes. tenant_id: None for the operator, who sees every tenant's."""
     return await tx.fetchrow(
         f"SELECT {_COLUMNS}, value, headers, timestamp_ms FROM dead_letters "  # noqa: S608
@@ -105,7 +107,7 @@ async def get(tx: Transaction, letter_id: int, tenant_id: str | None = None) -> 
     )  # fmt: skip
 
 
-async def actions(tx: Transaction, letter_id: int) -> list[Row]:
+async def actions(tx: Transaction, letter_id: UUID) -> list[Row]:
     """What was asked for a letter and what came of it, in order. `was`: its reason before; `code`: the one after."""
     return await tx.fetch(
         "SELECT request_id, action, asked_by, asked_at, note, was, outcome, code, detail, finished_at "
@@ -153,7 +155,7 @@ async def tenants_of(tx: Transaction, request_id: str) -> dict[str, int]:
 
 
 async def discard(
-    tx: Transaction, letter_id: int, *, asked_by: str, reason: str, tenant_id: str | None = None
+    tx: Transaction, letter_id: UUID, *, asked_by: str, reason: str, tenant_id: str | None = None
 ) -> State | None:
     """A letter that waits is to stay unhandled; its state before (anything but `waiting`: nothing was done).
 

@@ -46,7 +46,7 @@ def body_of(door: Door, tenant: Tenant) -> Any:
     if path.rpartition("/")[2] in ("revoke", "suspend", "reinstate", "refresh", "discard"):
         return _REASON
     if path.endswith("/dead-letters/redrive"):
-        return {"ids": [int(owns[f"{door.service}_letter_id"])], "dry_run": True}
+        return {"ids": [owns[f"{door.service}_letter_id"]], "dry_run": True}
     bodies: dict[str, Any] = {
         "/assessment/v1/achievements": {**_ACHIEVEMENT, "profile_id": owns["profile_id"]},
         "/assessment/v1/achievements/{achievement_id}": {**_ACHIEVEMENT, "profile_id": owns["profile_id"]},
@@ -245,6 +245,37 @@ async def test_lists_and_reports_show_ones_own_alone(
                 assert found.get("items", []) == [], (str(door), found)
             numbers = [value for value in found.get("counts", {}).values() if isinstance(value, int)]
             assert not any(numbers), (str(door), found)
+
+
+async def test_cursors_tell_no_number_that_organisations_share(estate: Estate, tenants: list[Tenant]) -> None:
+    """Where a page ends is told by an id, or by a number of one's own that stands in the page.
+
+    Two places in a row of all organisations' things would tell how many of the others' lie between.
+    """
+    alpha, beta = tenants
+    turned = set()
+    for door in [one for one in private(estate) if one.method == "GET"]:
+        app: Any = estate.services[door.service].api
+        parameters = app.openapi()["paths"][door.path]["get"].get("parameters", [])
+        if "limit" not in {one["name"] for one in parameters}:
+            continue
+        path = path_of(door, names_of(door, alpha))
+        first = (await ask(estate, door, path, alpha.headers, None, limit="1")).json()
+        after = first["next"]
+        if after is None:
+            continue
+        turned.add(door.path)
+        last = first["items"][-1]
+        own = [str(one) for one in (last.values() if isinstance(last, dict) else [last])]
+        assert str(after) in own or (isinstance(after, str) and after.count("-") == 4), (str(door), first)
+        second = await ask(estate, door, path, alpha.headers, None, limit="1", after=str(after))
+        assert second.status_code == 200, (str(door), second.text)
+        assert second.json()["items"] != first["items"], str(door)
+        theirs = await ask(estate, door, path_of(door, names_of(door, beta)), beta.headers, None, after=str(after))
+        assert not [mark for mark in alpha.marks if mark in theirs.text.replace(str(after), "…")], (str(door), after)
+    assert turned >= {
+        "/issuer/v1/credentials", "/issuer/v1/reports/credentials", *(f"/{name}/v1/dead-letters" for name in SERVICES),
+    }, turned  # fmt: skip
 
 
 async def test_bodies_that_name_what_others_own(estate: Estate, tenants: list[Tenant]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -280,7 +281,7 @@ async def test_a_discarded_letter_stays_until_it_is_asked_for_by_that_state(kern
         ((letter),) = await letters.find(tx, Which())
         assert await letters.discard(tx, letter["id"], asked_by="operator:t", reason="forged") == "waiting"
         assert await letters.discard(tx, letter["id"], asked_by="operator:t", reason="again") == "discarded"
-        assert await letters.discard(tx, 10**9, asked_by="operator:t", reason="x") is None
+        assert await letters.discard(tx, uuid.uuid4(), asked_by="operator:t", reason="x") is None
     await ask(kernel)
     assert (await states(kernel))[0][0] == "discarded"
     await ask(kernel, Which(states=["discarded"]))
