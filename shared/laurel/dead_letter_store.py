@@ -5,6 +5,7 @@ Asking writes rows and returns; the consumer's own process carries it out (`laur
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,6 +32,8 @@ _WHERE = """
     AND ($7::text IS NULL OR event_type = $7) AND ($8::bytea IS NULL OR key = $8)
     AND ($9::timestamptz IS NULL OR died_at >= $9) AND ($10::timestamptz IS NULL OR died_at < $10)
 """
+
+_IDS = "CASE WHEN $1::uuid[] IS NOT NULL THEN array_agg({id}) END AS ids"  # of which letters, where ids were asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,21 @@ class Redrive:
     most: int = 1000
 
 
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """Letters that match: by (consumer, code) how many, the most first.
+
+    queued: those of them that were queued, likewise. tenants: how many of those each organisation has, in the order in
+    which audit chains are locked; letters whose organisation nobody knows belong to no chain. unmatched: the ids that
+    were asked for and name no letter of these, in order.
+    """
+
+    letters: dict[tuple[str, str], int]
+    queued: dict[tuple[str, str], int]
+    tenants: dict[str, int]
+    unmatched: list[UUID]
+
+
 async def find(tx: Transaction, which: Which, *, after: UUID | None = None, limit: int = 100) -> list[Row]:
     """Letters without their bytes, oldest first, from the first one behind the id `after`."""
     return await tx.fetch(
@@ -81,21 +99,14 @@ async def find(tx: Transaction, which: Which, *, after: UUID | None = None, limi
     )  # fmt: skip
 
 
-async def count(tx: Transaction, which: Which) -> dict[tuple[str, str], int]:
-    """(consumer, code) → how many."""
+async def count(tx: Transaction, which: Which) -> Matched:
+    """How many match."""
     rows = await tx.fetch(
-        f"SELECT consumer, code, count(*) AS n FROM dead_letters WHERE {_WHERE} GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2",  # noqa: S608
+        f"SELECT tenant_id, consumer, code, count(*) AS matched, 0 AS queued, {_IDS.format(id='id')} FROM dead_letters "  # noqa: S608
+        f"WHERE {_WHERE} GROUP BY 1, 2, 3",
         *which.arguments,
     )
-    return {(row["consumer"], row["code"]): row["n"] for row in rows}
-
-
-async def unmatched(tx: Transaction, which: Which) -> list[UUID]:
-    """Those of the ids that were asked for that name no letter of these, in order."""
-    if which.ids is None:
-        return []
-    rows = await tx.fetch(f"SELECT id FROM dead_letters WHERE {_WHERE}", *which.arguments)  # noqa: S608
-    return sorted(set(which.ids) - {row["id"] for row in rows})
+    return _matched(which, rows)
 
 
 async def get(tx: Transaction, letter_id: UUID, tenant_id: str | None = None) -> Row | None:
@@ -116,42 +127,55 @@ async def actions(tx: Transaction, letter_id: UUID) -> list[Row]:
     )
 
 
-async def ask(tx: Transaction, asked: Redrive) -> tuple[str, dict[tuple[str, str], int]]:
-    """Queue letters for a redrive, oldest first; (the request's id, (consumer, code) → how many).
+async def ask(tx: Transaction, asked: Redrive) -> tuple[str, Matched]:
+    """Queue letters for a redrive, oldest first; (the request's id, what matched and what of it is queued now).
 
-    A letter that is queued already is left alone. The record of who asked is written in the same transaction.
+    A letter that is queued already is left alone. The record of who asked is written in the same transaction. One
+    statement, so that what is counted is what is queued; `picked` looks again at what somebody else held until then.
     """
     request_id = uuid7()
     rows = await tx.fetch(
         f"""
-        WITH picked AS (
-            SELECT id AS letter_id FROM dead_letters WHERE {_WHERE} AND state <> 'queued'
-            ORDER BY id LIMIT $11 FOR UPDATE
+        WITH matching AS MATERIALIZED (
+            SELECT id, tenant_id, consumer, code, state FROM dead_letters WHERE {_WHERE}
+        ), picked AS (
+            SELECT id AS letter_id FROM dead_letters
+            WHERE id = ANY (ARRAY(SELECT id FROM matching WHERE state <> 'queued' ORDER BY id LIMIT $11))
+                AND {_WHERE} AND state <> 'queued' ORDER BY id FOR UPDATE
         ), queued AS (
             UPDATE dead_letters d SET state = 'queued' FROM picked p WHERE d.id = p.letter_id AND d.state <> 'queued'
-            RETURNING d.id, d.tenant_id, d.consumer, d.code
+            RETURNING d.id, d.tenant_id, d.code
         ), noted AS (
             INSERT INTO dead_letter_actions (tenant_id, letter_id, request_id, action, asked_by, note, was, rate)
             SELECT tenant_id, id, $12, 'redrive', $13, $14, code, $15 FROM queued ORDER BY id
         )
-        SELECT consumer, code, count(*) AS n FROM queued GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2
+        SELECT m.tenant_id, m.consumer, m.code, count(*) AS matched, count(q.id) AS queued,
+            {_IDS.format(id='m.id')}
+        FROM matching m LEFT JOIN queued q ON q.id = m.id GROUP BY 1, 2, 3
         """,  # noqa: S608
         *asked.which.arguments, asked.most, request_id, asked.asked_by, asked.note, asked.rate,
     )  # fmt: skip
-    return request_id, {(row["consumer"], row["code"]): row["n"] for row in rows}
+    return request_id, _matched(asked.which, rows)
 
 
-async def tenants_of(tx: Transaction, request_id: str) -> dict[str, int]:
-    """How many letters of each organisation a request is about, in the order in which their audit chains are locked.
+def _matched(which: Which, rows: Sequence[Row]) -> Matched:
+    letters: Counter[tuple[str, str]] = Counter()
+    queued: Counter[tuple[str, str]] = Counter()
+    tenants: Counter[str] = Counter()
+    strange = set(which.ids or ())
+    for row in rows:
+        letters[row["consumer"], row["code"]] += row["matched"]
+        queued[row["consumer"], row["code"]] += row["queued"]
+        tenants[row["tenant_id"]] += row["queued"]
+        strange.difference_update(row["ids"] or ())
+    return Matched(
+        _most_first(letters), _most_first(queued),
+        {one: n for one, n in sorted(tenants.items()) if one and n}, sorted(strange),
+    )  # fmt: skip
 
-    Letters whose organisation nobody knows belong to no chain.
-    """
-    rows = await tx.fetch(
-        "SELECT tenant_id, count(*) AS n FROM dead_letter_actions WHERE request_id = $1 AND tenant_id <> '' "
-        "GROUP BY tenant_id ORDER BY tenant_id",
-        request_id,
-    )
-    return {row["tenant_id"]: row["n"] for row in rows}
+
+def _most_first(counted: Counter[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    return {of: n for of, n in sorted(counted.items(), key=lambda one: (-one[1], one[0])) if n}
 
 
 async def discard(

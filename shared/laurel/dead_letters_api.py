@@ -239,26 +239,25 @@ def dead_letter_routes(service: str, database: Database) -> APIRouter:
             died_from=body.died_from, died_to=body.died_to,
         )  # fmt: skip
         async with database.transaction([who.tenant_id]) as tx:
-            found = await store.count(tx, which)
-            matched, request_id, queued = sum(found.values()), None, 0
-            unmatched = await store.unmatched(tx, which)
-            if not body.dry_run:
+            if body.dry_run:
+                request_id, found = None, await store.count(tx, which)
+            else:
                 asked = Redrive(which, f"key:{who.key_id}", body.note, body.rate, body.max)
                 request_id, found = await store.ask(tx, asked)
-                queued = sum(found.values())
-                if queued:
-                    await audit.record(
-                        tx, who.tenant_id, who, "dead_letters.redrive", str(request_id), details={"queued": queued}
-                    )
+            queued = sum(found.queued.values())
+            if queued:
+                await audit.record(
+                    tx, who.tenant_id, who, "dead_letters.redrive", str(request_id), details={"queued": queued}
+                )
         if queued:
             reach("redrive.asked", service)
         letters = [
             Asked(consumer=consumer, code=code, count=n, redrive_helps=reason(code).helps)
-            for (consumer, code), n in found.items()
+            for (consumer, code), n in (found.letters if body.dry_run else found.queued).items()
         ]
         return RedriveReport(
-            request_id=request_id if queued else None, matched=matched, queued=queued, letters=letters,
-            unmatched=unmatched,
+            request_id=request_id if queued else None, matched=sum(found.letters.values()), queued=queued,
+            letters=letters, unmatched=found.unmatched,
         )  # fmt: skip
 
     @router.get("/redrives/{request_id}", summary="Where a redrive stands", operation_id="get_redrive")

@@ -34,7 +34,7 @@ async def list_letters(state: State, services: Sequence[str], which: Which, *, l
     letters: list[dict[str, Any]] = []
     for service in services:
         async with worker_database(service, state) as database, database.transaction() as tx:
-            counts += _counted(service, await store.count(tx, which))
+            counts += _counted(service, (await store.count(tx, which)).letters)
             rows = await store.find(tx, which, limit=limit)
         letters += [_named(service, shown(row)) for row in rows]
     output.result(msgspec.to_builtins({"counts": counts, "letters": letters}))
@@ -118,18 +118,19 @@ async def redrive(
         for service, database in databases.items():
             wanted = which if named is None else replace(which, ids=named[service])
             async with database.transaction() as tx:
-                found = await store.count(tx, wanted)
-                matched += sum(found.values())
-                if not dry_run:
+                if dry_run:
+                    found = await store.count(tx, wanted)
+                else:
                     request_id, found = await store.ask(tx, Redrive(wanted, operator(by), note, rate, most))
-                    if found:
+                    if found.queued:
                         requests[service] = request_id
-                    for tenant_id, queued_of in (await store.tenants_of(tx, request_id)).items():
+                    for tenant_id, queued_of in found.tenants.items():
                         await audit.record(
                             tx, tenant_id, operator(by), "dead_letters.redrive", request_id,
                             details={"queued": queued_of},
                         )  # fmt: skip
-            counts += _counted(service, found)
+            matched += sum(found.letters.values())
+            counts += _counted(service, found.letters if dry_run else found.queued)
         queued = 0 if dry_run else sum(one["count"] for one in counts)
         ended = await _wait(databases, requests, output) if wait and requests else None
     result = {"matched": matched, "queued": queued, "dry_run": dry_run, "requests": requests, "counts": counts}

@@ -97,8 +97,8 @@ async def test_letters_of_the_version_before_keep_order_and_actions(
         ):
             rows = await letters.find(tx, Which(), after=after[-1]["id"])
             assert [row["key"] for row in rows] == [b"new"] * 5, "what dies later comes behind"
-            _, queued = await letters.ask(tx, Redrive(Which(states=["waiting"]), "key:k"))
-            assert sum(queued.values()) == 19 + 5, "all that wait of this organisation, but none of the other"
+            _, found = await letters.ask(tx, Redrive(Which(states=["waiting"]), "key:k"))
+            assert sum(found.queued.values()) == 19 + 5, "all that wait of this organisation, but none of the other"
             assert len(await letters.actions(tx, named[3])) == 2
     finally:
         if inside is not None:
