@@ -29,6 +29,7 @@ from laurel import access, tokens
 from laurel.database import Database
 from laurel.limits import Limits
 from laurel.problems import Problem
+from laurel.query import check_query
 from laurel.security import SCOPE_MEANINGS, Principal, hash_secret, parse_api_key
 from laurel.tokens import BadToken
 
@@ -178,7 +179,7 @@ _oauth = OAuth2(
 
 
 class Requires:
-    """A dependency: the caller's principal, if it has `scope`. Raises Problem 401, 403, 429. Use `requires`."""
+    """A dependency: the caller's principal, if it has `scope`. Raises Problem 401, 429, 403, 422. Use `requires`."""
 
     def __init__(self, scope: str) -> None:
         if scope not in SCOPE_MEANINGS:
@@ -208,11 +209,12 @@ class Requires:
                 403, "missing_scope", f"this {what} lacks the scope {self.demand!r}; use one that has it",
                 headers={"WWW-Authenticate": challenge},
             )  # fmt: skip
+        check_query(request)
         return principal
 
 
 def requires(scope: str) -> Callable[..., Awaitable[Principal]]:
-    """A dependency: the caller's principal, if its API key or access token has `scope`. Problem 401, 403, 429."""
+    """A dependency: the caller's principal, if its API key or access token has `scope`. Problem 401, 429, 403, 422."""
     return Requires(scope)
 
 

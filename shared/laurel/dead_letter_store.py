@@ -5,10 +5,12 @@ Asking writes rows and returns; the consumer's own process carries it out (`laur
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, get_args
+from uuid import UUID
 
 import asyncpg
 
@@ -24,12 +26,14 @@ _COLUMNS = (
     "redriven_at"
 )
 _WHERE = """
-    ($1::bigint[] IS NULL OR id = ANY ($1)) AND ($2::text[] IS NULL OR state = ANY ($2))
+    ($1::uuid[] IS NULL OR id = ANY ($1)) AND ($2::text[] IS NULL OR state = ANY ($2))
     AND ($3::text IS NULL OR tenant_id = $3) AND ($4::text IS NULL OR consumer = $4)
     AND ($5::text IS NULL OR topic = $5) AND ($6::text IS NULL OR code = $6)
     AND ($7::text IS NULL OR event_type = $7) AND ($8::bytea IS NULL OR key = $8)
     AND ($9::timestamptz IS NULL OR died_at >= $9) AND ($10::timestamptz IS NULL OR died_at < $10)
 """
+
+_IDS = "CASE WHEN $1::uuid[] IS NOT NULL THEN array_agg({id}) END AS ids"  # of which letters, where ids were asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ class Which:
     died_from, died_to: from the first moment until before the second.
     """
 
-    ids: Sequence[int] | None = None
+    ids: Sequence[UUID] | None = None
     states: Sequence[State] | None = None
     tenant_id: str | None = None
     consumer: str | None = None
@@ -71,32 +75,41 @@ class Redrive:
     most: int = 1000
 
 
-async def find(tx: Transaction, which: Which, *, after: int = 0, limit: int = 100) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """Letters that match: by (consumer, code) how many, the most first.
+
+    queued: those of them that were queued, likewise. tenants: how many of those each organisation has, in the order in
+    which audit chains are locked; letters whose organisation nobody knows belong to no chain. unmatched: the ids that
+    were asked for and name no letter of these, in order.
+    """
+
+    letters: dict[tuple[str, str], int]
+    queued: dict[tuple[str, str], int]
+    tenants: dict[str, int]
+    unmatched: list[UUID]
+
+
+async def find(tx: Transaction, which: Which, *, after: UUID | None = None, limit: int = 100) -> list[Row]:
     """Letters without their bytes, oldest first, from the first one behind the id `after`."""
     return await tx.fetch(
-        f"SELECT {_COLUMNS} FROM dead_letters WHERE {_WHERE} AND id > $11 ORDER BY id LIMIT $12",  # noqa: S608
+        f"SELECT {_COLUMNS} FROM dead_letters WHERE {_WHERE} AND ($11::uuid IS NULL OR id > $11) "  # noqa: S608
+        "ORDER BY id LIMIT $12",
         *which.arguments, after, limit,
     )  # fmt: skip
 
 
-async def count(tx: Transaction, which: Which) -> dict[tuple[str, str], int]:
-    """(consumer, code) → how many."""
+async def count(tx: Transaction, which: Which) -> Matched:
+    """How many match."""
     rows = await tx.fetch(
-        f"SELECT consumer, code, count(*) AS n FROM dead_letters WHERE {_WHERE} GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2",  # noqa: S608
+        f"SELECT tenant_id, consumer, code, count(*) AS matched, 0 AS queued, {_IDS.format(id='id')} FROM dead_letters "  # noqa: S608
+        f"WHERE {_WHERE} GROUP BY 1, 2, 3",
         *which.arguments,
     )
-    return {(row["consumer"], row["code"]): row["n"] for row in rows}
+    return _matched(which, rows)
 
 
-async def unmatched(tx: Transaction, which: Which) -> list[int]:
-    """Those of the ids that were asked for that name no letter of these, in order."""
-    if which.ids is None:
-        return []
-    rows = await tx.fetch(f"SELECT id FROM dead_letters WHERE {_WHERE}", *which.arguments)  # noqa: S608
-    return sorted(set(which.ids) - {row["id"] for row in rows})
-
-
-async def get(tx: Transaction, letter_id: int, tenant_id: str | None = None) -> Row | None:
+async def get(tx: Transaction, letter_id: UUID, tenant_id: str | None = None) -> Row | None:
     """One letter with its record's bytes. tenant_id: None for the operator, who sees every tenant's."""
     return await tx.fetchrow(
         f"SELECT {_COLUMNS}, value, headers, timestamp_ms FROM dead_letters "  # noqa: S608
@@ -105,7 +118,7 @@ async def get(tx: Transaction, letter_id: int, tenant_id: str | None = None) -> 
     )  # fmt: skip
 
 
-async def actions(tx: Transaction, letter_id: int) -> list[Row]:
+async def actions(tx: Transaction, letter_id: UUID) -> list[Row]:
     """What was asked for a letter and what came of it, in order. `was`: its reason before; `code`: the one after."""
     return await tx.fetch(
         "SELECT request_id, action, asked_by, asked_at, note, was, outcome, code, detail, finished_at "
@@ -114,46 +127,59 @@ async def actions(tx: Transaction, letter_id: int) -> list[Row]:
     )
 
 
-async def ask(tx: Transaction, asked: Redrive) -> tuple[str, dict[tuple[str, str], int]]:
-    """Queue letters for a redrive, oldest first; (the request's id, (consumer, code) → how many).
+async def ask(tx: Transaction, asked: Redrive) -> tuple[str, Matched]:
+    """Queue letters for a redrive, oldest first; (the request's id, what matched and what of it is queued now).
 
-    A letter that is queued already is left alone. The record of who asked is written in the same transaction.
+    A letter that is queued already is left alone. The record of who asked is written in the same transaction. One
+    statement, so that what is counted is what is queued; `picked` looks again at what somebody else held until then.
     """
     request_id = uuid7()
     rows = await tx.fetch(
         f"""
-        WITH picked AS (
-            SELECT id AS letter_id FROM dead_letters WHERE {_WHERE} AND state <> 'queued'
-            ORDER BY id LIMIT $11 FOR UPDATE
+        WITH matching AS MATERIALIZED (
+            SELECT id, tenant_id, consumer, code, state FROM dead_letters WHERE {_WHERE}
+        ), picked AS (
+            SELECT id AS letter_id FROM dead_letters
+            WHERE id = ANY (ARRAY(SELECT id FROM matching WHERE state <> 'queued' ORDER BY id LIMIT $11))
+                AND {_WHERE} AND state <> 'queued' ORDER BY id FOR UPDATE
         ), queued AS (
             UPDATE dead_letters d SET state = 'queued' FROM picked p WHERE d.id = p.letter_id AND d.state <> 'queued'
-            RETURNING d.id, d.tenant_id, d.consumer, d.code
+            RETURNING d.id, d.tenant_id, d.code
         ), noted AS (
             INSERT INTO dead_letter_actions (tenant_id, letter_id, request_id, action, asked_by, note, was, rate)
             SELECT tenant_id, id, $12, 'redrive', $13, $14, code, $15 FROM queued ORDER BY id
         )
-        SELECT consumer, code, count(*) AS n FROM queued GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2
+        SELECT m.tenant_id, m.consumer, m.code, count(*) AS matched, count(q.id) AS queued,
+            {_IDS.format(id='m.id')}
+        FROM matching m LEFT JOIN queued q ON q.id = m.id GROUP BY 1, 2, 3
         """,  # noqa: S608
         *asked.which.arguments, asked.most, request_id, asked.asked_by, asked.note, asked.rate,
     )  # fmt: skip
-    return request_id, {(row["consumer"], row["code"]): row["n"] for row in rows}
+    return request_id, _matched(asked.which, rows)
 
 
-async def tenants_of(tx: Transaction, request_id: str) -> dict[str, int]:
-    """How many letters of each organisation a request is about, in the order in which their audit chains are locked.
+def _matched(which: Which, rows: Sequence[Row]) -> Matched:
+    letters: Counter[tuple[str, str]] = Counter()
+    queued: Counter[tuple[str, str]] = Counter()
+    tenants: Counter[str] = Counter()
+    strange = set(which.ids or ())
+    for row in rows:
+        letters[row["consumer"], row["code"]] += row["matched"]
+        queued[row["consumer"], row["code"]] += row["queued"]
+        tenants[row["tenant_id"]] += row["queued"]
+        strange.difference_update(row["ids"] or ())
+    return Matched(
+        _most_first(letters), _most_first(queued),
+        {one: n for one, n in sorted(tenants.items()) if one and n}, sorted(strange),
+    )  # fmt: skip
 
-    Letters whose organisation nobody knows belong to no chain.
-    """
-    rows = await tx.fetch(
-        "SELECT tenant_id, count(*) AS n FROM dead_letter_actions WHERE request_id = $1 AND tenant_id <> '' "
-        "GROUP BY tenant_id ORDER BY tenant_id",
-        request_id,
-    )
-    return {row["tenant_id"]: row["n"] for row in rows}
+
+def _most_first(counted: Counter[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    return {of: n for of, n in sorted(counted.items(), key=lambda one: (-one[1], one[0])) if n}
 
 
 async def discard(
-    tx: Transaction, letter_id: int, *, asked_by: str, reason: str, tenant_id: str | None = None
+    tx: Transaction, letter_id: UUID, *, asked_by: str, reason: str, tenant_id: str | None = None
 ) -> State | None:
     """A letter that waits is to stay unhandled; its state before (anything but `waiting`: nothing was done).
 

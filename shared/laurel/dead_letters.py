@@ -41,6 +41,32 @@ def headers_of(stored: bytes) -> tuple[tuple[str, bytes], ...]:
     return _decoder.decode(stored)
 
 
+def letters_get_uuids() -> list[str]:
+    """Statements of a migration: letters are named by UUIDs, which tell nobody how many there are. Never edit.
+
+    Numbers of one sequence told an organisation how many letters the others had, and could be counted through. Letters
+    that are there keep their order and their actions; so do actions whose letter somebody has deleted.
+    """
+    forced = ("dead_letters", "dead_letter_actions")  # their owner is no exception from policies while they are forced
+    return [
+        *(f"ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY" for table in forced),
+        """
+CREATE TEMPORARY TABLE letter_names ON COMMIT DROP AS
+SELECT number, uuidv7() AS name
+FROM (SELECT id AS number FROM dead_letters UNION SELECT letter_id FROM dead_letter_actions ORDER BY 1) AS numbers
+""",
+        "ALTER TABLE letter_names ADD PRIMARY KEY (number)",
+        "CREATE FUNCTION pg_temp.letter_name(bigint) RETURNS uuid LANGUAGE sql STABLE "
+        "AS 'SELECT name FROM pg_temp.letter_names WHERE number = $1'",
+        "ALTER TABLE dead_letters ALTER COLUMN id DROP IDENTITY",
+        "ALTER TABLE dead_letters ALTER COLUMN id TYPE uuid USING pg_temp.letter_name(id), "
+        "ALTER COLUMN id SET DEFAULT uuidv7()",
+        "ALTER TABLE dead_letter_actions ALTER COLUMN letter_id TYPE uuid USING pg_temp.letter_name(letter_id)",
+        "DROP FUNCTION pg_temp.letter_name(bigint)",
+        *(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY" for table in forced),
+    ]
+
+
 async def bury(tx: Transaction, consumer: str, letters: Sequence[DeadLetter]) -> None:
     """Write dead letters. A redelivered record that was buried before stays one row.
 
@@ -97,7 +123,7 @@ async def forget(tx: Transaction, credentials: Sequence[tuple[str, str]]) -> Non
     if rows:
         await tx.execute(
             "UPDATE dead_letter_actions SET finished_at = now(), outcome = 'discarded' "
-            "WHERE letter_id = ANY ($1::bigint[]) AND finished_at IS NULL",
+            "WHERE letter_id = ANY ($1::uuid[]) AND finished_at IS NULL",
             [row["id"] for row in rows],
         )
 

@@ -6,6 +6,7 @@ import base64
 import unicodedata
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
+from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Query
 from pydantic import (
@@ -56,7 +57,6 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
 Note = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500), AfterValidator(_plain)]
 Why = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500), AfterValidator(_plain)]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_plain)]
-LetterId = Annotated[int, Field(strict=True, ge=1, lt=2**62)]
 InPath = Annotated[str, Path(max_length=64, description="The letter's id.")]
 
 Reporter = Annotated[Principal, Depends(requires("reports:read"))]
@@ -65,13 +65,11 @@ Writer = Annotated[Principal, Depends(requires("dead-letters:write"))]
 
 
 class DeadLetter(BaseModel):
-    """An event that could not be handled."""
+    """An event that could not be handled. Its place in the topic is not told: all organisations share the numbers."""
 
-    id: int
+    id: UUID
     consumer: str = Field(description="The consumer group that could not handle it.")
     topic: str
-    partition: int
-    offset: int
     key: str = Field(description="The record's key: for credentials and passed assessments the credential id.")
     event_type: str | None
     code: str = Field(description="Why; docs/dead-letters.md has the table.")
@@ -87,7 +85,7 @@ class DeadLetters(BaseModel):
     """A page of dead letters, oldest first."""
 
     items: list[DeadLetter]
-    next: int | None = Field(description="Give it as `after` for the next page; null: this is the last.")
+    next: UUID | None = Field(description="Give it as `after` for the next page; null: this is the last.")
 
 
 class Header(BaseModel):
@@ -131,7 +129,7 @@ class WhichLetters(BaseModel):
 
     all: StrictBool = Field(default=False, description="All that are in this state, up to `max`.")
 
-    ids: list[LetterId] | None = Field(default=None, min_length=1, max_length=MAX_ASKED)
+    ids: list[UUID] | None = Field(default=None, min_length=1, max_length=MAX_ASKED)
     state: Literal["waiting", "discarded", "redriven"] = "waiting"
     consumer: Name | None = None
     topic: Name | None = None
@@ -173,7 +171,7 @@ class RedriveReport(BaseModel):
     matched: int
     queued: int = Field(description="0 on a dry run; at most `max`.")
     letters: list[Asked] = Field(description="Of those that were queued; on a dry run of all that match.")
-    unmatched: list[int] = Field(
+    unmatched: list[UUID] = Field(
         default=[], description="Of `ids`: no such letter here, in another state than was asked for, or narrowed out."
     )
 
@@ -210,7 +208,7 @@ def dead_letter_routes(service: str, database: Database) -> APIRouter:
         key: Annotated[Key | None, Query()] = None,
         died_from: Annotated[Moment | None, Query()] = None,
         died_to: Annotated[Moment | None, Query()] = None,
-        after: Annotated[int, Query(ge=0, lt=2**62, description="The `next` of the page before.")] = 0,
+        after: Annotated[UUID | None, Query(description="The `next` of the page before.")] = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> DeadLetters:
         """Oldest first, without their contents."""
@@ -241,26 +239,25 @@ def dead_letter_routes(service: str, database: Database) -> APIRouter:
             died_from=body.died_from, died_to=body.died_to,
         )  # fmt: skip
         async with database.transaction([who.tenant_id]) as tx:
-            found = await store.count(tx, which)
-            matched, request_id, queued = sum(found.values()), None, 0
-            unmatched = await store.unmatched(tx, which)
-            if not body.dry_run:
+            if body.dry_run:
+                request_id, found = None, await store.count(tx, which)
+            else:
                 asked = Redrive(which, f"key:{who.key_id}", body.note, body.rate, body.max)
                 request_id, found = await store.ask(tx, asked)
-                queued = sum(found.values())
-                if queued:
-                    await audit.record(
-                        tx, who.tenant_id, who, "dead_letters.redrive", str(request_id), details={"queued": queued}
-                    )
+            queued = sum(found.queued.values())
+            if queued:
+                await audit.record(
+                    tx, who.tenant_id, who, "dead_letters.redrive", str(request_id), details={"queued": queued}
+                )
         if queued:
             reach("redrive.asked", service)
         letters = [
             Asked(consumer=consumer, code=code, count=n, redrive_helps=reason(code).helps)
-            for (consumer, code), n in found.items()
+            for (consumer, code), n in (found.letters if body.dry_run else found.queued).items()
         ]
         return RedriveReport(
-            request_id=request_id if queued else None, matched=matched, queued=queued, letters=letters,
-            unmatched=unmatched,
+            request_id=request_id if queued else None, matched=sum(found.letters.values()), queued=queued,
+            letters=letters, unmatched=found.unmatched,
         )  # fmt: skip
 
     @router.get("/redrives/{request_id}", summary="Where a redrive stands", operation_id="get_redrive")
@@ -277,40 +274,44 @@ def dead_letter_routes(service: str, database: Database) -> APIRouter:
     @router.get("/{letter_id}", summary="A dead letter with its original bytes", operation_id="get_dead_letter")
     async def dead_letter(letter_id: InPath, who: Reader) -> WholeDeadLetter:
         """Its value, key and headers as they came, what its reason means, and what was done about it."""
-        number = _number(letter_id)
+        wanted = _id(letter_id)
         async with database.transaction([who.tenant_id]) as tx:
-            row = await store.get(tx, number, who.tenant_id)
+            row = await store.get(tx, wanted, who.tenant_id)
             if row is None:
                 raise not_found("dead letter")
-            history = await store.actions(tx, number)
+            history = await store.actions(tx, wanted)
         return WholeDeadLetter(**whole(row, history))
 
     @router.post("/{letter_id}/discard", summary="Let a dead letter stay unhandled", operation_id="discard_dead_letter")
     async def discard(letter_id: InPath, body: Discard, who: Writer) -> WholeDeadLetter:
         """It is kept, and still accounts for its event. A redrive with `"state": "discarded"` takes it up again."""
-        number = _number(letter_id)
+        wanted = _id(letter_id)
         async with database.transaction([who.tenant_id]) as tx:
             state = await store.discard(
-                tx, number, asked_by=f"key:{who.key_id}", reason=body.reason, tenant_id=who.tenant_id
+                tx, wanted, asked_by=f"key:{who.key_id}", reason=body.reason, tenant_id=who.tenant_id
             )
             if state is None:
                 raise not_found("dead letter")
             if state != "waiting":
                 raise Problem(409, "not_waiting", f"it is {state}; only letters that wait can be discarded")
-            row = await store.get(tx, number, who.tenant_id)
-            history = await store.actions(tx, number)
-            await audit.record(tx, who.tenant_id, who, "dead_letter.discard", letter_id)
+            row = await store.get(tx, wanted, who.tenant_id)
+            history = await store.actions(tx, wanted)
+            await audit.record(tx, who.tenant_id, who, "dead_letter.discard", str(wanted))
         assert row is not None
         return WholeDeadLetter(**whole(row, history))
 
     return router
 
 
-def _number(letter_id: str) -> int:
+def _id(letter_id: str) -> UUID:
     """A letter's id from a path; what cannot be one is not found, whatever it is. Raises Problem 404."""
-    if not (letter_id.isascii() and letter_id.isdecimal() and len(letter_id) <= 18):
+    try:
+        found = UUID(letter_id)
+    except ValueError:
+        raise not_found("dead letter") from None
+    if str(found) != letter_id.lower():
         raise not_found("dead letter")
-    return int(letter_id)
+    return found
 
 
 def shown(row: store.Row) -> dict[str, Any]:

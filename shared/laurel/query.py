@@ -19,19 +19,27 @@ _MOST_TOLD = 20
 
 
 def known_query(prefix: str) -> Callable[[Request], Awaitable[None]]:
-    """A dependency of a whole application, for the operations below `prefix`. Raises Problem 422."""
+    """A dependency of a whole application, for the operations below `prefix` that are public. Raises Problem 422.
+
+    What demands a key calls `check_query` itself, once it lets somebody in: who may not is told that first.
+    """
 
     async def known(request: Request) -> None:
         scope = request.scope
         route = scope["route"]
         if not scope["query_string"] or not route.include_in_schema or not scope["path"].startswith(prefix):
             return
-        dependants = list(_all_of(route.dependant))
-        if "authorization" not in request.headers and any(hasattr(one.call, "demand") for one in dependants):
-            return  # who shows no key is told that first, by what demands it
-        refuse_unknown(request, [parameter.alias for one in dependants for parameter in one.query_params])
+        if not any(hasattr(one.call, "demand") for one in _all_of(route.dependant)):
+            check_query(request)
 
     return known
+
+
+def check_query(request: Request) -> None:
+    """Raise Problem 422 for what the operation that is asked for does not know."""
+    if request.scope["query_string"]:
+        dependants = _all_of(request.scope["route"].dependant)
+        refuse_unknown(request, [parameter.alias for one in dependants for parameter in one.query_params])
 
 
 def refuse_unknown(request: Request, known: Collection[str]) -> None:

@@ -17,6 +17,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
+from uuid import UUID
 
 import structlog
 
@@ -72,7 +73,7 @@ class Settling(Generic[T]):
             await self._close(tx, [row["id"] for row in rows])
             reach("redrive.marked", self._group)
 
-    async def _close(self, tx: Transaction, letters: list[int]) -> None:
+    async def _close(self, tx: Transaction, letters: list[UUID]) -> None:
         action, asked_by, request_id = self._said
         await tx.execute(
             """
@@ -114,7 +115,7 @@ class Redriver(Generic[T]):
         self._database = database
         self._look_s = look_s
         self._rest_s = rest_s
-        self._resting: dict[int, float] = {}  # letter → until when it rests
+        self._resting: dict[UUID, float] = {}  # letter → until when it rests
         self._paced: dict[str, float] = {}  # request → when its next letter may begin
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -164,7 +165,7 @@ class Redriver(Generic[T]):
                 coalesce(d.timestamp_ms, floor(extract(epoch FROM d.died_at) * 1000)::bigint) AS timestamp_ms,
                 a.id AS action_id, a.request_id, a.rate
             FROM dead_letters d JOIN dead_letter_actions a ON a.letter_id = d.id AND a.finished_at IS NULL
-            WHERE d.consumer = $1 AND d.state = 'queued' AND NOT d.id = ANY ($2::bigint[])
+            WHERE d.consumer = $1 AND d.state = 'queued' AND NOT d.id = ANY ($2::uuid[])
                 AND NOT a.request_id = ANY ($3::text[])
                 AND NOT EXISTS (SELECT FROM dead_letters e WHERE e.consumer = d.consumer AND e.topic = d.topic
                     AND e.key = d.key AND e.state = 'queued' AND e.partition = d.partition AND e."offset" < d."offset")
@@ -195,7 +196,7 @@ class Redriver(Generic[T]):
         except Stuck as error:
             if type(error) is not Stuck:  # what is inconsistent stops the process, here as on the bus
                 raise
-            log.warning("a redrive rests", group=self._group, letter=letter["id"], reason=str(error))
+            log.warning("a redrive rests", group=self._group, letter=str(letter["id"]), reason=str(error))
             self._resting[letter["id"]] = time.monotonic() + self._rest_s
             done = False
         if done:
@@ -207,7 +208,7 @@ class Redriver(Generic[T]):
             outcome = await tx.fetchval(
                 "SELECT outcome FROM dead_letter_actions WHERE id = $1 AND finished_at IS NOT NULL", letter["action_id"]
             )
-        log.info("redrive", group=self._group, letter=letter["id"], outcome=outcome)
+        log.info("redrive", group=self._group, letter=str(letter["id"]), outcome=outcome)
         telemetry.count("laurel_redriven_total", 1, group=self._group, outcome=outcome or "unknown")
 
     async def _begin(self, letter: Any) -> bool:

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ from laurel.topics import CREDENTIAL
 from tests.e2e.running import environment, laurel
 
 PATIENCE = 60.0
+LETTER = f"issuer/{uuid.UUID(int=1)}"
 
 
 class Operator:
@@ -115,6 +117,8 @@ def test_a_poison_from_the_list_to_its_end(operator: Operator) -> None:
     raw = [sys.executable, "-m", "laurel_local.cli", "dlq", "show", letter["letter"], "--raw"]
     done = subprocess.run([*raw, "--state", operator.up["state"]], env=environment(), capture_output=True, timeout=60)
     assert done.stdout == value
+    listed = laurel("dlq", "list", "--service", "verifier", "--state", operator.up["state"]).stdout.splitlines()
+    assert letter["letter"] in listed, "alone on its line, to be copied"
     people = laurel("dlq", "show", letter["letter"], "--state", operator.up["state"])
     assert "what to do: Find who writes to the topic" in people.stdout
 
@@ -251,10 +255,11 @@ def test_what_became_of_every_row_adds_up_and_has_ids(operator: Operator) -> Non
         (["replay", "--consumer", "verifier.index", "--offsets", "laurel.credential/999:0..5"], "--consumer GROUP"),
         (["replay", "--consumer", "verifier.index", "--from", "soon"], "2h"),
         (["dlq", "redrive"], "--all"),
-        (["dlq", "redrive", "issuer/1", "--code", "x"], "either"),
-        (["dlq", "redrive", "issuer-1"], "issuer/17"),
+        (["dlq", "redrive", LETTER, "--code", "x"], "either"),
+        (["dlq", "redrive", LETTER.replace("/", "-")], "issuer/019acf0e"),
+        (["dlq", "show", "issuer/17"], "issuer/019acf0e"),
         (["dlq", "list", "--consumer", "nobody.x"], "issuer.issuance"),
-        (["dlq", "discard", "issuer/1", "--reason", " "], "blank"),
+        (["dlq", "discard", LETTER, "--reason", " "], "blank"),
         (["dlq", "list", "--service", "nobody"], "assessment"),
     ],
 )  # fmt: skip
@@ -271,5 +276,5 @@ def test_nothing_is_there_to_ask(tmp_path: Path) -> None:
     done = laurel("replay", "--consumer", "verifier.index", "--state", str(tmp_path), "--json")
     assert "LAUREL_BUS_URL" in json.loads(done.stdout)["error"]["detail"]
     assert done.returncode == 2
-    missing = laurel("dlq", "show", "issuer/1", "--state", str(tmp_path), "--json")
+    missing = laurel("dlq", "show", LETTER, "--state", str(tmp_path), "--json")
     assert missing.returncode == 2

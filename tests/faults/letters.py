@@ -55,7 +55,7 @@ async def die_and_redrive(cohort: Cohort, group: str, name: str) -> None:
     await cohort.until(f"dead at {group}", died)
     (letter,) = await cohort.laurel.rows(find, *which)
     await cohort.laurel.rows("DELETE FROM words WHERE service = $1 AND word = $2", service, who)
-    await cohort.call("POST", f"/{service}/v1/dead-letters/redrive", 202, json={"ids": [letter["id"]]})
+    await cohort.call("POST", f"/{service}/v1/dead-letters/redrive", 202, json={"ids": [str(letter["id"])]})
     cohort.redriven[service].add(credential_id)
 
 

@@ -280,7 +280,7 @@ async def _after_issuing(estate: Estate, tenant: Tenant) -> None:
         other = await _dead_letter(service.worker_database, tenant, name)
         asked = await call(
             estate, tenant, "POST", f"/{name}/v1/dead-letters/redrive",
-            json={"ids": [int(other)], "note": f"mark-{slug}"},
+            json={"ids": [other], "note": f"mark-{slug}"},
         )  # fmt: skip
         owns[f"{name}_request_id"] = asked["request_id"]
     owns["parked_id"] = await _parked(estate.services["issuer"].worker_database, tenant)
@@ -288,14 +288,11 @@ async def _after_issuing(estate: Estate, tenant: Tenant) -> None:
 
 
 async def _dead_letter(database: Database, tenant: Tenant, service: str) -> str:
-    """Its id: a long one, that stands in no other answer by accident."""
     async with database.transaction() as tx:
         made = await tx.fetchval(
-            "INSERT INTO dead_letters (id, tenant_id, consumer, topic, partition, \"offset\", key, value, headers, "
-            "code, detail) OVERRIDING SYSTEM VALUE "
-            "VALUES ((10^15 + 10^14 * random())::bigint, $1, $2, 'laurel.test', 0, "
-            "(SELECT count(*) FROM dead_letters), "
-            "$3, '', '\\x90', 'test', $4) RETURNING id",
+            "INSERT INTO dead_letters (tenant_id, consumer, topic, partition, \"offset\", key, value, headers, code, "
+            "detail) VALUES ($1, $2, 'laurel.test', 0, (SELECT count(*) FROM dead_letters), $3, '', '\\x90', 'test', "
+            "$4) RETURNING id",
             tenant.tenant_id, f"{service}.test", tenant.slug.encode(), f"mark-{tenant.slug}",
         )  # fmt: skip
     return str(made)

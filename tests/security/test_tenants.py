@@ -46,7 +46,7 @@ def body_of(door: Door, tenant: Tenant) -> Any:
     if path.rpartition("/")[2] in ("revoke", "suspend", "reinstate", "refresh", "discard"):
         return _REASON
     if path.endswith("/dead-letters/redrive"):
-        return {"ids": [int(owns[f"{door.service}_letter_id"])], "dry_run": True}
+        return {"ids": [owns[f"{door.service}_letter_id"]], "dry_run": True}
     bodies: dict[str, Any] = {
         "/assessment/v1/achievements": {**_ACHIEVEMENT, "profile_id": owns["profile_id"]},
         "/assessment/v1/achievements/{achievement_id}": {**_ACHIEVEMENT, "profile_id": owns["profile_id"]},
@@ -178,6 +178,29 @@ async def test_every_door_is_public_or_asks_for_a_key(estate: Estate, tenants: l
         assert door.documented, f"{door} asks for a key and stands in no document"
 
 
+async def test_who_may_not_is_told_that_before_anything_about_the_query(
+    estate: Estate, tenants: list[Tenant], roles: dict[str, dict[str, str]]
+) -> None:
+    """At every door, with every kind of key that does not open it: as without the strange parameter."""
+    alpha, beta = tenants
+    before = await rows(estate)
+    doors = [one for one in estate.doors() if one.path not in PUBLIC]
+    assert len(doors) > 60
+    for door in doors:
+        names = names_of(door, alpha)
+        path, body = path_of(door, names), body_of(door, beta)
+        for role in ("nobody", "nonsense", "beta, expired", "beta with nothing", "the operator"):
+            strange = await ask(estate, door, f"{path}?bogus=1&limit=1&limit=1", roles[role], body)
+            if door.path in OPERATORS and role == "the operator":  # who is let in is told
+                assert (strange.status_code, "bogus" in strange.text) == (422, True), str(door)
+                continue
+            plain = await ask(estate, door, path, roles[role], body)
+            assert told(strange, names) == told(plain, names), (str(door), role)
+            scopeless = role == "beta with nothing" and door.path not in OPERATORS
+            assert strange.status_code == (403 if scopeless else 401), (str(door), role)
+    assert await rows(estate) == before
+
+
 async def test_what_others_own_is_answered_as_what_is_not_there(
     estate: Estate, tenants: list[Tenant], roles: dict[str, dict[str, str]]
 ) -> None:
@@ -245,6 +268,37 @@ async def test_lists_and_reports_show_ones_own_alone(
                 assert found.get("items", []) == [], (str(door), found)
             numbers = [value for value in found.get("counts", {}).values() if isinstance(value, int)]
             assert not any(numbers), (str(door), found)
+
+
+async def test_cursors_tell_no_number_that_organisations_share(estate: Estate, tenants: list[Tenant]) -> None:
+    """Where a page ends is told by an id, or by a number of one's own that stands in the page.
+
+    Two places in a row of all organisations' things would tell how many of the others' lie between.
+    """
+    alpha, beta = tenants
+    turned = set()
+    for door in [one for one in private(estate) if one.method == "GET"]:
+        app: Any = estate.services[door.service].api
+        parameters = app.openapi()["paths"][door.path]["get"].get("parameters", [])
+        if "limit" not in {one["name"] for one in parameters}:
+            continue
+        path = path_of(door, names_of(door, alpha))
+        first = (await ask(estate, door, path, alpha.headers, None, limit="1")).json()
+        after = first["next"]
+        if after is None:
+            continue
+        turned.add(door.path)
+        last = first["items"][-1]
+        own = [str(one) for one in (last.values() if isinstance(last, dict) else [last])]
+        assert str(after) in own or (isinstance(after, str) and after.count("-") == 4), (str(door), first)
+        second = await ask(estate, door, path, alpha.headers, None, limit="1", after=str(after))
+        assert second.status_code == 200, (str(door), second.text)
+        assert second.json()["items"] != first["items"], str(door)
+        theirs = await ask(estate, door, path_of(door, names_of(door, beta)), beta.headers, None, after=str(after))
+        assert not [mark for mark in alpha.marks if mark in theirs.text.replace(str(after), "…")], (str(door), after)
+    assert turned >= {
+        "/issuer/v1/credentials", "/issuer/v1/reports/credentials", *(f"/{name}/v1/dead-letters" for name in SERVICES),
+    }, turned  # fmt: skip
 
 
 async def test_bodies_that_name_what_others_own(estate: Estate, tenants: list[Tenant]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from rich.table import Table
@@ -33,7 +34,7 @@ async def list_letters(state: State, services: Sequence[str], which: Which, *, l
     letters: list[dict[str, Any]] = []
     for service in services:
         async with worker_database(service, state) as database, database.transaction() as tx:
-            counts += _counted(service, await store.count(tx, which))
+            counts += _counted(service, (await store.count(tx, which)).letters)
             rows = await store.find(tx, which, limit=limit)
         letters += [_named(service, shown(row)) for row in rows]
     output.result(msgspec.to_builtins({"counts": counts, "letters": letters}))
@@ -43,15 +44,11 @@ async def list_letters(state: State, services: Sequence[str], which: Which, *, l
         output.out.print("no dead letters" if which.states is None else f"no dead letters are {which.states[0]}")
         return Exit.OK
     output.out.print(_counts_table(counts))
-    table = Table(box=None)
-    for column in ("letter", "died at", "consumer", "code", "state", "tries", "tenant", "key"):
-        table.add_column(column, no_wrap=column == "letter")  # its name is what the other commands take: never cut
-    for one in letters:
-        table.add_row(
-            one["letter"], f"{one['died_at']:%Y-%m-%d %H:%M:%S}", one["consumer"], one["code"], one["state"],
-            str(one["attempts"]), one["tenant_id"] or "unknown", one["key"],
-        )  # fmt: skip
-    output.out.print(table)
+    for one in letters:  # no table: a letter's name fills half a line, and must stand there whole to be copied
+        output.out.print(one["letter"])
+        died = f"{one['died_at']:%Y-%m-%d %H:%M:%S} {one['consumer']} {one['code']}"
+        output.out.print(f"  {died}: {one['state']}, tried again {one['attempts']} times")
+        output.out.print(f"  tenant {one['tenant_id'] or 'unknown'}, key {one['key']}")
     total = sum(one["count"] for one in counts)
     if total > len(letters):
         output.out.print(f"{total - len(letters):,} more; --limit lists more, the other options narrow")
@@ -59,13 +56,13 @@ async def list_letters(state: State, services: Sequence[str], which: Which, *, l
     return Exit.OK
 
 
-async def show(state: State, service: str, number: int, *, raw: bool, output: Output) -> Exit:
+async def show(state: State, service: str, letter_id: UUID, *, raw: bool, output: Output) -> Exit:
     """`laurel dlq show`."""
     async with worker_database(service, state) as database, database.transaction() as tx:
-        row = await store.get(tx, number)
+        row = await store.get(tx, letter_id)
         if row is None:
-            raise _no_letter(service, number)
-        history = await store.actions(tx, number)
+            raise _no_letter(service, letter_id)
+        history = await store.actions(tx, letter_id)
     if raw:
         write_bytes(row["value"])
         return Exit.OK
@@ -109,7 +106,7 @@ def _show(found: Mapping[str, Any], output: Output) -> None:
 
 
 async def redrive(
-    state: State, services: Sequence[str], which: Which, *, named: Mapping[str, Sequence[int]] | None, most: int,
+    state: State, services: Sequence[str], which: Which, *, named: Mapping[str, Sequence[UUID]] | None, most: int,
     rate: float | None, note: str, by: str | None, dry_run: bool, wait: bool, output: Output,
 ) -> Exit:  # fmt: skip
     """`laurel dlq redrive`."""
@@ -121,18 +118,19 @@ async def redrive(
         for service, database in databases.items():
             wanted = which if named is None else replace(which, ids=named[service])
             async with database.transaction() as tx:
-                found = await store.count(tx, wanted)
-                matched += sum(found.values())
-                if not dry_run:
+                if dry_run:
+                    found = await store.count(tx, wanted)
+                else:
                     request_id, found = await store.ask(tx, Redrive(wanted, operator(by), note, rate, most))
-                    if found:
+                    if found.queued:
                         requests[service] = request_id
-                    for tenant_id, queued_of in (await store.tenants_of(tx, request_id)).items():
+                    for tenant_id, queued_of in found.tenants.items():
                         await audit.record(
                             tx, tenant_id, operator(by), "dead_letters.redrive", request_id,
                             details={"queued": queued_of},
                         )  # fmt: skip
-            counts += _counted(service, found)
+            matched += sum(found.letters.values())
+            counts += _counted(service, found.letters if dry_run else found.queued)
         queued = 0 if dry_run else sum(one["count"] for one in counts)
         ended = await _wait(databases, requests, output) if wait and requests else None
     result = {"matched": matched, "queued": queued, "dry_run": dry_run, "requests": requests, "counts": counts}
@@ -174,20 +172,22 @@ async def _wait(databases: Mapping[str, Database], requests: Mapping[str, str], 
         await asyncio.sleep(_LOOK_S)
 
 
-async def discard(state: State, service: str, number: int, *, reason: str, by: str | None, output: Output) -> Exit:
+async def discard(state: State, service: str, letter_id: UUID, *, reason: str, by: str | None, output: Output) -> Exit:
     """`laurel dlq discard`."""
     async with worker_database(service, state) as database, database.transaction() as tx:
-        row = await store.get(tx, number)
-        before = await store.discard(tx, number, asked_by=operator(by), reason=reason)
+        row = await store.get(tx, letter_id)
+        before = await store.discard(tx, letter_id, asked_by=operator(by), reason=reason)
         if row is not None and row["tenant_id"] and before == "waiting":
-            await audit.record(tx, row["tenant_id"], operator(by), "dead_letter.discard", str(number))
+            await audit.record(tx, row["tenant_id"], operator(by), "dead_letter.discard", str(letter_id))
     if before is None:
-        raise _no_letter(service, number)
+        raise _no_letter(service, letter_id)
     if before != "waiting":
-        raise Failure(f"{service}/{number} is {before}", fix="only letters that wait can be discarded")
-    output.result({"letter": f"{service}/{number}", "state": "discarded"})
+        raise Failure(f"{service}/{letter_id} is {before}", fix="only letters that wait can be discarded")
+    output.result({"letter": f"{service}/{letter_id}", "state": "discarded"})
     if not output.as_json:
-        output.out.print(f"{service}/{number} is discarded; `laurel dlq redrive --status discarded` takes it up again")
+        output.out.print(
+            f"{service}/{letter_id} is discarded; `laurel dlq redrive --status discarded` takes it up again"
+        )
     return Exit.OK
 
 
@@ -201,8 +201,10 @@ async def reasons(output: Output) -> Exit:
     return Exit.OK
 
 
-def _no_letter(service: str, number: int) -> Failure:
-    return Failure(f"there is no dead letter {service}/{number}", fix="`laurel dlq list --status all` names them all")
+def _no_letter(service: str, letter_id: UUID) -> Failure:
+    return Failure(
+        f"there is no dead letter {service}/{letter_id}", fix="`laurel dlq list --status all` names them all"
+    )
 
 
 def _named(service: str, found: dict[str, Any]) -> dict[str, Any]:

@@ -63,16 +63,21 @@ def organisation(tenant_id: str | None) -> str | None:
     return tenant_id
 
 
-def letters_in(given: list[str] | None) -> dict[str, list[int]] | None:
+def letters_in(given: list[str] | None) -> dict[str, list[uuid.UUID]] | None:
     """service → ids, of SERVICE/ID words."""
     if not given:
         return None
-    found: dict[str, list[int]] = {}
+    found: dict[str, list[uuid.UUID]] = {}
     for word in given:
-        service, _, number = word.partition("/")
-        if service not in SERVICES or not number.isdecimal() or len(number) > 18:
-            usage(f"{word!r} names no dead letter", "write it as `laurel dlq list` does, like issuer/17")
-        found.setdefault(service, []).append(int(number))
+        service, _, text = word.partition("/")
+        try:
+            identifier = uuid.UUID(text)
+        except ValueError:
+            identifier = None
+        if service not in SERVICES or identifier is None or str(identifier) != text.lower():
+            example = "issuer/019acf0e-6a30-7c5e-9d3b-2f1c1a6f2b01"
+            usage(f"{word!r} names no dead letter", f"copy it from `laurel dlq list`, whole: it looks like {example}")
+        found.setdefault(service, []).append(identifier)
     return found
 
 
@@ -128,8 +133,8 @@ def show(
     """One letter: its original bytes, what its reason means, what to do, and what was done about it."""
     from laurel_local.dlq import show as run
 
-    ((service, (number,)),) = (letters_in([letter]) or {}).items()
-    run_command(run(state_of(state), service, number, raw=raw, output=Output(as_json=as_json)))
+    ((service, (letter_id,)),) = (letters_in([letter]) or {}).items()
+    run_command(run(state_of(state), service, letter_id, raw=raw, output=Output(as_json=as_json)))
 
 
 @dlq.command()
@@ -194,8 +199,8 @@ def discard(
 
     if not reason.strip():
         usage("--reason is blank", "say why this event is to stay unhandled")
-    ((service, (number,)),) = (letters_in([letter]) or {}).items()
-    run_command(run(state_of(state), service, number, reason=reason.strip(), by=by, output=Output(as_json=as_json)))
+    ((service, (letter_id,)),) = (letters_in([letter]) or {}).items()
+    run_command(run(state_of(state), service, letter_id, reason=reason.strip(), by=by, output=Output(as_json=as_json)))
 
 
 @dlq.command()

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from laurel import envelope
 from laurel.bus import Bus, Message, TopicPartition
@@ -193,7 +194,7 @@ def _counted(message: Message, tenant_id: str | None, found: Replayed) -> bool:
     return True
 
 
-async def _dead(database: Database, group: str, offsets: Mapping[TopicPartition, range]) -> set[int]:
+async def _dead(database: Database, group: str, offsets: Mapping[TopicPartition, range]) -> set[UUID]:
     """The letters that wait and lie in the range: the running group may bury others at the same time."""
     rows = await database.fetch(
         "SELECT id, topic, partition, \"offset\" FROM dead_letters WHERE consumer = $1 AND state = 'waiting'", group

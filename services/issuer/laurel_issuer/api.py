@@ -33,11 +33,11 @@ from laurel_issuer.edge import (
     Line,
     Moment,
     Reason,
+    bad_cursor,
     credential_after,
     credential_id_in,
     invalid,
     page,
-    place_after,
 )
 from laurel_issuer.endorsing import Endorser
 from laurel_issuer.handlers import GROUP
@@ -131,11 +131,9 @@ def _credential_routes(desk: Desk) -> APIRouter:
         async with desk.database.transaction([caller.tenant_id]) as tx:
             rows = await store_reports.credentials(
                 tx, caller.tenant_id, achievement_id=achievement_id, course_run=course_run, status=status,
-                after=place_after(after), limit=limit + 1,
+                after=await _place_after(tx, caller, after), limit=limit + 1,
             )  # fmt: skip
-        answer = page([dict(row) for row in rows], limit, lambda row: row["seq"])
-        answer["items"] = [{name: item[name] for name in item if name != "seq"} for item in answer["items"]]
-        return json_response(answer)
+        return json_response(page([dict(row) for row in rows], limit, lambda row: row["credential_id"]))
 
     @router.get("/{credential_id}", response_model=shapes.FullCredential)
     async def get_credential(credential_id: str, caller: Reader) -> Response:
@@ -278,6 +276,14 @@ async def _change_all(desk: Desk, caller: Principal, body: StatusByQuery) -> dic
         after = matched[-1][0]
 
 
+async def _place_after(tx: Transaction, caller: Principal, after: str | None) -> int:
+    """The place behind which a page begins: of the credential that ended the page before. Raises Problem 422."""
+    place = 0 if after is None else await store_reports.place_of(tx, caller.tenant_id, credential_after(after))
+    if place is None:
+        raise bad_cursor()
+    return place
+
+
 def _report_routes(desk: Desk) -> APIRouter:
     router = APIRouter(prefix="/issuer/v1", tags=["reports"])
 
@@ -306,12 +312,12 @@ def _report_routes(desk: Desk) -> APIRouter:
     ) -> Response:
         """The ids of all credentials that were issued, without those of erased learners."""
         async with desk.database.transaction([caller.tenant_id]) as tx:
-            rows = await store_reports.issued_ids(
-                tx, caller.tenant_id, course_run=course_run, after=place_after(after), limit=limit + 1
+            place = await _place_after(tx, caller, after)
+            ids = await store_reports.issued_ids(
+                tx, caller.tenant_id, course_run=course_run, after=place, limit=limit + 1
             )
-        more = len(rows) > limit
-        rows = rows[:limit]
-        return json_response({"items": [one for _, one in rows], "next": str(rows[-1][0]) if more else None})
+        more = len(ids) > limit
+        return json_response({"items": ids[:limit], "next": ids[limit - 1] if more else None})
 
     @router.get("/reports/erased", response_model=shapes.Page[UUID])
     async def erased(caller: Reporter, after: After = None, limit: ReportLimit = 1000) -> Response:

@@ -6,7 +6,7 @@ import hmac
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import Field
 
@@ -16,6 +16,7 @@ from laurel.crash_points import reach
 from laurel.events import ApiKeyCreated, OrganisationCreated
 from laurel.ids import uuid7
 from laurel.problems import Problem, not_found
+from laurel.query import check_query
 from laurel.security import SCOPES, NewApiKey, Principal, new_api_key
 from laurel.web import json_response, requires
 from laurel_issuer import shapes, store
@@ -62,20 +63,23 @@ def admin_routes(desk: Desk) -> APIRouter:
 
 
 class Operator:
-    """A dependency: lets the operator pass, who sends LAUREL_OPERATOR_TOKEN. Raises Problem 401, 403."""
+    """A dependency: lets the operator pass, who sends LAUREL_OPERATOR_TOKEN. Raises Problem 401, 403, 422."""
 
     demand = "operator"
 
     def __init__(self, token: str | None) -> None:
         self._token = token
 
-    async def __call__(self, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_operator)]) -> None:
+    async def __call__(
+        self, request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_operator)]
+    ) -> None:
         """Nothing, or a refusal."""
         headers = {"WWW-Authenticate": 'Bearer realm="laurel-operator"'}
         if self._token is None:
             raise Problem(403, "no_operator", "LAUREL_OPERATOR_TOKEN is not set, so nobody can create organisations")
         if given is None or not hmac.compare_digest(given.credentials.encode(), self._token.encode()):
             raise Problem(401, "unauthorized", "send the operator's token as Bearer", headers=headers)
+        check_query(request)
 
 
 # --- organisations ------------------------------------------------------------------------------------------

@@ -16,7 +16,19 @@ from laurel.problems import FieldError, Problem, not_found
 from laurel.security import Principal
 from laurel.web import json_response, requires
 from laurel_issuer import shapes, store, store_endorsements
-from laurel_issuer.edge import After, Body, Desk, Line, Moment, credential_id_in, id_in, invalid, page, place_after
+from laurel_issuer.edge import (
+    After,
+    Body,
+    Desk,
+    Line,
+    Moment,
+    bad_cursor,
+    credential_after,
+    credential_id_in,
+    id_in,
+    invalid,
+    page,
+)
 from laurel_issuer.endorsing import AnotherRequest, Endorser, NoKey
 
 Reader = Annotated[Principal, Depends(requires("credentials:read"))]
@@ -92,10 +104,13 @@ def endorsement_routes(desk: Desk, endorser: Endorser, id_key: bytes) -> APIRout
     async def list_endorsements(caller: Reader, after: After = None, limit: Limit = 50) -> Response:
         """The organisation's endorsements, oldest first, without their documents."""
         async with desk.database.transaction([caller.tenant_id]) as tx:
-            rows = await store_endorsements.listed(tx, caller.tenant_id, after=place_after(after), limit=limit + 1)
-        answer = page([{"seq": row["seq"], **_shown(row, desk)} for row in rows], limit, lambda row: row["seq"])
-        answer["items"] = [{name: item[name] for name in item if name != "seq"} for item in answer["items"]]
-        return json_response(answer)
+            place = None
+            if after is not None:
+                place = await store_endorsements.place_of(tx, caller.tenant_id, credential_after(after))
+                if place is None:
+                    raise bad_cursor()
+            rows = await store_endorsements.listed(tx, caller.tenant_id, after=place or 0, limit=limit + 1)
+        return json_response(page([_shown(row, desk) for row in rows], limit, lambda row: row["credential_id"]))
 
     @router.get("/{credential_id}", response_model=shapes.FullEndorsement)
     async def get_endorsement(credential_id: str, caller: Reader) -> Response:

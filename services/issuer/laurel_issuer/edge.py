@@ -18,7 +18,6 @@ from laurel.problems import FieldError, Problem, not_found
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufffe\uffff]").search
 _ID = re.compile(r"[0-9a-zA-Z-]{1,64}").fullmatch
-_CURSOR = re.compile(r"[0-9]{1,18}").fullmatch
 _YEARS = range(2000, 9000)  # what PostgreSQL, Python and every time zone can write
 
 
@@ -89,23 +88,19 @@ def credential_after(after: str) -> UUID:
     try:
         return UUID(after)
     except ValueError:
-        raise invalid("after", "bad_cursor", "take the `next` of the page before, unchanged") from None
-
-
-def place_after(after: str | None) -> int:
-    """The place after which a page begins. Raises Problem 422."""
-    if after is None:
-        return 0
-    if not _CURSOR(after):
-        raise invalid("after", "bad_cursor", "take the `next` of the page before, unchanged")
-    return int(after)
+        raise bad_cursor() from None
 
 
 def id_after(after: str | None) -> str:
     """The id after which a page begins. Raises Problem 422."""
     if after is not None and not _ID(after):
-        raise invalid("after", "bad_cursor", "take the `next` of the page before, unchanged")
+        raise bad_cursor()
     return after or ""
+
+
+def bad_cursor() -> Problem:
+    """What was sent as `after` is no `next` of ours."""
+    return invalid("after", "bad_cursor", "take the `next` of the page before, unchanged")
 
 
 def invalid(field: str, code: str, detail: str) -> Problem:

@@ -65,7 +65,7 @@ async def reserved(tx: Transaction, credential_id: str) -> Row | None:
 
 
 _SELECT = """
-    SELECT e.seq, e.credential_id, e.tenant_id, e.profile_id, e.profile_version, e.subject_id, e.subject_type,
+    SELECT e.credential_id, e.tenant_id, e.profile_id, e.profile_version, e.subject_id, e.subject_type,
            e.comment, e.name, e.valid_until, e.securing, e.key_ids, e.revocation_list, e.revocation_index, e.created_at,
            c.body, c.status, c.status_reason, c.status_version
     FROM endorsements e LEFT JOIN credentials c USING (credential_id)
@@ -125,8 +125,16 @@ async def finish(tx: Transaction, row: Row, *, issuer: str, body: bytes) -> bool
     return True
 
 
+async def place_of(tx: Transaction, tenant_id: str, credential_id: UUID) -> int | None:
+    """The place of the tenant's endorsement in the order in which all tenants asked; None: it has none of that id."""
+    place: int | None = await tx.fetchval(
+        "SELECT seq FROM endorsements WHERE credential_id = $1 AND tenant_id = $2", credential_id, tenant_id
+    )
+    return place
+
+
 async def listed(tx: Transaction, tenant_id: str, *, after: int, limit: int) -> list[Row]:
-    """The tenant's endorsements that are signed, in the order in which they were asked for."""
+    """The tenant's endorsements that are signed, from behind the place `after`, as they were asked for."""
     return await tx.fetch(
         f"{_SELECT} WHERE e.tenant_id = $1 AND e.seq > $2 AND c.body IS NOT NULL ORDER BY e.seq LIMIT $3",
         tenant_id, after, limit,

@@ -20,14 +20,25 @@ async def credential(tx: Transaction, tenant_id: str, credential_id: UUID) -> Ro
     )
 
 
+async def place_of(tx: Transaction, tenant_id: str, credential_id: UUID) -> int | None:
+    """The place of the tenant's credential in the order in which all were issued; None: it has none of that id.
+
+    Of all tenants' credentials: the number is not to be told.
+    """
+    place: int | None = await tx.fetchval(
+        "SELECT seq FROM credentials WHERE credential_id = $1 AND tenant_id = $2", credential_id, tenant_id
+    )
+    return place
+
+
 async def credentials(
     tx: Transaction, tenant_id: str, *, achievement_id: str | None, course_run: str | None, status: str | None,
     after: int, limit: int,
 ) -> list[Row]:  # fmt: skip
-    """Credentials of the tenant in the order in which they were issued, without their bytes."""
+    """Credentials of the tenant from behind the place `after`, as they were issued, without their bytes."""
     return await tx.fetch(
         """
-        SELECT seq, credential_id, achievement_id, achievement_version, profile_id, course_run, status, status_reason,
+        SELECT credential_id, achievement_id, achievement_version, profile_id, course_run, status, status_reason,
                status_version, status_changed_at, issued_at, valid_until
         FROM credentials WHERE tenant_id = $1 AND kind = 'achievement' AND seq > $5
             AND ($2::text IS NULL OR achievement_id = $2)
@@ -38,17 +49,15 @@ async def credentials(
     )  # fmt: skip
 
 
-async def issued_ids(
-    tx: Transaction, tenant_id: str, *, course_run: str | None, after: int, limit: int
-) -> list[tuple[int, str]]:
-    """(place, credential id) of what was issued, in order."""
+async def issued_ids(tx: Transaction, tenant_id: str, *, course_run: str | None, after: int, limit: int) -> list[str]:
+    """The credential ids of what was issued, in order, from the first one behind the place `after`."""
     rows = await tx.fetch(
-        "SELECT seq, credential_id FROM credentials WHERE tenant_id = $1 AND kind = 'achievement' AND seq > $3 "
+        "SELECT credential_id FROM credentials WHERE tenant_id = $1 AND kind = 'achievement' AND seq > $3 "
         "AND erased_at IS NULL "
         "AND ($2::text IS NULL OR course_run = $2) ORDER BY seq LIMIT $4",
         tenant_id, course_run, after, limit,
     )  # fmt: skip
-    return [(row["seq"], str(row["credential_id"])) for row in rows]
+    return [str(row["credential_id"]) for row in rows]
 
 
 async def waiting(

@@ -102,9 +102,9 @@ ROUTES: list[tuple[str, str, Any, str]] = [
     ("GET", "/reports/credentials", None, "reports:read"),
     ("GET", "/reports/waiting", None, "reports:read"),
     ("GET", "/dead-letters", None, "reports:read"),
-    ("GET", "/dead-letters/1", None, "dead-letters:read"),
+    ("GET", "/dead-letters/00000000-0000-8000-8000-000000000000", None, "dead-letters:read"),
     ("POST", "/dead-letters/redrive", {"all": True}, "dead-letters:write"),
-    ("POST", "/dead-letters/1/discard", {"reason": "x"}, "dead-letters:write"),
+    ("POST", "/dead-letters/00000000-0000-8000-8000-000000000000/discard", {"reason": "x"}, "dead-letters:write"),
 ]
 
 
@@ -303,6 +303,7 @@ ODD_PATHS = [
     (f"{V1}/profiles/%ff", 404), (f"{V1}/reports/reconcile?course_run=%00", 422),
     (f"{V1}/reports/credentials?limit=10001", 422), (f"{V1}/dead-letters?after=-1", 422),
     (f"{V1}/reports/waiting?after=x", 422), (f"{V1}/dead-letters/999999999", 404), (f"{V1}/dead-letters?key=%00", 422),
+    (f"{V1}/endorsements?after=x", 422),
     ("/issuers/%00", 404), ("/issuers/nobody", 404), ("/issuers/nobody/did.json", 404), ("/issuers/..%2f", 404),
     ("/status/x", 404), ("/status/018f0000-0000-7000-8000-000000000000", 404), ("/status/%00", 404),
 ]  # fmt: skip
@@ -329,11 +330,25 @@ async def test_lists_are_paged_without_gaps_or_repeats(issuer: Issuer) -> None:
         for _ in range(4):
             page = await issuer.get(tenant, f"{V1}{path}?limit=3{after}")
             seen += [item if isinstance(item, str) else item["credential_id"] for item in page["items"]]
+            if page["next"] is not None:
+                assert page["next"] == seen[-1], "a number would tell how many others there are"
             after = f"&after={page['next']}"
         assert page["next"] is None
         assert sorted(seen) == sorted(wanted)
     assert len((await issuer.get(tenant, f"{V1}/reports/credentials?course_run=2026-spring"))["items"]) == 11
     assert (await issuer.get(tenant, f"{V1}/reports/credentials?course_run=2025"))["items"] == []
+
+
+async def test_a_page_begins_behind_ones_own_alone(issuer: Issuer) -> None:
+    tenant, other = await issuer.tenant(), await issuer.tenant("other")
+    achievement = await issuer.achievement(tenant, (await issuer.profile(tenant))["profile_id"])
+    theirs = passed_of(achievement, 1)
+    await issuer.process([theirs])
+    for path in ("/credentials", "/reports/credentials", "/endorsements"):
+        for cursor in (theirs.credential_id, "00000000-0000-8000-8000-000000000000", "1", "0"):
+            answer = await issuer.http.get(f"{V1}{path}?after={cursor}", headers=other.headers)
+            assert answer.status_code == 422, (path, cursor, answer.text)
+            assert answer.json()["errors"][0]["code"] == "bad_cursor"
 
 
 async def test_the_public_documents(issuer: Issuer) -> None:

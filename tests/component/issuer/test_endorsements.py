@@ -56,6 +56,21 @@ async def test_an_endorsement_is_a_credential_that_strangers_can_verify(issuer: 
     assert await issuer.get(tenant, f"{PATH}/{made['credential_id']}") == made
 
 
+async def test_pages_follow_each_other_and_tell_no_number_of_all_organisations(issuer: Issuer) -> None:
+    tenant, other = await issuer.tenant(), await issuer.tenant("other")
+    profile = await issuer.profile(tenant)
+    made = [(await endorse(issuer, tenant, request(profile, name=f"E{n}")))["credential_id"] for n in range(5)]
+    seen, after = [], ""
+    for _ in range(3):
+        page = await issuer.get(tenant, f"{PATH}?limit=2{after}")
+        seen += [one["credential_id"] for one in page["items"]]
+        assert page["next"] == (seen[-1] if len(seen) < 5 else None)
+        after = f"&after={page['next']}"
+    assert seen == made
+    answer = await issuer.http.get(f"{PATH}?after={made[0]}", headers=other.headers)
+    assert (answer.status_code, answer.json()["errors"][0]["code"]) == (422, "bad_cursor")
+
+
 async def test_the_same_request_has_the_same_answer(issuer: Issuer) -> None:
     tenant = await issuer.tenant()
     profile = await issuer.profile(tenant)

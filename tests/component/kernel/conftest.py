@@ -12,6 +12,7 @@ import pytest
 from laurel import bus as buses
 from laurel.bus import Bus
 from laurel.database import Database, access_and_audit_tables, kernel_tables, kernel_tables_2, row_level_security
+from laurel.dead_letters import letters_get_uuids
 from laurel.process import ensure_topics
 from laurel.settings import with_role
 
@@ -42,7 +43,7 @@ async def kernel(postgres_dsn: str) -> AsyncIterator[Kernel]:
         await admin.execute(
             kernel_tables(name)
             + kernel_tables_2(name)
-            + ";".join(access_and_audit_tables(name))
+            + ";".join([*access_and_audit_tables(name), "BEGIN", *letters_get_uuids(), "COMMIT"])
             + ";"
             + "CREATE TABLE effects (tenant_id text NOT NULL, id text PRIMARY KEY, seen int NOT NULL DEFAULT 1);"
             + row_level_security("effects", name, public_id="id")

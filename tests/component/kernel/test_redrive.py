@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -244,24 +246,70 @@ async def test_max_and_filters_are_honoured(kernel: Kernel) -> None:
     await kill(kernel, *(message(f"e{n}", n) for n in range(6)))
     async with kernel.worker.transaction() as tx:
         everything = Which(states=["waiting"])
-        assert await letters.count(tx, everything) == {("test", "not_yet"): 6}
+        assert (await letters.count(tx, everything)).letters == {("test", "not_yet"): 6}
         for none in (
             Which(code="other"), Which(consumer="other"), Which(tenant_id="t2"), Which(topic="x"), Which(ids=[]),
             Which(key=b"e9"), Which(states=["discarded"]), Which(event_type="x"),
         ):  # fmt: skip
-            assert await letters.count(tx, none) == {}, none
-            assert (await letters.ask(tx, Redrive(none, "t")))[1] == {}
+            assert (await letters.count(tx, none)).letters == {}, none
+            assert (await letters.ask(tx, Redrive(none, "t")))[1].letters == {}
         born = (await letters.find(tx, everything))[0]["died_at"]
-        assert await letters.count(tx, Which(died_to=born)) == {}
-        assert await letters.count(tx, Which(died_from=born, code="not_yet", tenant_id="t1", key=b"e3")) == {
-            ("test", "not_yet"): 1
-        }
+        assert (await letters.count(tx, Which(died_to=born))).letters == {}
+        one = await letters.count(tx, Which(died_from=born, code="not_yet", tenant_id="t1", key=b"e3"))
+        assert one.letters == {("test", "not_yet"): 1}
     await ask(kernel, most=2)
     assert [state for state, _, _ in (await states(kernel)).values()] == ["queued"] * 2 + ["waiting"] * 4
     await ask(kernel, most=2)  # what is queued is not queued twice
     assert [state for state, _, _ in (await states(kernel)).values()] == ["queued"] * 4 + ["waiting"] * 2
     await work(kernel, redriver(kernel, store))
     assert len(await effects(kernel)) == 4
+
+
+async def test_a_request_counts_what_it_queues_once(kernel: Kernel) -> None:
+    """One statement: what matches, what of it is queued, whose it is, and which of the ids name nothing of it."""
+    batch = [message(f"e{n}", n) for n in range(8)]
+    foreign = [one._replace(value=one.value.replace(b'"t1"', b'"t0"')) for one in batch[5:7]]
+    await kill(kernel, *batch[:5], *foreign, batch[7]._replace(value=b"\xff"))
+    ids = [row["id"] for row in await rows(kernel, 'SELECT id FROM dead_letters ORDER BY "offset"')]
+    nobodys = uuid.UUID(int=5)
+    async with kernel.worker.transaction() as tx:
+        await letters.ask(tx, Redrive(Which(ids=ids[:1]), "operator:t"))
+        seen: list[str] = []
+        with tx.query_logger(lambda one: seen.append(one.query)):
+            _, found = await letters.ask(tx, Redrive(Which(ids=[nobodys, *ids]), "operator:t", most=6))
+            await asyncio.sleep(0)  # asyncpg tells it in the loop's next turn
+        assert len(seen) == 1
+    assert found.letters == {("test", "not_yet"): 7, ("test", "bad_data"): 1}
+    assert sum(found.queued.values()) == 6
+    assert found.unmatched == [nobodys]
+    in_order = sorted(ids[1:])[:6]
+    states_of = {row["id"]: row["state"] for row in await rows(kernel, "SELECT id, state FROM dead_letters")}
+    assert {one for one, state in states_of.items() if state == "queued"} == {ids[0], *in_order}
+    known = await rows(kernel, "SELECT id, tenant_id FROM dead_letters WHERE tenant_id <> ''")
+    of = {row["id"]: row["tenant_id"] for row in known}
+    assert list(found.tenants) == ["t0", "t1"]
+    assert found.tenants == Counter(of[one] for one in in_order if one in of)
+
+
+async def test_what_somebody_discards_in_that_moment_is_not_queued(kernel: Kernel) -> None:
+    await kill(kernel, message("e0", 0), message("e1", 1))
+    first, second = [row["id"] for row in await rows(kernel, "SELECT id FROM dead_letters ORDER BY id")]
+    async with kernel.worker.transaction() as tx:
+        assert await letters.discard(tx, first, asked_by="operator:t", reason="forged") == "waiting"
+        asking = asyncio.create_task(ask(kernel))
+        waits = "SELECT FROM pg_stat_activity WHERE application_name = $1 AND wait_event_type = 'Lock'"
+        async with asyncio.timeout(30):
+            while not await kernel.worker.fetch(waits, f"laurel-{kernel.schema}"):
+                assert not asking.done()
+                await asyncio.sleep(0.01)
+    request = await asking
+    assert [row["state"] for row in await rows(kernel, "SELECT state FROM dead_letters ORDER BY id")] == [
+        "discarded", "queued",
+    ]  # fmt: skip
+    async with kernel.worker.transaction() as tx:
+        assert await letters.progress(tx, request) == {"queued": 1, "redriven": 0, "died_again": 0}
+        assert [row["action"] for row in await letters.actions(tx, first)] == ["discard"]
+        assert [row["action"] for row in await letters.actions(tx, second)] == ["redrive"]
 
 
 async def test_the_rate_is_a_pause_between_two_letters(kernel: Kernel) -> None:
@@ -280,7 +328,7 @@ async def test_a_discarded_letter_stays_until_it_is_asked_for_by_that_state(kern
         ((letter),) = await letters.find(tx, Which())
         assert await letters.discard(tx, letter["id"], asked_by="operator:t", reason="forged") == "waiting"
         assert await letters.discard(tx, letter["id"], asked_by="operator:t", reason="again") == "discarded"
-        assert await letters.discard(tx, 10**9, asked_by="operator:t", reason="x") is None
+        assert await letters.discard(tx, uuid.uuid4(), asked_by="operator:t", reason="x") is None
     await ask(kernel)
     assert (await states(kernel))[0][0] == "discarded"
     await ask(kernel, Which(states=["discarded"]))
@@ -338,6 +386,6 @@ async def test_a_tenant_sees_and_moves_its_own_letters_alone(kernel: Kernel) -> 
     await kill(kernel, mine, theirs._replace(value=theirs.value.replace(b'"t1"', b'"t2"')))
     async with kernel.api.transaction(["t1"]) as tx:
         assert [row["tenant_id"] for row in await letters.find(tx, Which())] == ["t1"]
-        _, queued = await letters.ask(tx, Redrive(Which(states=["waiting"]), "key:k"))
-        assert queued == {("test", "not_yet"): 1}
+        _, found = await letters.ask(tx, Redrive(Which(states=["waiting"]), "key:k"))
+        assert found.letters == found.queued == {("test", "not_yet"): 1}
     assert [state for state, _, _ in (await states(kernel)).values()] == ["queued", "waiting"]

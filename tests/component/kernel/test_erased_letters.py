@@ -1,0 +1,56 @@
+"""What an erasure leaves of dead letters; those under other keys go by the statement of docs/privacy.md."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from laurel.bus import Message
+from laurel.dead_letters import forget
+from laurel.topics import CREDENTIAL
+from tests.component.kernel.conftest import Kernel
+from tests.component.kernel.test_engine import effects, message, store
+from tests.component.kernel.test_redrive import ask, kill, redriver, rows, work
+
+PAGE = Path(__file__).parents[3] / "docs" / "privacy.md"
+ERASED = "0199aaaa-0000-8000-8000-000000000001"
+LEARNER = b"alice@learner.example"
+LEFT = """
+    SELECT id, key, value, headers, detail, state FROM dead_letters WHERE "offset" < 4 ORDER BY "offset"
+"""
+
+
+def statement(service: str) -> str:
+    """The one block of SQL on the page, with the service and the credential that an operator would put in."""
+    (found,) = re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    return str(found).replace("SERVICE", service).replace("CREDENTIAL", ERASED)
+
+
+async def test_letters_under_other_keys_are_emptied_by_the_documented_statement(kernel: Kernel) -> None:
+    own = message(ERASED, 0)._replace(key=ERASED.encode())
+    named = message(ERASED, 1)._replace(key=LEARNER)  # the event of the credential, under a key that is a learner's
+    header = message("e2", 2)._replace(headers=(*message("e2", 2).headers, ("about", ERASED.encode())))
+    strange = Message(CREDENTIAL.name, 0, 3, b"k", b"\xff" + LEARNER + ERASED.encode(), (), 0)  # and of no tenant
+    others = [message("e4", 4), message("e5", 5)._replace(key=b"k")]
+    assert ERASED.encode() in named.value
+    await kill(kernel, own, named, header, strange, *others)
+    await ask(kernel)
+
+    async with kernel.worker.transaction() as tx:
+        await forget(tx, [(ERASED, "t1")])
+    first, *missed = await rows(kernel, LEFT)
+    assert (first["value"], first["state"]) == (b"", "discarded")
+    assert {row["state"] for row in missed} == {"queued"}, "an erasure goes by keys: else the page needs no statement"
+
+    async with kernel.worker.transaction() as tx:
+        emptied = await tx.fetch(statement(kernel.schema))
+        assert [row["id"] for row in emptied] == sorted(row["id"] for row in missed)
+        assert await tx.fetch(statement(kernel.schema)) == [], "again: nothing is left to do"
+    after = await rows(kernel, LEFT)
+    assert [{**row, "id": first["id"]} for row in after] == [first] * 4, "as the erasure leaves a letter"
+    acts = await rows(kernel, "SELECT outcome FROM dead_letter_actions ORDER BY id")
+    assert [row["outcome"] for row in acts] == ["discarded"] * 4 + [None] * 2
+
+    await work(kernel, redriver(kernel, store))
+    assert await effects(kernel) == {"e4": 1, "e5": 1}, "nothing of it is redriven, and the others are"
+    assert len(await rows(kernel, "SELECT FROM dead_letters WHERE state = 'discarded'")) == 4
