@@ -279,6 +279,30 @@ def test_a_process_that_hangs_in_ending_is_ended() -> None:
     assert done.returncode == watchdog.EXIT_STUCK
 
 
+HANGS = """
+import asyncio
+from laurel import watchdog
+
+async def goodbye(said):
+    await said.wait()
+
+async def main():
+    hanging = asyncio.create_task(goodbye(asyncio.Event()), name="the relay")
+    watchdog.end_within(0.2)
+    await hanging
+
+asyncio.run(main())
+"""
+
+
+def test_it_says_what_it_waits_for() -> None:
+    done = subprocess.run([sys.executable, "-c", HANGS], capture_output=True, text=True, timeout=60)
+    assert done.returncode == watchdog.EXIT_STUCK
+    assert "hung in ending" in done.stdout
+    assert "the relay: locks.py" in done.stdout
+    assert "< <string>:6 goodbye" in done.stdout
+
+
 # --- the database -------------------------------------------------------------------------------------------
 
 
