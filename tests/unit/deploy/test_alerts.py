@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import promql_parser
 import pytest
 import yaml
 
@@ -65,6 +66,15 @@ def test_an_alert_asks_for_what_the_code_sets_and_says_what_to_do(rule: dict[str
     page = ROOT / rule["annotations"]["runbook"]
     assert page.is_file()
     assert rule["alert"] in page.read_text(), f"{page.name} does not name {rule['alert']}"
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule["alert"]))
+def test_what_an_alert_asks_is_promql(rule: dict[str, Any]) -> None:
+    """Syntax, functions and the types of what they take, by the grammar of Prometheus; nothing is evaluated."""
+    asked = promql_parser.parse(rule["expr"])
+    assert isinstance(asked, promql_parser.Expr)
+    with pytest.raises(ValueError, match="expected"):
+        promql_parser.parse(f"rate({rule['expr']})")  # an instant vector where a range is wanted
 
 
 def test_alerts_have_names_of_their_own_and_none_waits_longer_than_it_may() -> None:
