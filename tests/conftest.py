@@ -16,7 +16,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -138,27 +138,43 @@ def missing_for_kafka() -> str | None:
     return None
 
 
+PORTS = 750  # of each test process
+
+
 def _ports() -> Iterator[int]:
     """Ports of this test process alone, below those that systems give to outgoing connections (32768 and up).
 
     A port from that range can be some client's by the time the server binds it.
     """
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 16
-    mine = range(20_000 + worker * 750, 20_000 + (worker + 1) * 750)
+    mine = range(20_000 + worker * PORTS, 20_000 + (worker + 1) * PORTS)
     begin = random.randrange(len(mine))  # of a run beside this one
     yield from itertools.cycle([*mine[begin:], *mine[:begin]])
 
 
 _next_ports = _ports()
+_claims: list[socket.socket] = []
 
 
 def free_ports(count: int) -> list[int]:
+    """TCP ports on 127.0.0.1 that are this process's until it ends, whatever listens there comes and goes.
+
+    Its claim is the UDP port of the same number, for other runs on this machine look for free ports, too.
+    """
     found: list[int] = []
-    while len(found) < count:
-        port = next(_next_ports)
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            found.append(port)
-    return found
+    for port in itertools.islice(_next_ports, 2 * PORTS):
+        if len(found) == count:
+            return found
+        claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            claim.bind(("127.0.0.1", port))
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
+        found.append(port)
+    raise RuntimeError(f"{count} ports are wanted, and {len(found)} are free")
 
 
 def require_kafka_tools() -> None:
