@@ -46,21 +46,22 @@ def tree_seconds(root: int) -> float:
     return cpu_seconds(tree(root))
 
 
-def rss_mb(pid: int) -> float:
-    """Resident memory in MiB; 0 when the process is gone."""
+def rss_mb(pid: int, line: str = "VmRSS") -> float:
+    """Resident memory in MiB; 0 when the process is gone. line: of /proc/PID/status."""
     try:
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) / 1024
+        for found in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if found.startswith(f"{line}:"):
+                return int(found.split()[1]) / 1024
     except (FileNotFoundError, ProcessLookupError):
         pass
     return 0.0
 
 
 class Held(NamedTuple):
-    """What a process holds: resident memory in MiB, open files, threads."""
+    """What a process holds: resident memory in MiB, the part of it that is no file's, open files, threads."""
 
     rss_mb: float
+    own_mb: float
     files: int
     threads: int
 
@@ -72,7 +73,7 @@ def holds(pid: int) -> Held | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = _stat(pid)
-    return Held(rss_mb(pid), files, int(fields[17])) if fields is not None else None
+    return Held(rss_mb(pid), rss_mb(pid, "RssAnon"), files, int(fields[17])) if fields is not None else None
 
 
 def command(pid: int) -> str:
