@@ -309,8 +309,8 @@ def page(figures: dict[str, Any]) -> str:
         f"{figures.get('issued', 0):,} issued, {figures.get('indexed', 0):,} indexed, "
         f"{figures.get('delivered', 0):,} delivered, {figures.get('unaccounted', 'not counted')} unaccounted, "
         f"{figures.get('delivered_twice', 0) - revoked} webhooks repeated; {revoked:,} revoked.", "",
-        "| process | memory early, MiB | late | most | its own early | late | files early | late | threads early | late "
-        "| flat |",
+        "| process | memory early, MiB | late | most | its own early | late | files early | late | threads early "
+        "| late | flat |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|",
     ]  # fmt: skip
     for one in sorted(figures["processes"], key=lambda one: str(one["name"])):
