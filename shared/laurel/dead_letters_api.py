@@ -27,7 +27,7 @@ from laurel.database import Database
 from laurel.dead_letter_reasons import Helps, reason
 from laurel.dead_letter_store import Redrive, State, Which
 from laurel.dead_letters import headers_of
-from laurel.problems import FieldError, Problem, not_found
+from laurel.problems import FieldError, Problem, not_found, uuid_in
 from laurel.security import Principal
 from laurel.web import requires
 
@@ -274,7 +274,7 @@ def dead_letter_routes(service: str, database: Database) -> APIRouter:
     @router.get("/{letter_id}", summary="A dead letter with its original bytes", operation_id="get_dead_letter")
     async def dead_letter(letter_id: InPath, who: Reader) -> WholeDeadLetter:
         """Its value, key and headers as they came, what its reason means, and what was done about it."""
-        wanted = _id(letter_id)
+        wanted = uuid_in(letter_id, "dead letter")
         async with database.transaction([who.tenant_id]) as tx:
             row = await store.get(tx, wanted, who.tenant_id)
             if row is None:
@@ -285,7 +285,7 @@ def dead_letter_routes(service: str, database: Database) -> APIRouter:
     @router.post("/{letter_id}/discard", summary="Let a dead letter stay unhandled", operation_id="discard_dead_letter")
     async def discard(letter_id: InPath, body: Discard, who: Writer) -> WholeDeadLetter:
         """It is kept, and still accounts for its event. A redrive with `"state": "discarded"` takes it up again."""
-        wanted = _id(letter_id)
+        wanted = uuid_in(letter_id, "dead letter")
         async with database.transaction([who.tenant_id]) as tx:
             state = await store.discard(
                 tx, wanted, asked_by=f"key:{who.key_id}", reason=body.reason, tenant_id=who.tenant_id
@@ -301,17 +301,6 @@ def dead_letter_routes(service: str, database: Database) -> APIRouter:
         return WholeDeadLetter(**whole(row, history))
 
     return router
-
-
-def _id(letter_id: str) -> UUID:
-    """A letter's id from a path; what cannot be one is not found, whatever it is. Raises Problem 404."""
-    try:
-        found = UUID(letter_id)
-    except ValueError:
-        raise not_found("dead letter") from None
-    if str(found) != letter_id.lower():
-        raise not_found("dead letter")
-    return found
 
 
 def shown(row: store.Row) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -78,6 +79,17 @@ class Problem(Exception):
 def not_found(what: str) -> Problem:
     """The one answer for "not there" and "not yours"."""
     return Problem(404, "not_found", f"there is no such {what}")
+
+
+def uuid_in(text: str, what: str) -> UUID:
+    """An id from a path, written as we write it; what is no such id is not there, either. Raises Problem 404."""
+    try:
+        found = UUID(text)
+    except ValueError:
+        raise not_found(what) from None
+    if str(found) != text.lower():
+        raise not_found(what)
+    return found
 
 
 def too_large(detail: str, *, code: str = "too_large", headers: dict[str, str] | None = None) -> Problem:

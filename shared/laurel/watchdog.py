@@ -215,11 +215,11 @@ def _where_they_wait(loop: asyncio.AbstractEventLoop | None) -> list[str]:
     if loop is None:
         return []
     with contextlib.suppress(Exception):  # they go on meanwhile: what cannot be told must not keep us from ending
-        return [f"{task.get_name()}: {_innermost(task)}" for task in asyncio.all_tasks(loop)]
+        return [f"{task.get_name()}: {_stack(task)}" for task in asyncio.all_tasks(loop)]
     return []
 
 
-def _innermost(task: asyncio.Task[object]) -> str:
+def _stack(task: asyncio.Task[object]) -> str:
     frames = []
     waiting: Any = task.get_coro()
     while waiting is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from laurel.database import Transaction, is_unavailable
 from laurel.dead_letters_api import dead_letter_routes
 from laurel.erasure import erased_ids
 from laurel.erasure_api import erasure_routes
-from laurel.problems import Problem, not_found
+from laurel.problems import Problem, not_found, uuid_in
 from laurel.security import Principal
 from laurel.web import create_app, json_response, requires
 from laurel_issuer import shapes, store, store_reports, store_status
@@ -33,11 +34,10 @@ from laurel_issuer.edge import (
     Line,
     Moment,
     Reason,
-    bad_cursor,
     credential_after,
-    credential_id_in,
     invalid,
     page,
+    place_after,
 )
 from laurel_issuer.endorsing import Endorser
 from laurel_issuer.handlers import GROUP
@@ -131,14 +131,14 @@ def _credential_routes(desk: Desk) -> APIRouter:
         async with desk.database.transaction([caller.tenant_id]) as tx:
             rows = await store_reports.credentials(
                 tx, caller.tenant_id, achievement_id=achievement_id, course_run=course_run, status=status,
-                after=await _place_after(tx, caller, after), limit=limit + 1,
+                after=await place_after(after, partial(store_reports.place_of, tx, caller.tenant_id)), limit=limit + 1,
             )  # fmt: skip
         return json_response(page([dict(row) for row in rows], limit, lambda row: row["credential_id"]))
 
     @router.get("/{credential_id}", response_model=shapes.FullCredential)
     async def get_credential(credential_id: str, caller: Reader) -> Response:
         """One credential: its exact document, its status, and how it came to that."""
-        wanted = credential_id_in(credential_id)
+        wanted = uuid_in(credential_id, "credential")
         async with desk.database.transaction([caller.tenant_id]) as tx:
             row = await store_reports.credential(tx, caller.tenant_id, wanted)
             if row is None:
@@ -168,8 +168,8 @@ def _credential_routes(desk: Desk) -> APIRouter:
     async def change(credential_id: str, wanted: Change, reason: str, caller: Principal) -> Response:
         async with desk.database.transaction([caller.tenant_id]) as tx:
             outcomes = await store_status.change_status(
-                tx, caller.tenant_id, [credential_id_in(credential_id)], wanted, reason=reason, key_id=caller.key_id,
-                now=desk.clock(),
+                tx, caller.tenant_id, [uuid_in(credential_id, "credential")], wanted, reason=reason,
+                key_id=caller.key_id, now=desk.clock(),
             )  # fmt: skip
             if not outcomes:
                 raise not_found("credential")
@@ -276,14 +276,6 @@ async def _change_all(desk: Desk, caller: Principal, body: StatusByQuery) -> dic
         after = matched[-1][0]
 
 
-async def _place_after(tx: Transaction, caller: Principal, after: str | None) -> int:
-    """The place behind which a page begins: of the credential that ended the page before. Raises Problem 422."""
-    place = 0 if after is None else await store_reports.place_of(tx, caller.tenant_id, credential_after(after))
-    if place is None:
-        raise bad_cursor()
-    return place
-
-
 def _report_routes(desk: Desk) -> APIRouter:
     router = APIRouter(prefix="/issuer/v1", tags=["reports"])
 
@@ -312,7 +304,7 @@ def _report_routes(desk: Desk) -> APIRouter:
     ) -> Response:
         """The ids of all credentials that were issued, without those of erased learners."""
         async with desk.database.transaction([caller.tenant_id]) as tx:
-            place = await _place_after(tx, caller, after)
+            place = await place_after(after, partial(store_reports.place_of, tx, caller.tenant_id))
             ids = await store_reports.issued_ids(
                 tx, caller.tenant_id, course_run=course_run, after=place, limit=limit + 1
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -12,7 +13,7 @@ from laurel.credential import lint
 from laurel.credential.text import is_absolute_identifier, is_did, timestamp
 from laurel.errors import NotNow
 from laurel.ids import endorsement_id
-from laurel.problems import FieldError, Problem, not_found
+from laurel.problems import FieldError, Problem, not_found, uuid_in
 from laurel.security import Principal
 from laurel.web import json_response, requires
 from laurel_issuer import shapes, store, store_endorsements
@@ -22,12 +23,10 @@ from laurel_issuer.edge import (
     Desk,
     Line,
     Moment,
-    bad_cursor,
-    credential_after,
-    credential_id_in,
     id_in,
     invalid,
     page,
+    place_after,
 )
 from laurel_issuer.endorsing import AnotherRequest, Endorser, NoKey
 
@@ -104,18 +103,14 @@ def endorsement_routes(desk: Desk, endorser: Endorser, id_key: bytes) -> APIRout
     async def list_endorsements(caller: Reader, after: After = None, limit: Limit = 50) -> Response:
         """The organisation's endorsements, oldest first, without their documents."""
         async with desk.database.transaction([caller.tenant_id]) as tx:
-            place = None
-            if after is not None:
-                place = await store_endorsements.place_of(tx, caller.tenant_id, credential_after(after))
-                if place is None:
-                    raise bad_cursor()
-            rows = await store_endorsements.listed(tx, caller.tenant_id, after=place or 0, limit=limit + 1)
+            place = await place_after(after, partial(store_endorsements.place_of, tx, caller.tenant_id))
+            rows = await store_endorsements.listed(tx, caller.tenant_id, after=place, limit=limit + 1)
         return json_response(page([_shown(row, desk) for row in rows], limit, lambda row: row["credential_id"]))
 
     @router.get("/{credential_id}", response_model=shapes.FullEndorsement)
     async def get_endorsement(credential_id: str, caller: Reader) -> Response:
         """One endorsement with its exact document."""
-        wanted = str(credential_id_in(credential_id))
+        wanted = str(uuid_in(credential_id, "credential"))
         async with desk.database.transaction([caller.tenant_id]) as tx:
             row = await store_endorsements.reserved(tx, wanted)
         if row is None or row["body"] is None:

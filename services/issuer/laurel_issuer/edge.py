@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
@@ -72,23 +72,23 @@ def id_in(text: str, what: str) -> str:
     return text
 
 
-def credential_id_in(text: str) -> UUID:
-    """A credential id from a path. Raises Problem 404."""
-    try:
-        found = UUID(text)
-    except ValueError:
-        raise not_found("credential") from None
-    if str(found) != text.lower():
-        raise not_found("credential")
-    return found
-
-
 def credential_after(after: str) -> UUID:
     """The credential after which a page begins. Raises Problem 422."""
     try:
         return UUID(after)
     except ValueError:
         raise bad_cursor() from None
+
+
+async def place_after(after: str | None, place_of: Callable[[UUID], Awaitable[int | None]]) -> int:
+    """The place behind which a page begins: of what ended the page before. Raises Problem 422.
+
+    place_of: the place of one of the caller's own, None where it has none of that id.
+    """
+    place = 0 if after is None else await place_of(credential_after(after))
+    if place is None:
+        raise bad_cursor()
+    return place
 
 
 def id_after(after: str | None) -> str:
