@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
 import pytest
 
-from laurel import bus as buses
 from laurel.migrate import SERVICES, migrate_all
-from laurel.process import ROLES, ensure_topics, run_parts
+from laurel.process import ROLES, run_parts
 from laurel.service import Service
-from laurel_local.gateway import Gateway
-from laurel_local.serve import open_service, settings_class
-
-BASE_URL = "https://badges.example.org"
-OPERATOR = "operator-token-for-tests"
+from tests.security import estate
+from tests.security.conftest import new_database
+from tests.security.estate import OPERATOR
 
 
 @dataclass
@@ -96,45 +91,27 @@ async def until(ready: Callable[[], Any]) -> None:
 
 @pytest.fixture
 async def whole_dsn(postgres_dsn: str) -> AsyncIterator[str]:
-    name = f"whole_{uuid.uuid4().hex[:8]}"
+    dsn = await new_database(postgres_dsn)
+    await migrate_all(dsn)
+    yield dsn
     admin = await asyncpg.connect(postgres_dsn)
     try:
-        await admin.execute(f"CREATE DATABASE {name}")
-        dsn = urlunsplit(urlsplit(postgres_dsn)._replace(path=f"/{name}"))
-        await migrate_all(dsn)
-        yield dsn
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await admin.execute(f"DROP DATABASE {urlsplit(dsn).path[1:]} WITH (FORCE)")
     finally:
         await admin.close()
 
 
 @asynccontextmanager
 async def opened(dsn: str, **changes: Any) -> AsyncIterator[Whole]:
-    """changes: settings by field name, for all services."""
-    keys = [base64.b64encode(bytes([fill]) * 32).decode() for fill in (1, 2, 3)]
-    values = {
-        "bus_url": dsn, "database_url": dsn, "public_url": BASE_URL, "operator_token": OPERATOR, "signers": 0,
-        "id_key": keys[0], "contact_key": keys[1], "kek": keys[2], "allow_networks": "127.0.0.0/8", "database_pool": 3,
-        "sandbox_processes": 1, **changes,
-    }  # fmt: skip
+    """An estate in which everything runs. changes: settings by field name, for all services."""
     stop = asyncio.Event()
-    async with AsyncExitStack() as stack:
-        bus = buses.connect(dsn)
-        stack.push_async_callback(bus.close)
-        await ensure_topics(bus)
-        services = {}
-        async with asyncio.TaskGroup() as parts:
-            for name in SERVICES:
-                settings = settings_class(name)(**values)
-                services[name] = await stack.enter_async_context(open_service(name, settings, bus))
-                parts.create_task(run_parts(services[name], bus, settings, roles=ROLES[1:], stop=stop))
-            gateway = Gateway({name: service.api for name, service in services.items()})
-            http = httpx.AsyncClient(transport=httpx.ASGITransport(gateway), base_url=BASE_URL)
-            async with http:
-                try:
-                    yield Whole(services, http, dsn)
-                finally:
-                    stop.set()
+    async with estate.opened(dsn, **{"allow_networks": "127.0.0.0/8", **changes}) as made, asyncio.TaskGroup() as parts:
+        for name, service in made.services.items():
+            parts.create_task(run_parts(service, made.bus, made.settings[name], roles=ROLES[1:], stop=stop))
+        try:
+            yield Whole(made.services, made.http, dsn)
+        finally:
+            stop.set()
 
 
 @pytest.fixture

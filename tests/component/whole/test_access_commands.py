@@ -14,7 +14,8 @@ from laurel_local import audit_log, keys
 from laurel_local.client import Client
 from laurel_local.console import Output
 from laurel_local.exits import Exit, Failure
-from tests.component.whole.conftest import BASE_URL, OPERATOR, Tenant, Whole
+from tests.component.whole.conftest import Tenant, Whole
+from tests.security.estate import BASE_URL, OPERATOR
 
 PROFILE = {"slug": "uni", "name": "Uni", "url": "https://u.example"}
 

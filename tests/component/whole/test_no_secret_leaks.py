@@ -28,8 +28,9 @@ from laurel import logs, telemetry
 from laurel.process import load_settings, open_bus
 from laurel.security import unseal
 from laurel_local.serve import settings_class
-from tests.component.whole.conftest import OPERATOR, Tenant, Whole, opened, until
+from tests.component.whole.conftest import Tenant, Whole, opened, until
 from tests.conftest import free_ports
+from tests.security.estate import OPERATOR
 
 SMTP = "smtp-password-mark-q7"
 DATABASE = "database-password-mark-q7"

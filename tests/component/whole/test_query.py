@@ -7,7 +7,8 @@ from typing import Any
 
 from laurel.migrate import SERVICES
 from laurel.security import SCOPES
-from tests.component.whole.conftest import OPERATOR, Whole
+from tests.component.whole.conftest import Whole
+from tests.security.estate import OPERATOR
 
 OPERATIONS = ("get", "put", "post", "patch", "delete")
 
