@@ -1,6 +1,6 @@
 """Let processes die at every crash point, again and again, and see that nothing is lost and nothing doubled.
 
-    python -m tests.faults.crash_points --times 20 [--seed 1] [--bus kafka] [--only signer] [--json]
+    python -m tests.faults.crash_points --times 20 [--seed 1] [--bus kafka] [--only signer] [--first 151] [--json]
 
 The four services run as processes of their own on one PostgreSQL. A trial sets one trap in each of them, gives a cohort
 work until all have died (cohort.py), lets what was started again finish, and compares the databases, the partner's
@@ -152,13 +152,17 @@ async def trial(laurel: Mortals, number: int, stops: Sequence[Stop], dice: rando
     tally.stops.update(one.name for one in stops)
 
 
-async def walk(laurel: Mortals, *, bus: str, times: int, seed: int, only: str = "", loud: bool = False) -> Tally:
-    """All points, `times` times."""
+async def walk(
+    laurel: Mortals, *, bus: str, times: int, seed: int, only: str = "", first: int = 1, loud: bool = False
+) -> Tally:
+    """All points, `times` times; from trial `first` on, which is the same as in a walk that began with 1."""
     tally, numbers = Tally(), itertools.count(1)
     for turn in range(times):
         wanted = [one for one in stops(bus, turn) if only in one.name]
         for together in trials(wanted):
             number = next(numbers)
+            if number < first:
+                continue
             started, names = time.monotonic(), ", ".join(one.name for one in together)
             try:
                 await trial(laurel, number, together, random.Random(f"{seed} {number}"), tally)
@@ -170,7 +174,7 @@ async def walk(laurel: Mortals, *, bus: str, times: int, seed: int, only: str = 
     return tally
 
 
-async def walk_alone(bus: str, times: int, seed: int, only: str) -> Tally:
+async def walk_alone(bus: str, times: int, seed: int, only: str, first: int) -> Tally:
     """A walk with a database (and a broker) of its own."""
     with ExitStack() as stack:
         server = stack.enter_context(private_postgres())
@@ -178,7 +182,7 @@ async def walk_alone(bus: str, times: int, seed: int, only: str) -> Tally:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="laurel-crash-", ignore_cleanup_errors=True))
         bus_url = stack.enter_context(private_kafka()).url if bus == "kafka" else server.get_uri()
         async with mortals(postgres_dsn=server.get_uri(), bus_url=bus_url, folder=Path(folder)) as laurel:
-            return await walk(laurel, bus=bus, times=times, seed=seed, only=only, loud=True)
+            return await walk(laurel, bus=bus, times=times, seed=seed, only=only, first=first, loud=True)
 
 
 def main() -> None:
@@ -190,10 +194,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--bus", choices=("postgres", "kafka"), default="postgres")
     parser.add_argument("--only", default="", help="points whose name has this in it")
+    parser.add_argument("--first", type=int, default=1, help="the trial to begin with, after a walk that was stopped")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     started = time.monotonic()
-    tally = asyncio.run(walk_alone(given.bus, given.times, given.seed, given.only))
+    tally = asyncio.run(walk_alone(given.bus, given.times, given.seed, given.only, given.first))
     report = {**tally.report(), "seconds": round(time.monotonic() - started)}
     print(json.dumps(report) if given.json else json.dumps(report, indent=2))
 

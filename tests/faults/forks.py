@@ -30,10 +30,7 @@ class Forked:
     def __init__(self, forks: Forks, pid: int) -> None:
         self._forks = forks
         self.pid = pid
-
-    @property
-    def returncode(self) -> int | None:
-        return self._forks.codes.get(self.pid)
+        self.returncode: int | None = None
 
     def poll(self) -> int | None:
         self._forks.listen(0)
@@ -62,8 +59,8 @@ class Forks:
     """The helper, as its user sees it. `with Forks() as forks: forks.start([...], env=..., log=...)`."""
 
     def __init__(self) -> None:
-        self.codes: dict[int, int] = {}
-        self._started: list[int] = []
+        self._living: dict[int, Forked] = {}  # a long walk meets the same process ids again
+        self._started: list[Forked] = []
         self._buffer = b""
 
     def __enter__(self) -> Forks:
@@ -86,7 +83,7 @@ class Forks:
         while not self._started:
             assert self._helper.poll() is None, "the helper that forks processes has ended"
             self.listen(1.0)
-        return Forked(self, self._started.pop())
+        return self._started.pop()
 
     def listen(self, seconds: float) -> None:
         """Take in what the helper has to say, waiting this long for it."""
@@ -100,9 +97,10 @@ class Forks:
             for line in lines:
                 pid, code = json.loads(line)
                 if code is None:
-                    self._started.append(pid)
+                    self._living[pid] = Forked(self, pid)
+                    self._started.append(self._living[pid])
                 else:
-                    self.codes[pid] = code
+                    self._living.pop(pid).returncode = code
             seconds = 0
 
 

@@ -16,7 +16,7 @@ from laurel.database import Database
 from laurel.dead_letters_api import dead_letter_routes
 from laurel.events import AchievementPublished, AchievementRetired
 from laurel.ids import uuid7
-from laurel.problems import Problem, not_found
+from laurel.problems import Problem, not_found, uuid_in
 from laurel.security import Principal
 from laurel.web import create_app, json_response, requires
 from laurel_assessment import erasures_api, public, results_api, shapes, store
@@ -77,14 +77,6 @@ def make_api(parts: Parts) -> FastAPI:
     erasures_api.routes(app, parts.database, parts.keys, parts.clock)
     public.routes(app, parts.database, parts.settings.base_url)
     return app
-
-
-def uuid_or_404(text: str, what: str) -> str:
-    """A path's id. What is no UUID names nothing."""
-    found = as_uuid(text)
-    if found is None:
-        raise not_found(what)
-    return found
 
 
 # --- achievements -------------------------------------------------------------------------------------------
@@ -200,7 +192,7 @@ def _achievements(app: FastAPI, parts: Parts) -> None:
     @app.get("/assessment/v1/achievements/{achievement_id}", response_model=shapes.Achievement, tags=["achievements"])
     async def get_achievement(achievement_id: str, who: Reader) -> Response:
         """One achievement, as it stands now."""
-        name = uuid_or_404(achievement_id, "achievement")
+        name = str(uuid_in(achievement_id, "achievement"))
         async with parts.database.transaction([who.tenant_id]) as tx:
             found = await store.achievement(tx, name)
         if found is None:
@@ -210,7 +202,7 @@ def _achievements(app: FastAPI, parts: Parts) -> None:
     @app.put("/assessment/v1/achievements/{achievement_id}", response_model=shapes.Achievement, tags=["achievements"])
     async def replace_achievement(achievement_id: str, given: AchievementInput, who: Writer) -> Response:
         """Publish a new version. Credentials that were issued keep the version that they were issued with."""
-        name = uuid_or_404(achievement_id, "achievement")
+        name = str(uuid_in(achievement_id, "achievement"))
         return json_response(await save(*await checked(given, who), who, name))
 
     @app.post(
@@ -218,7 +210,7 @@ def _achievements(app: FastAPI, parts: Parts) -> None:
     )
     async def retire_achievement(achievement_id: str, who: Writer) -> Response:
         """End an achievement: it can no longer be earned; what was earned stays. Doing it again changes nothing."""
-        name = uuid_or_404(achievement_id, "achievement")
+        name = str(uuid_in(achievement_id, "achievement"))
         now = parts.clock()
         async with parts.database.transaction([who.tenant_id]) as tx:
             found = await store.achievement(tx, name, lock=True)

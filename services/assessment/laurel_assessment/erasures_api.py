@@ -22,14 +22,14 @@ from laurel.database import Database, Transaction
 from laurel.erasure import alone
 from laurel.events import LearnerErased
 from laurel.ids import learner_key, uuid7
-from laurel.problems import not_found
+from laurel.problems import not_found, uuid_in
 from laurel.security import Principal
 from laurel.web import json_response, requires
 from laurel_assessment import erasure_store, shapes
 from laurel_assessment.answers import problem_of
 from laurel_assessment.domain import Finding
 from laurel_assessment.intake import Keys
-from laurel_assessment.rows import as_uuid, plain_learner
+from laurel_assessment.rows import plain_learner
 
 Writer = Annotated[Principal, Depends(requires("erasures:write"))]
 Reader = Annotated[Principal, Depends(requires("erasures:read"))]
@@ -72,9 +72,9 @@ def routes(app: FastAPI, database: Database, keys: Keys, clock: Callable[[], dat
     @app.get(f"{_PATH}/{{erasure_id}}", response_model=shapes.Erasure, tags=["erasures"])
     async def get_erasure(erasure_id: str, who: Reader) -> Response:
         """An erasure: done here. The other services tell at GET /<service>/v1/erasures/{id} how far they are."""
-        name = as_uuid(erasure_id)
+        name = str(uuid_in(erasure_id, "erasure"))
         async with database.transaction([who.tenant_id]) as tx:
-            found = None if name is None else await erasure_store.erasure(tx, name)
+            found = await erasure_store.erasure(tx, name)
         if found is None:
             raise not_found("erasure")
         return json_response(_shown(found))

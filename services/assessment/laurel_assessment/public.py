@@ -11,11 +11,10 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 
 from laurel.database import Database
 from laurel.edge import CSP
-from laurel.problems import not_found
+from laurel.problems import not_found, uuid_in
 from laurel.web import json_response
 from laurel_assessment import store
 from laurel_assessment.achievements import CONTEXTS
-from laurel_assessment.rows import as_uuid
 
 # An SVG opened by itself is a document: it may not run, load or be framed.
 _IMAGE_CSP = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
@@ -49,11 +48,9 @@ def routes(app: FastAPI, database: Database, base_url: str) -> None:
     @app.get("/achievements/{achievement_id}", tags=["public"], response_class=Response, responses=_PAGE_DOCS)
     async def show_achievement(achievement_id: str, request: Request) -> Response:
         """An achievement: JSON-LD (Open Badges 3.0), or a page for those who ask for HTML."""
-        name = as_uuid(achievement_id)
-        found = None
-        if name is not None:
-            async with database.transaction(public_id=name) as tx:
-                found = await store.public_achievement(tx, name)
+        name = str(uuid_in(achievement_id, "achievement"))
+        async with database.transaction(public_id=name) as tx:
+            found = await store.public_achievement(tx, name)
         if found is None:
             raise not_found("achievement")
         headers = {"Vary": "Accept", "Cache-Control": "public, max-age=60"}
@@ -71,11 +68,9 @@ def routes(app: FastAPI, database: Database, base_url: str) -> None:
         achievement_id: str, v: Annotated[str | None, Query(pattern=r"^[0-9a-f]{32}$")] = None
     ) -> Response:
         """The badge image; `v` names one for ever, without it the current one is shown."""
-        name = as_uuid(achievement_id)
-        image = None
-        if name is not None:
-            async with database.transaction(public_id=name) as tx:
-                image = await store.public_image(tx, name, v)
+        name = str(uuid_in(achievement_id, "image"))
+        async with database.transaction(public_id=name) as tx:
+            image = await store.public_image(tx, name, v)
         if image is None:
             raise not_found("image")
         keep = "public, max-age=31536000, immutable" if v else "public, max-age=60"

@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from laurel.crash_points import reach
 from laurel.database import Database, Transaction
 from laurel.ids import learner_key
-from laurel.problems import FieldError, Problem, not_found, too_large
+from laurel.problems import FieldError, Problem, not_found, too_large, uuid_in
 from laurel.security import Principal, guard_json
 from laurel.web import MAX_BODY, json_response, requires
 from laurel_assessment import erasure_store, import_store, shapes, store
@@ -28,7 +28,7 @@ from laurel_assessment.imports import Refused, Upload, fingerprint
 from laurel_assessment.intake import Arrival, Keys, take_in
 from laurel_assessment.pressure import Pressure
 from laurel_assessment.row_json import from_mapping
-from laurel_assessment.rows import MAX_ATTEMPT, MAX_COURSE_RUN, MAX_TEXT, Defaults, achievement_id, as_uuid, check
+from laurel_assessment.rows import MAX_ATTEMPT, MAX_COURSE_RUN, MAX_TEXT, Defaults, achievement_id, check
 
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 CSV = ("text/csv", "application/csv")
@@ -282,8 +282,7 @@ def _bulk(
 
 
 async def _import_or_404(tx: Transaction, import_id: str) -> dict[str, Any]:
-    name = as_uuid(import_id)
-    found = await import_store.one_import(tx, name) if name is not None else None
+    found = await import_store.one_import(tx, str(uuid_in(import_id, "import")))
     if found is None:
         raise not_found("import")
     return found
@@ -325,9 +324,9 @@ def _reading(app: FastAPI, database: Database, keys: Keys) -> None:
     @app.get("/assessment/v1/results/{result_id}", response_model=shapes.Result, tags=["results"])
     async def get_result(result_id: str, who: Reader) -> Response:
         """One result: its outcome, the reasons, and the policy's version that decided it."""
-        name = as_uuid(result_id)
+        name = str(uuid_in(result_id, "result"))
         async with database.transaction([who.tenant_id]) as tx:
-            found = await store.result(tx, name) if name is not None else None
+            found = await store.result(tx, name)
         if found is None:
             raise not_found("result")
         return json_response(shown(found))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 
 from laurel.credential import did
-from laurel.problems import Problem, not_found
+from laurel.problems import Problem, not_found, uuid_in
 from laurel_issuer import shapes, store, store_status
 from laurel_issuer.edge import Desk, id_in
 from laurel_issuer.standing import cache_seconds
@@ -68,10 +67,7 @@ def public_routes(desk: Desk) -> APIRouter:
     )
     async def status_list(list_id: str, request: Request) -> Response:
         """A signed BitstringStatusListCredential (Bitstring Status List 1.0 §2.2)."""
-        try:
-            parsed = UUID(list_id)
-        except ValueError:
-            raise not_found("status list") from None
+        parsed = uuid_in(list_id, "status list")
         async with desk.database.transaction(public_id=str(parsed)) as tx:
             row = await store_status.published_list(tx, parsed)
         if row is None:

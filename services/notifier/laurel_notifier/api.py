@@ -18,7 +18,7 @@ from laurel.dead_letters_api import dead_letter_routes
 from laurel.erasure_api import erasure_routes
 from laurel.http import FetchFailed, FetchRefused, GuardedClient
 from laurel.ids import uuid7
-from laurel.problems import FieldError, Problem, not_found
+from laurel.problems import FieldError, Problem, not_found, uuid_in
 from laurel.security import Principal, seal
 from laurel.web import create_app, requires
 from laurel_notifier import domain, mailbox, store
@@ -108,7 +108,7 @@ def create_api(
     @app.get(f"{_PREFIX}/endpoints/{{endpoint_id}}", tags=["endpoints"])
     async def get_endpoint(endpoint_id: str, principal: Reader) -> Endpoint:
         async with database.transaction([principal.tenant_id]) as tx:
-            row = await store.find_endpoint(tx, principal.tenant_id, _id(endpoint_id, "endpoint"))
+            row = await store.find_endpoint(tx, principal.tenant_id, uuid_in(endpoint_id, "endpoint"))
         if row is None:
             raise not_found("endpoint")
         return Endpoint.model_validate(dict(row))
@@ -116,7 +116,7 @@ def create_api(
     @app.patch(f"{_PREFIX}/endpoints/{{endpoint_id}}", tags=["endpoints"])
     async def change_endpoint(endpoint_id: str, change: EndpointChange, principal: Writer) -> Endpoint:
         """Change an endpoint. While it is disabled, no new events are owed to it, and those that wait are held."""
-        identifier = _id(endpoint_id, "endpoint")
+        identifier = uuid_in(endpoint_id, "endpoint")
         url = None if change.url is None else await acceptable(change.url)
         async with database.transaction([principal.tenant_id]) as tx:
             row = await store.change_endpoint(
@@ -135,7 +135,7 @@ def create_api(
     async def delete_endpoint(endpoint_id: str, principal: Writer) -> Response:
         """Delete an endpoint; what waits for it is cancelled. Its deliveries stay on record."""
         async with database.transaction([principal.tenant_id]) as tx:
-            identifier = _id(endpoint_id, "endpoint")
+            identifier = uuid_in(endpoint_id, "endpoint")
             if not await store.delete_endpoint(tx, principal.tenant_id, identifier):
                 raise not_found("endpoint")
             await audit.record(tx, principal.tenant_id, principal, "endpoint.delete", str(identifier), at=clock())
@@ -147,7 +147,7 @@ def create_api(
         secret, sealed = new_secret()
         async with database.transaction([principal.tenant_id]) as tx:
             row = await store.rotate_secret(
-                tx, principal.tenant_id, _id(endpoint_id, "endpoint"), secret=sealed,
+                tx, principal.tenant_id, uuid_in(endpoint_id, "endpoint"), secret=sealed,
                 previous_until=clock() + domain.ROTATION_OVERLAP,
             )  # fmt: skip
             if row is None:
@@ -160,7 +160,7 @@ def create_api(
     @app.post(f"{_PREFIX}/endpoints/{{endpoint_id}}/test", status_code=202, tags=["endpoints"])
     async def send_test(endpoint_id: str, principal: Writer) -> Delivery:
         """Send an event of type endpoint.test, which stands for nothing. Its delivery shows what came of it."""
-        identifier = _id(endpoint_id, "endpoint")
+        identifier = uuid_in(endpoint_id, "endpoint")
         async with database.transaction([principal.tenant_id]) as tx:
             row = await store.find_endpoint(tx, principal.tenant_id, identifier, for_update=True)
             if row is None:
@@ -196,7 +196,7 @@ def create_api(
     @app.get(f"{_PREFIX}/deliveries/{{delivery_id}}", tags=["deliveries"])
     async def get_delivery(delivery_id: str, principal: Reader) -> Delivery:
         async with database.transaction([principal.tenant_id]) as tx:
-            row = await store.find_delivery(tx, principal.tenant_id, _id(delivery_id, "delivery"))
+            row = await store.find_delivery(tx, principal.tenant_id, uuid_in(delivery_id, "delivery"))
         if row is None:
             raise not_found("delivery")
         return _delivery(row)
@@ -204,7 +204,7 @@ def create_api(
     @app.post(f"{_PREFIX}/deliveries/{{delivery_id}}/retry", status_code=202, tags=["deliveries"])
     async def retry_delivery(delivery_id: str, principal: Writer) -> Delivery:
         """Send it again now, whatever became of it before, under the same webhook-id."""
-        identifier = _id(delivery_id, "delivery")
+        identifier = uuid_in(delivery_id, "delivery")
         async with database.transaction([principal.tenant_id]) as tx:
             found = await store.find_delivery(tx, principal.tenant_id, identifier)
             if found is None:
@@ -285,14 +285,6 @@ def _reports(app: FastAPI, database: Database) -> None:
             for row in rows[:limit]
         ]
         return Page(items=items, next=str(rows[limit - 1]["delivery_id"]) if len(rows) > limit else None)
-
-
-def _id(text: str, what: str) -> UUID:
-    """A path's id. One that cannot be an id is not there either."""
-    try:
-        return UUID(text)
-    except ValueError:
-        raise not_found(what) from None
 
 
 def _audited(row: store.Record) -> dict[str, Any]:
