@@ -339,7 +339,7 @@ async def test_an_endpoint_that_hangs_gets_fewer_and_fewer_requests_and_more_aga
     await notifier.endpoint(f"{sink.base}/x")
     sink.behaviour["x"] = hangs
     await notifier.take_in(*(issued(number) for number in range(120)))
-    async with notifier.own_worker(total_timeout=0.2, needs_s=0.0) as worker, running(worker.run):
+    async with notifier.own_worker(total_timeout=0.5, needs_s=0.0) as worker, running(worker.run):
         await until(lambda: len(sink.at("x")) > 25)
         assert sink.most_in_flight["x"] <= 16
         assert sink.in_flight["x"] <= 2
