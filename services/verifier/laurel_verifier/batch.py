@@ -4,9 +4,9 @@ A batch's way (the same numbers stand at the code):
  1. `Lines` cuts whole lines out of the pieces. A line that is too long costs itself: it is passed over, not kept.
  2. A line enters the window; while the window is full nothing more is read, so that whoever sends faster than we judge
     waits, and memory is bounded.
- 3. A line waits for a place: a batch has some of its own, and all batches share as many again, so that a large one
-    delays neither the others nor those who ask about one credential.
- 4. The judge answers. Whatever becomes of a line becomes its answer, and nobody else's.
+ 3. The judge answers, for some lines side by side. Whatever becomes of a line becomes its answer, and nobody else's.
+ 4. What a stranger may have made long waits for a place: a batch has some of its own, and all batches share as many
+    again, so that a large one delays neither the others nor those who ask about one credential.
  5. Answers leave in the order of the lines; what is answered leaves the window.
 
 Whatever ends `Batch.run` before its time (a reader that has gone, above all) ends the work on every line.
@@ -26,6 +26,7 @@ from laurel.errors import LaurelError
 WINDOW = 6 << 20  # bytes of lines that are read and not answered yet
 _ANSWER = 4096  # bytes that a line is counted for beside its own: its answer
 _TOGETHER = 64 << 10  # bytes of answers that leave in one piece
+_SIDE_BY_SIDE = 32  # lines of a batch that are judged: those who look the same thing up share a question
 _PLACES = 2  # lines at once, for each process that judges: one is worked on, and the next is at hand
 _SHARE = 2  # batches that may judge with all their places at the same time
 
@@ -90,8 +91,8 @@ class Ended(LaurelError):
 class Judge(Protocol):
     """What a batch asks. Answers are lines without their line end; making them raises nothing."""
 
-    async def answer(self, line: Line) -> bytes:
-        """What became of a line."""
+    async def answer(self, line: Line, place: Place) -> bytes:
+        """What became of a line. place: where everything is done that may take long."""
         ...
 
     def last(self, number: int, ended: Ended) -> bytes:
@@ -117,7 +118,7 @@ class Limits:
 
 
 class Places:
-    """Where lines are judged. processes: those that judge; all of them have something to do at any time."""
+    """Where what takes long is done. processes: those that do it; all of them have something to do at any time."""
 
     def __init__(self, processes: int) -> None:
         self._each = _PLACES * processes
@@ -154,6 +155,7 @@ class Batch:
     def __init__(self, judge: Judge, places: Places, limits: Limits, *, window: int = WINDOW) -> None:
         self._judge = judge
         self._place = places.of_one()
+        self._side_by_side = asyncio.Semaphore(_SIDE_BY_SIDE)
         self._limits = limits
         self._window = window
         self._held = 0  # bytes in the window
@@ -209,8 +211,8 @@ class Batch:
         return taken + 1
 
     async def _judged(self, line: Line) -> bytes:
-        async with self._place:  # 3
-            return await self._judge.answer(line)  # 4
+        async with self._side_by_side:
+            return await self._judge.answer(line, self._place)  # 3 4
 
     # --- writing ----------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from laurel.database import is_unavailable
 from laurel.problems import FieldError, Problem, bad_json, too_large
 from laurel.security import BadJson, guard_json
 from laurel_verifier.api import BATCH, MAX_JSON, ProblemDetailsOut, VerificationOut, unreadable
-from laurel_verifier.batch import Batch, Ended, Limits, Line, Places
+from laurel_verifier.batch import Batch, Ended, Limits, Line, Place, Places
 from laurel_verifier.config import Settings
 from laurel_verifier.documents import Unreadable
 from laurel_verifier.downloads import PUBLIC
@@ -76,10 +76,10 @@ class CredentialJudge:
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
 
-    async def answer(self, line: Line) -> bytes:
+    async def answer(self, line: Line, place: Place) -> bytes:
         """A verdict, or a problem."""
         try:
-            examined = await self._examine(line)
+            examined = await self._examine(line, place)
         except BadJson as error:
             return refused(line.number, bad_json(error))
         except Unreadable as error:
@@ -97,13 +97,13 @@ class CredentialJudge:
         """Why the rest is not judged."""
         return refused(number, Problem(_ENDS[ended.code], ended.code, ended.detail), ended=True)
 
-    async def _examine(self, line: Line) -> Verification:
+    async def _examine(self, line: Line, place: Place) -> Verification:
         if line.too_long:
             raise too_long()
         raw = line.raw
         if raw[:1] == b'"':  # a token as a JSON string
             raw = guard_json(raw, max_bytes=MAX_JSON).encode()
-        return (await self._intake.examine(raw, fetch=False)).verification
+        return (await self._intake.examine(raw, fetch=False, gate=place)).verification
 
 
 _ENDS = {"too_large": 413, "too_many_lines": 413, "timeout": 408}

@@ -14,6 +14,7 @@ others say of it ("endorsements"), and whether there is a newer one ("refresh").
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import hmac
 import json
@@ -33,6 +34,8 @@ Verdict = Literal[
 MAX_PROOFS = 8  # a proof costs a key lookup and a canonicalisation
 MAX_STATUS_ENTRIES = 8  # an entry may cost a request to somebody else
 MAX_IDENTIFIER = 2048  # characters of an issuer's DID or URL
+# Issuers and keys come again and again. Only for what is no longer than MAX_IDENTIFIER: it is kept.
+is_identifier = functools.lru_cache(maxsize=512)(is_absolute_identifier)
 OPEN_BADGE_TYPES = {"OpenBadgeCredential", "AchievementCredential"}  # Open Badges 3.0 §9.1
 _GENUINE: tuple[Step, ...] = ("format", "context", "schema", "issuer", "signature")
 _ASIDE: tuple[Step, ...] = ("recipient", "refresh", "endorsements")
@@ -140,6 +143,11 @@ def check_format(document: Any, size: int, *, enveloped: bool = False) -> Check:
         if code == "unsupported_format":  # it may be as good as can be: we just cannot read it
             return not_checked("format", code, detail, pointer=pointer)
         return failed("format", code, detail, pointer=pointer, clause=_DATES.get(pointer))
+    return well_formed(document, size)
+
+
+def well_formed(document: Mapping[str, Any], size: int) -> Check:
+    """Step "format" of a document in whose form nothing is wrong."""
     model = "2.0" if document["@context"][0] == CREDENTIALS_V2 else "1.1"
     return passed("format", f"a verifiable credential of data model {model}, {size:,} bytes of well-formed JSON")
 
@@ -168,7 +176,7 @@ def _format_problems(document: Any) -> Iterator[tuple[str, str, str]]:
     if identifier is not None and not (isinstance(identifier, str) and is_absolute_identifier(identifier)):
         yield "bad_id", "/id", "id is not an absolute URL, URN or DID"
     issuer = issuer_id(document)
-    if issuer is None or len(issuer) > MAX_IDENTIFIER or not is_absolute_identifier(issuer):
+    if issuer is None or len(issuer) > MAX_IDENTIFIER or not is_identifier(issuer):
         yield "bad_issuer", "/issuer", "issuer is neither an absolute URL or DID nor an object with such an id"
     subjects = listed(document.get("credentialSubject"))
     if not subjects or not all(isinstance(one, dict) and one for one in subjects):

@@ -6,6 +6,8 @@ endorsement all pass through here.
 
 from __future__ import annotations
 
+import functools
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -22,6 +24,8 @@ from laurel_verifier.resolution import Issuers, Resolved
 from laurel_verifier.sandbox import Findings, Job, NotExamined, Sandbox, SandboxLimit
 from laurel_verifier.tokens import check_signature, find_token_key
 
+Gate = AbstractAsyncContextManager[object]  # entered again and again; it may let a few in at a time
+FREELY: Gate = nullcontext()
 _NEEDED = ("format", "context", "issuer", "signature")
 
 
@@ -30,7 +34,7 @@ class Presented:
     """What was handed in, and has the form of a credential. raw: the document as UTF-8 JSON; form: that step's check.
 
     sandbox: where it is examined. row: that of our index, where exactly this document is indexed. envelope: the token
-    that holds the document, where one does.
+    that holds the document, where one does. gate: behind it the sandbox is waited for.
     """
 
     document: dict[str, Any]
@@ -39,6 +43,7 @@ class Presented:
     sandbox: Sandbox
     row: store.Indexed | None = None
     envelope: jose.Envelope | None = None
+    gate: Gate = FREELY
 
 
 @dataclass(frozen=True)
@@ -65,9 +70,9 @@ class Examiner:
         """Steps 3 and 4 for a document that has passed the step "format"."""
         document, form = presented.document, presented.form
         keys, token_key = await self._keys(presented, now)  # 3
-        schemas, _ = domain.named_schemas(document)
+        schemas = domain.named_schemas(document)
         try:
-            findings = await self._findings(presented, tuple(keys.keys), bool(schemas), now)  # 4
+            findings = await self._findings(presented, tuple(keys.keys), bool(schemas[0]), now)  # 4
         except SandboxLimit as error:
             context = failed("context", "limit_exceeded", str(error), pointer="")
             return Genuine((form, context, keys.check, _unreached()), keys.resolved)
@@ -77,7 +82,7 @@ class Examiner:
         checks = (
             form,
             _context_check(document, findings),
-            _schema_check(document, findings),
+            _schema_check(document, findings, *schemas),
             keys.check,
             _all_signatures(presented, findings, keys, token_key),
         )
@@ -89,7 +94,8 @@ class Examiner:
             found = self._own.findings(presented.document, row.document, keys)
             if found is not None:
                 return found
-        findings = await presented.sandbox.examine(Job(presented.raw, keys, schema, now))
+        async with presented.gate:
+            findings = await presented.sandbox.examine(Job(presented.raw, keys, schema, now))
         if row is not None:
             await self._own.after(presented.document, findings)
         return findings
@@ -117,11 +123,21 @@ def _bundled(kind: Literal["context", "schema"], url: str, copy: contexts.Resour
     )  # fmt: skip
 
 
+@functools.lru_cache(maxsize=64)
+def _words_defined(urls: tuple[str, ...]) -> Check:
+    """Of a document whose contexts are all URLs: badges have few lists of them."""
+    known = contexts.manifest()
+    detail = f"every word is defined by its {len(urls)} contexts, of which Laurel has pinned copies"
+    return passed("context", detail, against=[_bundled("context", url, known[url]) for url in urls if url in known])
+
+
 def _context_check(document: dict[str, Any], findings: Findings) -> Check:
     urls = [one for one in document["@context"] if isinstance(one, str)]
+    inline = len(document["@context"]) - len(urls)
+    if not findings.context_code and not inline:
+        return _words_defined(tuple(urls))
     known = contexts.manifest()
     against = [_bundled("context", url, known[url]) for url in urls if url in known]
-    inline = len(document["@context"]) - len(urls)
     against += [Against(kind="context", id="@context", source="document")] * (inline > 0)
     if not findings.context_code:
         detail = f"every word is defined by its {len(urls) + inline} contexts, of which Laurel has pinned copies"
@@ -132,8 +148,7 @@ def _context_check(document: dict[str, Any], findings: Findings) -> Check:
     )
 
 
-def _schema_check(document: dict[str, Any], findings: Findings) -> Check:
-    ours, others = domain.named_schemas(document)
+def _schema_check(document: dict[str, Any], findings: Findings, ours: list[str], others: list[str]) -> Check:
     sources = ((url, contexts.schema_source(url)) for url in ours)
     against = [_bundled("schema", url, *source) for url, source in sources if source is not None]
     if findings.schema:

@@ -19,6 +19,7 @@ from laurel.credential.baking import MAX_BAKED, Format
 from laurel.http import FetchFailed, FetchRefused, GuardedClient
 from laurel_verifier import checks, documents, tokens
 from laurel_verifier.documents import Address, Document, Unreadable, Unsupported
+from laurel_verifier.genuine import FREELY, Gate
 from laurel_verifier.lookups import Lookups
 from laurel_verifier.verification import Verification, Verifier
 
@@ -50,17 +51,21 @@ class Intake:
         self._base_url = base_url
         self._large = asyncio.Semaphore(1)
 
-    async def examine(self, body: bytes, expected_recipient: str | None = None, *, fetch: bool = True) -> Examined:
+    async def examine(
+        self, body: bytes, expected_recipient: str | None = None, *, fetch: bool = True, gate: Gate = FREELY
+    ) -> Examined:
         """Any bytes at all. Raises Unreadable when there is no credential in them, or none at their address.
 
-        fetch: False refuses addresses that are not our own.
+        fetch: False refuses addresses that are not our own. gate: behind it everything is done that may take long.
         """
-        if len(body) <= _SMALL and body[:1] == b"{":
-            found = documents.read(body)
-        else:
-            async with self._large if len(body) > _LARGE else contextlib.nullcontext():
-                found = await asyncio.to_thread(documents.read, body)
-        return await self._handed_in(found, expected_recipient, fetch=fetch)
+        found = documents.read(body) if len(body) <= _SMALL and body[:1] == b"{" else None
+        if isinstance(found, Document) and not documents.is_wrapper(found) and not tokens.is_enveloped(found.value):
+            return await self._examine(found, expected_recipient, gate)
+        async with gate:
+            if found is None:
+                async with self._large if len(body) > _LARGE else contextlib.nullcontext():
+                    found = await asyncio.to_thread(documents.read, body)
+            return await self._handed_in(found, expected_recipient, fetch=fetch)
 
     async def examine_address(self, url: str, expected_recipient: str | None = None, *, fetch: bool = True) -> Examined:
         """What is at an address. Raises Unreadable. fetch: as for `examine`."""
@@ -81,7 +86,9 @@ class Intake:
             found = await self._at(found.url, fetch=fetch)
         return await self._examine(found, expected)
 
-    async def _examine(self, found: Document | Address | Unsupported, expected: str | None) -> Examined:
+    async def _examine(
+        self, found: Document | Address | Unsupported, expected: str | None, gate: Gate = FREELY
+    ) -> Examined:
         if isinstance(found, Address):
             raise Unreadable("bad_answer", "there is only another address; give the address of the credential itself")
         if isinstance(found, Unsupported):
@@ -91,7 +98,7 @@ class Intake:
             token = found.content.decode() if found.kind == "jwt" else found.value
             verification, inside = await self._verifier.verify_token(token, expected)
             return Examined(_told(verification, found.baked), inside)
-        verification = await self._verifier.verify(found.value, expected, size=len(found.content))
+        verification = await self._verifier.verify(found.value, expected, content=found.content, gate=gate)
         shown = found.value if isinstance(found.value, dict) else None
         return Examined(_told(verification, found.baked), shown)
 

@@ -16,7 +16,7 @@ import msgspec
 
 from laurel.credential import did, jose
 from laurel.credential.proofs import proofs_of
-from laurel.credential.text import is_absolute_identifier, is_web_url, parse_timestamp
+from laurel.credential.text import is_web_url, parse_timestamp
 from laurel_verifier import domain, key_urls, store
 from laurel_verifier.checks import Against, Check, failed, not_checked, passed, short
 from laurel_verifier.resolution import Issuers, Resolved, Unresolvable
@@ -59,16 +59,20 @@ async def find_keys(issuers: Issuers, document: dict[str, Any], row: store.Index
         found.keys = [_self_describing(method) for method in methods]  # nobody is asked in its name
         return found.refused(_not_the_issuers(issuer))
     try:
-        async with asyncio.timeout(KEYS_S):
-            resolved = found.resolved = await issuers.resolve(issuer, candidates)
+        resolved = issuers.remembered(issuer, candidates)
+        if resolved is None:
+            async with asyncio.timeout(KEYS_S):
+                resolved = await issuers.resolve(issuer, candidates)
+        found.resolved = resolved
     except Unresolvable as error:
         return found.refused(unresolved(error, document, row, now, issuers))
     except TimeoutError:
         detail = f"the keys of {short(issuer)} could not be had within {KEYS_S:.0f} seconds"
         return found.refused(not_checked("issuer", "timeout", detail, pointer="/issuer"))
     against = [resolved.against]
-    listed = key_urls.listed(resolved.document)
-    found.by_issuer = [_is_part_of(one, issuer) or one in listed for one in methods]
+    if not all(found.by_issuer):
+        listed = key_urls.listed(resolved.document)
+        found.by_issuer = [_is_part_of(one, issuer) or one in listed for one in methods]
     if not any(found.by_issuer):
         return found.refused(unlisted(issuer, candidates, resolved))
     worst: Check | None = None
@@ -78,7 +82,7 @@ async def find_keys(issuers: Issuers, document: dict[str, Any], row: store.Index
         try:
             if method in resolved.problems:
                 raise resolved.problems[method]
-            key = did.find_verification_method(resolved.document, method, now=now, controller=issuer)
+            key = resolved.key(method, controller=issuer, now=now)
         except (did.DidError, Unresolvable) as error:
             unsure = error.code == "key_not_found" and _may_be_newer(document, row, resolved, methods, now)
             soft = unsure or isinstance(error, Unresolvable) or error.code in KEY_UNREADABLE
@@ -92,7 +96,8 @@ async def find_keys(issuers: Issuers, document: dict[str, Any], row: store.Index
     if worst is not None:
         return found.refused(worst)
     others = [(at, one) for at, one in enumerate(methods) if one is not None and not found.by_issuer[at]]
-    await asyncio.gather(*(_key_of_another(issuers, found, at, method, now) for at, method in others))
+    if others:
+        await asyncio.gather(*(_key_of_another(issuers, found, at, method, now) for at, method in others))
     name = f"{resolved.name} ({short(issuer)})" if resolved.name else short(issuer)
     detail = f"the key belongs to {name} and may sign credentials; looked up in {resolved.source}"
     found.check = passed("issuer", detail, against=against)
@@ -173,7 +178,8 @@ def ahead_of_events(document: dict[str, Any], resolved: Resolved, now: datetime)
 
 def _verification_method(proof: Any) -> str | None:
     method = proof.get("verificationMethod") if isinstance(proof, dict) else None
-    return method if isinstance(method, str) and len(method) <= 2048 and is_absolute_identifier(method) else None
+    fits = isinstance(method, str) and len(method) <= domain.MAX_IDENTIFIER and domain.is_identifier(method)
+    return method if fits else None
 
 
 def _may_be_newer(

@@ -7,6 +7,7 @@ A key that the kept document does not list may be new: then the document is read
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -27,6 +28,8 @@ FOREIGN_SECONDS = 300.0
 FAILED_SECONDS = 5.0  # how long an issuer that could not be looked up is not asked again
 REREAD_SECONDS = 30.0  # how often, at most, unknown keys make us fetch one issuer again
 MAX_DID_DOCUMENT = 256 * 1024
+_MOST_LASTING = 64  # keys of one document
+_LAST = datetime.max.replace(tzinfo=UTC)
 MOST_KEY_URLS = 4  # of one issuer, for one credential
 
 _ACCEPT_KEYS = (
@@ -41,7 +44,7 @@ class Resolved:
 
     against: the same for a report. published_at: of our own issuers, when it became so. stale: it may lack a newer key,
     but was read too lately to be read again. problems: keys that it lists at URLs of their own, and why these cannot
-    be had (those that can stand in the document).
+    be had (those that can stand in the document). lasting: what `key` found that no time can change.
     """
 
     document: dict[str, Any]
@@ -52,6 +55,19 @@ class Resolved:
     published_at: datetime | None = None
     stale: bool = False
     problems: dict[str, Unresolvable | did.DidError] = field(default_factory=dict)
+    lasting: dict[str, str] = field(default_factory=dict, init=False, compare=False)
+
+    def key(self, method: str, *, controller: str, now: datetime) -> str:
+        """As `did.find_verification_method`; a key that neither ends nor was withdrawn is looked for once."""
+        if (known := self.lasting.get(method)) is not None:
+            return known
+        found = did.find_verification_method(self.document, method, now=now, controller=controller)
+        with contextlib.suppress(did.DidError):
+            if len(self.lasting) < _MOST_LASTING:
+                self.lasting[method] = did.find_verification_method(
+                    self.document, method, now=_LAST, controller=controller
+                )
+        return found
 
 
 class Unresolvable(LaurelError):
@@ -103,8 +119,8 @@ class Issuers:
                 raise Unresolvable(error.code, error.detail, unknown=error.code == "malformed_did") from None
             against = Against(kind="issuer", id=issuer, source="identifier")
             return Resolved(document, "the DID itself (did:key)", against)
-        known = self._own.get(issuer)
-        if known is None or _lacks(known.document, issuer, methods):
+        known = self.remembered(issuer, methods)
+        if known is None:
             known = await self._replica(issuer)
         if known is not None:
             return known
@@ -113,7 +129,7 @@ class Issuers:
         kept = self._foreign.get(issuer)
         if kept is None:
             kept = await self._once(issuer)
-        elif _lacks(kept.document, issuer, methods):
+        elif _lacks(kept, issuer, methods):
             if self._reread.get(issuer):
                 kept = replace(kept, stale=True)
             else:
@@ -121,6 +137,12 @@ class Issuers:
                 self._reread.put(issuer, True, REREAD_SECONDS)
                 kept = await self._once(issuer)
         return await self._with_keys(kept, issuer, methods)
+
+    def remembered(self, issuer: str, methods: Sequence[str]) -> Resolved | None:
+        """What `resolve` answers without asking anybody: an issuer of ours that was read a moment ago, and no method
+        that its document lacks."""
+        known = self._own.get(issuer)
+        return None if known is None or _lacks(known, issuer, methods) else known
 
     def is_ours(self, issuer: str) -> bool:
         """Whether an issuer of this name could only be one of ours: its id is an address of this Laurel."""
@@ -223,13 +245,14 @@ class Issuers:
         return key
 
 
-def _lacks(document: dict[str, Any], issuer: str, methods: Sequence[str]) -> bool:
-    elsewhere = key_urls.listed(document)
+def _lacks(known: Resolved, issuer: str, methods: Sequence[str]) -> bool:
     for method in methods:
+        if method in known.lasting:
+            continue
         try:
-            did.find_verification_method(document, method, controller=issuer)
+            did.find_verification_method(known.document, method, controller=issuer)
         except did.DidError as error:
-            if error.code == "key_not_found" and method not in elsewhere:
+            if error.code == "key_not_found" and method not in key_urls.listed(known.document):
                 return True
     return False
 

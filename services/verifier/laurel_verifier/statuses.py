@@ -171,11 +171,13 @@ def indexed_notices(document: Mapping[str, Any], *, refresh: bool, message: int,
     values = {"refresh": int(refresh), "message": message}
     told = []
     for one in domain.objects(document.get("credentialStatus")):
+        if one.get("statusPurpose") not in ("refresh", "message"):
+            continue
         try:
             entry = read_entry(one)
         except BadEntry:
             continue
-        if entry.purpose in values and values[entry.purpose] < 1 << entry.size:
+        if values[entry.purpose] < 1 << entry.size:
             told.append(judge(entry, values[entry.purpose], where, document, ()))
     return told
 
@@ -185,6 +187,8 @@ def combine(told: Sequence[Told]) -> tuple[Check, tuple[Notice, ...]]:
 
     Whatever the worst one is, what the others say is told behind it. There is at least one.
     """
+    if len(told) == 1:
+        return told[0].check, () if told[0].notice is None else (told[0].notice,)
     checks = [one.check for one in told]
     worst = domain.worst_status(checks)
     others: Iterable[Check] = (one for one in checks if one is not worst)

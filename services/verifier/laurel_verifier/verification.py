@@ -34,7 +34,7 @@ from laurel_verifier.checks import Check, complete, failed, not_applicable, not_
 from laurel_verifier.documents import MAX_DOCUMENT
 from laurel_verifier.domain import Verdict
 from laurel_verifier.endorsements import Attached, Endorsement
-from laurel_verifier.genuine import Examiner, Presented
+from laurel_verifier.genuine import FREELY, Examiner, Gate, Presented
 from laurel_verifier.lookups import Lookups
 from laurel_verifier.resolution import Issuers, Resolved
 from laurel_verifier.sandbox import Sandbox
@@ -105,27 +105,36 @@ class Verifier:
         document: Any,
         expected_recipient: str | None = None,
         *,
-        size: int = 0,
+        content: bytes = b"",
         envelope: jose.Envelope | None = None,
         status: bool = True,
         endorsed: bool = True,
+        gate: Gate = FREELY,
     ) -> Verification:
-        """A document that has passed the guard. size: its bytes, where it came as bytes of its own.
+        """A document that has passed the guard. content: its UTF-8 JSON, where it came as bytes of its own.
 
         envelope: the token that it was taken out of. status: False asks nobody whether it was taken back; the verdict
-        is then at best could_not_check. endorsed: False leaves its endorsements alone.
+        is then at best could_not_check. endorsed: False leaves its endorsements alone. gate: behind it a stranger's is
+        examined, and of ours what takes long.
         """
-        raw = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
-        form = domain.check_format(document, size or len(raw), enveloped=envelope is not None)  # 1
+        row = await self._claimed(document)
+        if row is not None and row.document == content:  # to the byte what we issued, of which lint asked for all that
+            form, raw = domain.well_formed(document, len(content)), content
+        else:  # in our own writing, not theirs: a poison with another blank in it is the same poison (`sandbox`)
+            raw = _written(document)
+            form = domain.check_format(document, len(content) or len(raw), enveloped=envelope is not None)  # 1
         if len(raw) > MAX_DOCUMENT:
             form = failed("format", "too_large", f"{len(raw):,} bytes; credentials of {MAX_DOCUMENT:,} are checked")
         if form.outcome != "passed":
             return self._conclude([form], document=document)
-        row, form = await self._indexed(document, raw, envelope, form)  # 2
-        # Exactly what we issued: its bytes are known to be harmless, so it waits for no stranger's.
-        sandbox = self._foreign if row is None else self._own
-        presented = Presented(document, raw, form, sandbox, row, envelope)
-        return await self._verify(presented, expected_recipient, ask_status=status, endorsed=endorsed)
+        if domain.claims_our_address(document, self._base_url):  # 2
+            row, form = await self._indexed(row, document, raw, envelope, form)
+        if row is not None:  # exactly what we issued: its bytes are known to be harmless, so it waits for no stranger's
+            presented = Presented(document, raw, form, self._own, row, envelope, gate)
+            return await self._verify(presented, expected_recipient, ask_status=status, endorsed=endorsed)
+        async with gate:
+            presented = Presented(document, raw, form, self._foreign, None, envelope)
+            return await self._verify(presented, expected_recipient, ask_status=status, endorsed=endorsed)
 
     async def unsigned(self, document: dict[str, Any], *, status: bool = True) -> tuple[Check, ...]:
         """Status and dates of a credential without a proof, whose issuer's signature around it was confirmed."""
@@ -171,17 +180,22 @@ class Verifier:
         presented = Presented(document, raw, form, self._own, row, envelope)
         return await self._verify(presented, expected_recipient), document
 
-    async def _indexed(
-        self, document: dict[str, Any], raw: bytes, envelope: jose.Envelope | None, form: Check
-    ) -> tuple[store.Indexed | None, Check]:
-        """The row of exactly this document, in exactly this token where it is in one.
+    async def _claimed(self, document: Any) -> store.Indexed | None:
+        """The row of the address that the document bears, whatever the document is."""
+        found = domain.own_credential_id(document, self._base_url) if isinstance(document, dict) else None
+        return None if found is None else await self._index.credential(found)
 
-        A document that only bears one of our addresses fails the form.
+    async def _indexed(
+        self,
+        row: store.Indexed | None,
+        document: dict[str, Any],
+        raw: bytes,
+        envelope: jose.Envelope | None,
+        form: Check,
+    ) -> tuple[store.Indexed | None, Check]:
+        """The row of our address that the document bears, where it is of exactly this document, in exactly this token
+        if it is in one. A document that only bears our address fails the form.
         """
-        if not domain.claims_our_address(document, self._base_url):
-            return None, form
-        credential_id = domain.own_credential_id(document, self._base_url)
-        row = None if credential_id is None else await self._index.credential(credential_id)
         if row is not None and _is_of(row, document, raw, envelope):
             return row, form
         issuer = domain.issuer_id(document) or ""
@@ -202,33 +216,36 @@ class Verifier:
         now = self._clock()
         document, row = presented.document, presented.row
         genuine = await self._examiner.examine(presented, now)  # 3, 4
-        checks = [*genuine.checks, endorsements.check_refresh(document)]
+        confirmed, checks = genuine.confirmed, [*genuine.checks, endorsements.check_refresh(document)]
         notices: tuple[Notice, ...] = ()
         if ask_status:
-            status_check, notices = await self._status(document, row, genuine.confirmed, now)  # 5
+            status_check, notices = await self._status(document, row, confirmed, now)  # 5
             checks.append(status_check)
         checks.append(tokens.check_dates(document, presented.envelope, now))  # 6
-        checks.append(domain.check_recipient(document, expected_recipient, genuine=genuine.confirmed))  # 7
+        checks.append(domain.check_recipient(document, expected_recipient, genuine=confirmed))  # 7
         found: tuple[Endorsement, ...] = ()
-        if genuine.confirmed and endorsed:  # nobody is asked in the name of a document that nobody has signed
+        if confirmed and endorsed:  # nobody is asked in the name of a document that nobody has signed
             attached = endorsements.attached(document) if endorsements.named_in(presented.raw) else []
-            looked_at = attached[: endorsements.MOST_ENDORSEMENTS]
-            found = tuple(await asyncio.gather(*(self._endorsement(one) for one in looked_at)))  # 8
+            if attached:
+                looked_at = attached[: endorsements.MOST_ENDORSEMENTS]
+                checking = (self._endorsement(one, presented.gate) for one in looked_at)
+                found = tuple(await asyncio.gather(*checking))  # 8
             checks.append(endorsements.check(found, len(attached)))
         return self._conclude(
             checks, document=document, row=row, resolved=genuine.resolved, notices=notices, endorsed=found
         )
 
-    async def _endorsement(self, one: Attached) -> Endorsement:
+    async def _endorsement(self, one: Attached, gate: Gate) -> Endorsement:
         """One endorsement, as a credential of its own."""
         document: dict[str, Any] | None = None
         try:
             async with asyncio.timeout(ENDORSEMENT_S):
                 if isinstance(one.document, str):
-                    found, document = await self.verify_token(one.document, endorsed=False)
+                    async with gate:
+                        found, document = await self.verify_token(one.document, endorsed=False)
                 else:
                     document = one.document
-                    found = await self.verify(document, endorsed=False)
+                    found = await self.verify(document, endorsed=False, gate=gate)
         except TimeoutError:
             late = not_checked("format", "timeout", f"it could not be checked within {ENDORSEMENT_S:.0f} seconds")
             found = self._conclude([late], document=document)
@@ -270,7 +287,7 @@ class Verifier:
         self, document: dict[str, Any], envelope: jose.Envelope | None, now: datetime
     ) -> str | None:
         """Why a status list credential cannot be relied on; None where it can."""
-        raw = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+        raw = _written(document)
         form = domain.check_format(document, len(raw), enveloped=envelope is not None)
         if form.outcome != "passed":
             return form.detail
@@ -310,6 +327,10 @@ class Verifier:
             notices=notices,
             endorsements=endorsed,
         )
+
+
+def _written(document: Any) -> bytes:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _is_of(row: store.Indexed, document: dict[str, Any], raw: bytes, envelope: jose.Envelope | None) -> bool:

@@ -9,29 +9,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laurel_verifier.batch import Batch, Ended, Limits, Line, Lines, Places
+from laurel_verifier.batch import Batch, Ended, Limits, Line, Lines, Place, Places
 
 LIMITS = Limits(longest=100_000, lines=1000, size=10 << 20)
 
 
 class HeldJudge:
-    """Answers when it is told to."""
+    """Answers when it is told to. working: behind the place; begun: there and before it."""
 
     def __init__(self) -> None:
         self.gates: dict[int, asyncio.Event] = {}
+        self.begun = 0
         self.working = 0
         self.most = 0
 
     def gate(self, number: int) -> asyncio.Event:
         return self.gates.setdefault(number, asyncio.Event())
 
-    async def answer(self, line: Line) -> bytes:
-        self.working += 1
-        self.most = max(self.most, self.working)
-        try:
-            await self.gate(line.number).wait()
-        finally:
-            self.working -= 1
+    async def answer(self, line: Line, place: Place) -> bytes:
+        self.begun += 1
+        async with place:
+            self.working += 1
+            self.most = max(self.most, self.working)
+            try:
+                await self.gate(line.number).wait()
+            finally:
+                self.working -= 1
+        self.begun -= 1
         return b"%d" % line.number
 
     def last(self, number: int, ended: Ended) -> bytes:
@@ -85,7 +89,7 @@ async def test_answers_keep_the_order_of_the_lines_and_all_places_are_used() -> 
     source = Source(b"x\n" * 40)
     running = asyncio.ensure_future(Batch(judge, Places(3), LIMITS).run(aiter(source), send))
     await settled()
-    assert judge.working == 6
+    assert (judge.begun, judge.working) == (32, 6)
     for number in range(40, 1, -1):
         judge.gate(number).set()
     await settled()
