@@ -24,7 +24,7 @@ import structlog
 from laurel import envelope, telemetry
 from laurel.bus import Bus, BusUnavailable, Producer, Record
 from laurel.crash_points import reach
-from laurel.database import UNAVAILABLE, Database, Transaction
+from laurel.database import UNAVAILABLE, Database, Transaction, as_table
 from laurel.errors import Stuck
 from laurel.events import Event
 from laurel.ids import uuid7
@@ -51,30 +51,31 @@ class Outgoing:
     traceparent: str | None = None
 
 
+_ROW = (
+    "event_id text, tenant_id text, shard smallint, topic text, key bytea, type text, occurred_at timestamptz, "
+    "traceparent text, data bytea"
+)
+
+
 async def append(tx: Transaction, outgoing: Sequence[Outgoing | Event], *, now: datetime | None = None) -> None:
     """Write events to the outbox in the caller's transaction. The order of `outgoing` is kept per key."""
     if not outgoing:
         return
     occurred_at = now or datetime.now(UTC)
     current = telemetry.current_traceparent()
-    columns: list[tuple[str, int, str, bytes, str, str, str | None, bytes]] = []
+    rows: list[tuple[str, str, int, str, bytes, str, datetime, str | None, bytes]] = []
     for item in outgoing:
         event, traceparent = (item.event, item.traceparent) if isinstance(item, Outgoing) else (item, None)
         topic, key = route(event)
         shard = zlib.crc32(key) % SHARDS
         data = envelope.encode_data(event)
-        columns.append((event.tenant_id, shard, topic, key, uuid7(), event.type, traceparent or current, data))
-    tenants, shards, topics, keys, ids, types, traces, datas = zip(*columns, strict=True)
+        trace = traceparent or current
+        rows.append((uuid7(), event.tenant_id, shard, topic, key, event.type, occurred_at, trace, data))
+    given = as_table(_ROW, rows)
     await tx.execute(
-        """
-        INSERT INTO outbox (tenant_id, shard, topic, key, event_id, type, occurred_at, traceparent, data)
-        SELECT t, s, o, k, e, y, $9, p, d
-        FROM unnest($1::text[], $2::smallint[], $3::text[], $4::bytea[], $5::text[], $6::text[], $7::text[],
-                    $8::bytea[]) WITH ORDINALITY AS rows (t, s, o, k, e, y, p, d, n)
-        ORDER BY n
-        """,
-        tenants, shards, topics, keys, ids, types, traces, datas, occurred_at,
-    )  # fmt: skip
+        f"INSERT INTO outbox ({given.names}) SELECT {given.names} FROM {given.table} ORDER BY place",  # noqa: S608
+        *given.arguments,
+    )
     await tx.execute("SELECT pg_notify(current_schema() || '_outbox', '')")
 
 

@@ -243,9 +243,8 @@ GUARDS = (
     Guard(
         "unique key of a credential",
         f"{_ISSUER}/store_issuance.py",
-        'ON CONFLICT DO NOTHING RETURNING credential_id\n        """,\n        *columns(',
-        'ON CONFLICT (credential_id) DO UPDATE SET body = excluded.body RETURNING credential_id\n        """,\n'
-        "        *columns(",
+        "ON CONFLICT DO NOTHING RETURNING credential_id",
+        "ON CONFLICT (credential_id) DO UPDATE SET body = excluded.body RETURNING credential_id",
         (
             f"{_COMPONENT}/issuer/test_once.py::test_members_that_handle_the_same_events_at_once_make_each_credential_once",
         ),
@@ -352,8 +351,8 @@ GUARDS = (
     Guard(
         "one e-mail a credential",
         f"{_NOTIFIER}/store.py",
-        "        ON CONFLICT (credential_id) DO NOTHING\n",
-        "        ON CONFLICT (credential_id) DO UPDATE SET state = 'pending', contact = excluded.contact\n",
+        "ON CONFLICT (credential_id) DO NOTHING",
+        "ON CONFLICT (credential_id) DO UPDATE SET state = 'pending', contact = excluded.contact",
         (
             f"{_COMPONENT}/notifier/test_mail.py::test_a_hundred_learners_get_one_mail_each_also_with_two_workers_and_redelivered_events",
         ),
@@ -369,8 +368,8 @@ GUARDS = (
     Guard(
         "indexed bytes never change",
         f"{_VERIFIER}/store.py",
-        "        ON CONFLICT (credential_id) DO NOTHING\n",
-        "        ON CONFLICT (credential_id) DO UPDATE SET document = excluded.document\n",
+        "ON CONFLICT (credential_id) DO NOTHING RETURNING",
+        "ON CONFLICT (credential_id) DO UPDATE SET document = excluded.document RETURNING",
         (f"{_COMPONENT}/verifier/test_index.py::test_a_credential_never_gets_other_bytes",),
     ),
     Guard(

@@ -13,7 +13,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from laurel.database import Transaction, columns
+from laurel.database import Transaction, as_table
 from laurel.events import IssuerProfilePublished
 from laurel_assessment.achievements import descriptions_of
 from laurel_assessment.domain import History, Policy, Rules, Stored
@@ -240,33 +240,37 @@ class Recorded(msgspec.Struct, frozen=True):
     row_text: str | None = None
 
 
+_RECORDED = (
+    "result_id uuid, tenant_id text, recorded_at timestamptz, import_id uuid, outcome text, reasons jsonb, "
+    "line bigint, achievement_id uuid, achievement_version int, policy_version int, learner text, learner_key bytea, "
+    "attempt int, award int, credential_id uuid, duplicate_of uuid, course_run text, external_id text, score float8, "
+    "parts jsonb, content bytea, completed_at timestamptz, errors jsonb, row_text text"
+)
+
+
 async def record(
     tx: Transaction, tenant_id: str, rows: Sequence[Recorded], *, import_id: str | None, now: datetime
 ) -> None:
     """Write results. Raises UniqueViolationError when another transaction decided one of these attempts first."""
     if not rows:
         return
-    given = [
+    given = as_table(
+        _RECORDED,
         (
-            one.result_id, one.outcome, _json(one.reasons), one.line, one.achievement_id, one.achievement_version,
-            one.policy_version, one.learner, one.learner_key, one.attempt, one.award, one.credential_id,
-            one.duplicate_of, one.course_run, one.external_id, one.score, _json(one.parts) if one.parts else None,
-            one.content, one.completed_at, _json(one.errors) if one.errors else None, one.row_text,
-        )
-        for one in rows
-    ]  # fmt: skip
-    await tx.execute(
-        """
-        INSERT INTO results (tenant_id, recorded_at, import_id, result_id, outcome, reasons, line, achievement_id,
-            achievement_version, policy_version, learner, learner_key, attempt, award, credential_id, duplicate_of,
-            course_run, external_id, score, parts, content, completed_at, errors, row_text)
-        SELECT $1, $2, $3::uuid, given.*
-        FROM unnest($4::uuid[], $5::text[], $6::jsonb[], $7::bigint[], $8::uuid[], $9::int[], $10::int[], $11::text[],
-            $12::bytea[], $13::int[], $14::int[], $15::uuid[], $16::uuid[], $17::text[], $18::text[], $19::float8[],
-            $20::jsonb[], $21::bytea[], $22::timestamptz[], $23::jsonb[], $24::text[]) AS given
-        """,
-        tenant_id, now, import_id, *columns(given),
+            (
+                one.result_id, tenant_id, now, import_id, one.outcome, _json(one.reasons), one.line, one.achievement_id,
+                one.achievement_version, one.policy_version, one.learner, one.learner_key, one.attempt, one.award,
+                one.credential_id, one.duplicate_of, one.course_run, one.external_id, one.score,
+                _json(one.parts) if one.parts else None, one.content, one.completed_at,
+                _json(one.errors) if one.errors else None, one.row_text,
+            )
+            for one in rows
+        ),
     )  # fmt: skip
+    await tx.execute(
+        f"INSERT INTO results ({given.names}) SELECT {given.names} FROM {given.table}",  # noqa: S608 - names of ours
+        *given.arguments,
+    )
 
 
 _RESULT = """

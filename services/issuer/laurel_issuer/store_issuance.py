@@ -11,7 +11,7 @@ import asyncpg
 from laurel import envelope
 from laurel.credential import securing
 from laurel.credential.multikey import KeyType
-from laurel.database import Transaction, columns
+from laurel.database import Transaction, as_table
 from laurel.erasure import buried
 from laurel.errors import NotNow
 from laurel.events import AssessmentPassed
@@ -287,33 +287,41 @@ async def take_places(
     return taken
 
 
+_PLACES = (
+    "revocation_list uuid, revocation_index int, suspension_list uuid, suspension_index int, refresh_list uuid, "
+    "refresh_index int, message_list uuid, message_index int"
+)
+_INTENT = (
+    "credential_id uuid, tenant_id text, document_url text, profile_id text, profile_version int, key_id text, "
+    f"achievement_id text, achievement_version int, course_run text, {_PLACES}, created_at timestamptz, passed bytea, "
+    "securing words, key_ids words"
+)
+_CREDENTIAL = (
+    "credential_id uuid, tenant_id text, result_id text, achievement_id text, achievement_version int, "
+    f"profile_id text, key_id text, course_run text, {_PLACES}, issued_at timestamptz, valid_until timestamptz, "
+    "body bytea"
+)
+
+
 async def _insert(tx: Transaction, intents: Sequence[Intent]) -> set[str]:
     if not intents:
         return set()
-    rows = await tx.fetch(
-        """
-        INSERT INTO intents (credential_id, tenant_id, document_url, profile_id, profile_version, key_id,
-            achievement_id, achievement_version, course_run, revocation_list, revocation_index, suspension_list,
-            suspension_index, refresh_list, refresh_index, message_list, message_index, created_at, passed, securing,
-            key_ids)
-        SELECT a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, string_to_array(t, ' '), string_to_array(u, ' ')
-        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int[], $6::text[], $7::text[], $8::int[],
-            $9::text[], $10::uuid[], $11::int[], $12::uuid[], $13::int[], $14::uuid[], $15::int[], $16::uuid[],
-            $17::int[], $18::timestamptz[], $19::bytea[], $20::text[], $21::text[])
-            AS w (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u)
-        ON CONFLICT (credential_id) DO NOTHING RETURNING credential_id
-        """,
-        *columns(
-
-                (
-                    one.credential_id, one.tenant_id, one.document_url, one.profile_id, one.profile_version,
-                    one.key_id, one.achievement_id, one.achievement_version, one.course_run, *_place_columns(one),
-                    one.created, one.passed, " ".join(one.securing), " ".join(one.key_ids),
-                )
-                for one in intents
-
+    given = as_table(
+        _INTENT,
+        (
+            (
+                one.credential_id, one.tenant_id, one.document_url, one.profile_id, one.profile_version,
+                one.key_id, one.achievement_id, one.achievement_version, one.course_run, *_place_columns(one),
+                one.created, one.passed, " ".join(one.securing), " ".join(one.key_ids),
+            )
+            for one in intents
         ),
     )  # fmt: skip
+    rows = await tx.fetch(
+        f"INSERT INTO intents ({given.names}) SELECT {given.names} FROM {given.table} "  # noqa: S608 - names of ours
+        "ON CONFLICT (credential_id) DO NOTHING RETURNING credential_id",
+        *given.arguments,
+    )
     return {str(row["credential_id"]) for row in rows}
 
 
@@ -371,29 +379,23 @@ async def finish(tx: Transaction, made: Sequence[tuple[Intent, AssessmentPassed,
     """Store credentials; those that are stored already stay as they are. The ids that are new. Raises Inconsistent."""
     if not made:
         return set()
+    given = as_table(
+        _CREDENTIAL,
+        (
+            (
+                one.credential_id, one.tenant_id, passed.result_id, one.achievement_id, one.achievement_version,
+                one.profile_id, one.key_id, one.course_run, *_place_columns(one), one.created, valid_until, body,
+            )
+            for one, passed, valid_until, body in made
+        ),
+    )  # fmt: skip
     rows = await tx.fetch(
         # No unique key is named: two members that store the same credential at once meet at its places as well as at
         # its id, and only keys that the clause covers let the later one wait and step aside.
-        """
-        INSERT INTO credentials (credential_id, tenant_id, result_id, achievement_id, achievement_version,
-            profile_id, key_id, course_run, revocation_list, revocation_index, suspension_list, suspension_index,
-            refresh_list, refresh_index, message_list, message_index, issued_at, valid_until, body)
-        SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int[], $6::text[], $7::text[],
-            $8::text[], $9::uuid[], $10::int[], $11::uuid[], $12::int[], $13::uuid[], $14::int[], $15::uuid[],
-            $16::int[], $17::timestamptz[], $18::timestamptz[], $19::bytea[])
-        ON CONFLICT DO NOTHING RETURNING credential_id
-        """,
-        *columns(
-            (
-                (
-                    one.credential_id, one.tenant_id, passed.result_id, one.achievement_id,
-                    one.achievement_version, one.profile_id, one.key_id, one.course_run, *_place_columns(one),
-                    one.created, valid_until, body,
-                )
-                for one, passed, valid_until, body in made
-            )
-        ),
-    )  # fmt: skip
+        f"INSERT INTO credentials ({given.names}) SELECT {given.names} FROM {given.table} "  # noqa: S608 - names of ours
+        "ON CONFLICT DO NOTHING RETURNING credential_id",
+        *given.arguments,
+    )
     new = {str(row["credential_id"]) for row in rows}
     await require_stored(tx, {one.credential_id for one, *_ in made} - new)
     return new

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import asyncpg
 
-from laurel.database import Transaction, columns
+from laurel.database import Transaction, as_table
 from laurel.erasure import REASON
 from laurel_notifier.domain import Message, message_prefix
 
@@ -86,6 +86,12 @@ class Written:
     held: list[tuple[UUID, UUID, datetime, str]]
 
 
+_MESSAGE = (
+    "message_id text, tenant_id text, event_type text, credential_id text, course_run text, traceparent text, "
+    "body bytea"
+)
+
+
 async def write_messages(tx: Transaction, messages: Sequence[Message], hold: Held) -> Written:
     """Store each message once and one delivery for each endpoint that is subscribed now.
 
@@ -93,11 +99,18 @@ async def write_messages(tx: Transaction, messages: Sequence[Message], hold: Hel
     """
     if not messages:
         return Written({}, [])
+    given = as_table(
+        _MESSAGE,
+        (
+            (m.message_id, m.tenant_id, m.event_type, m.credential_id, m.course_run, m.traceparent, m.body)
+            for m in messages
+        ),
+        after=4,
+    )
     rows = await tx.fetch(
-        """
+        f"""
         WITH fresh AS (
-            INSERT INTO messages (message_id, tenant_id, event_type, credential_id, course_run, traceparent, body)
-            SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bytea[])
+            INSERT INTO messages ({given.names}) SELECT {given.names} FROM {given.table}
             ON CONFLICT (message_id) DO NOTHING
             RETURNING message_no, message_id, tenant_id, event_type
         ), wanted AS (
@@ -106,11 +119,11 @@ async def write_messages(tx: Transaction, messages: Sequence[Message], hold: Hel
             FROM fresh f
                  JOIN endpoints e ON e.tenant_id = f.tenant_id AND e.enabled AND e.deleted_at IS NULL
                                      AND f.event_type = ANY (e.event_types)
-                 LEFT JOIN unnest($10::uuid[], $11::int[]) AS r (endpoint_id, room) ON r.endpoint_id = e.endpoint_id
+                 LEFT JOIN unnest($3::uuid[], $4::int[]) AS r (endpoint_id, room) ON r.endpoint_id = e.endpoint_id
         ), owed AS (
             INSERT INTO deliveries (tenant_id, endpoint_id, message_no, lease, lease_until)
-            SELECT tenant_id, endpoint_id, message_no, CASE WHEN held THEN $8::uuid END,
-                   CASE WHEN held THEN now() + $9::interval END
+            SELECT tenant_id, endpoint_id, message_no, CASE WHEN held THEN $1::uuid END,
+                   CASE WHEN held THEN now() + $2::interval END
             FROM wanted ORDER BY message_no
             ON CONFLICT (message_no, endpoint_id) DO NOTHING
             RETURNING delivery_id, endpoint_id, message_no, lease_until
@@ -120,11 +133,7 @@ async def write_messages(tx: Transaction, messages: Sequence[Message], hold: Hel
         UNION ALL
         SELECT NULL, endpoint_id, NULL, NULL, count(*) FROM owed GROUP BY endpoint_id
         """,
-        *columns(
-            (m.message_id, m.tenant_id, m.event_type, m.credential_id, m.course_run, m.traceparent, m.body)
-            for m in messages
-        ),
-        hold.lease, hold.lease_for, list(hold.rooms), list(hold.rooms.values()),
+        hold.lease, hold.lease_for, list(hold.rooms), list(hold.rooms.values()), *given.arguments,
     )  # fmt: skip
     held = [(row[0], row[1], row[2], row[3]) for row in rows if row[0] is not None]
     made = {row[1]: row[4] for row in rows if row[0] is None}
@@ -133,26 +142,33 @@ async def write_messages(tx: Transaction, messages: Sequence[Message], hold: Hel
     return Written(made, held)
 
 
+_EMAIL = (
+    "credential_id text, tenant_id text, course_run text, contact text, achievement_id text, achievement_name text, "
+    "issuer_name text, locale text, valid_until timestamptz, issued_at timestamptz, traceparent text, last_error text, "
+    "state text"
+)
+
+
 async def write_emails(tx: Transaction, emails: Sequence[Email], *, state: str) -> None:
     """Owe each learner at most one e-mail a credential; a redelivered event changes nothing. state: pending or held."""
     if not emails:
         return
-    await tx.execute(
-        """
-        INSERT INTO emails (credential_id, tenant_id, course_run, contact, achievement_id, achievement_name,
-                            issuer_name, locale, valid_until, issued_at, traceparent, last_error, state)
-        SELECT c, t, r, s, a, n, i, l, v, d, p, e, CASE WHEN e IS NULL THEN $13 ELSE 'failed' END
-        FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-                    $9::timestamptz[], $10::timestamptz[], $11::text[], $12::text[])
-             AS rows (c, t, r, s, a, n, i, l, v, d, p, e)
-        ON CONFLICT (credential_id) DO NOTHING
-        """,
-        [one.credential_id for one in emails], [one.tenant_id for one in emails], [one.course_run for one in emails],
-        [one.contact for one in emails], [one.achievement_id for one in emails],
-        [one.achievement_name for one in emails], [one.issuer_name for one in emails],
-        [one.locale for one in emails], [one.valid_until for one in emails], [one.issued_at for one in emails],
-        [one.traceparent for one in emails], [one.error for one in emails], state,
+    given = as_table(
+        _EMAIL,
+        (
+            (
+                one.credential_id, one.tenant_id, one.course_run, one.contact, one.achievement_id, one.achievement_name,
+                one.issuer_name, one.locale, one.valid_until, one.issued_at, one.traceparent, one.error,
+                state if one.error is None else "failed",
+            )
+            for one in emails
+        ),
     )  # fmt: skip
+    await tx.execute(
+        f"INSERT INTO emails ({given.names}) SELECT {given.names} FROM {given.table} "
+        "ON CONFLICT (credential_id) DO NOTHING",
+        *given.arguments,
+    )
     await tx.execute("SELECT pg_notify($1, '')", EMAILS_CHANNEL)
 
 

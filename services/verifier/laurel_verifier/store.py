@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from laurel.database import Database, Transaction, columns
+from laurel.database import Database, Transaction, as_table
 from laurel.events import (
     CredentialIssued,
     CredentialMessageChanged,
@@ -68,6 +68,13 @@ class Counts:
 # --- what events write ----------------------------------------------------------------------------------------
 
 
+_INDEXED = (
+    "credential_id text, tenant_id text, result_id text, achievement_id text, achievement_name text, profile_id text, "
+    "issuer text, course_run text, issued_at timestamptz, valid_from timestamptz, valid_until timestamptz, kind text, "
+    "document bytea"
+)
+
+
 def _row(event: CredentialIssued | EndorsementIssued) -> tuple[Any, ...]:
     body = bytes(event.document)
     if isinstance(event, EndorsementIssued):
@@ -84,29 +91,23 @@ def _row(event: CredentialIssued | EndorsementIssued) -> tuple[Any, ...]:
 
 async def index(tx: Transaction, issued: Sequence[CredentialIssued | EndorsementIssued]) -> list[int]:
     """One row for each credential; what is there stays. Returns the places in `issued` with other bytes than stored."""
-    ids, tenants, *rest, documents = columns(map(_row, issued))
+    rows = [_row(one) for one in issued]
+    given = as_table(_INDEXED, rows)
     # In the order of the key, so that two batches that overlap (a group in the middle of a rebalance) cannot deadlock.
     written = await tx.fetch(
-        """
-        INSERT INTO credentials (credential_id, tenant_id, result_id, achievement_id, achievement_name, profile_id,
-                                 issuer, course_run, issued_at, valid_from, valid_until, kind, document)
-        SELECT DISTINCT ON (c) c, t, r, a, n, p, i, u, s, f, l, k, d
-        FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-                    $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::text[], $13::bytea[])
-             WITH ORDINALITY AS rows (c, t, r, a, n, p, i, u, s, f, l, k, d, place)
-        ORDER BY c, place
-        ON CONFLICT (credential_id) DO NOTHING
-        RETURNING credential_id
-        """,
-        ids, tenants, *rest, documents,
-    )  # fmt: skip
-    if len(written) == len(ids):
+        f"INSERT INTO credentials ({given.names}) "  # noqa: S608 - names of ours
+        f"SELECT DISTINCT ON (credential_id) {given.names} FROM {given.table} ORDER BY credential_id, place "
+        "ON CONFLICT (credential_id) DO NOTHING RETURNING credential_id",
+        *given.arguments,
+    )
+    if len(written) == len(rows):
         return []
+    given = as_table("credential_id text, tenant_id text, document bytea", ((row[0], row[1], row[-1]) for row in rows))
     different = await tx.fetch(
-        "SELECT place FROM credentials JOIN unnest($1::text[], $2::text[], $3::bytea[]) WITH ORDINALITY "
-        "AS rows (c, t, d, place) ON credential_id = c WHERE document <> d OR tenant_id <> t ORDER BY place",
-        ids, tenants, documents,
-    )  # fmt: skip
+        f"SELECT given.place FROM credentials c JOIN {given.table} USING (credential_id) "  # noqa: S608 - names of ours
+        "WHERE c.document <> given.document OR c.tenant_id <> given.tenant_id ORDER BY given.place",
+        *given.arguments,
+    )
     return [row["place"] - 1 for row in different]
 
 
