@@ -116,7 +116,9 @@ async def forget(tx: Transaction, credentials: Sequence[tuple[str, str]]) -> Non
         UPDATE dead_letters d SET value = '', headers = $3, detail = $4,
             state = CASE WHEN state IN ('waiting', 'queued') THEN 'discarded' ELSE state END
         FROM unnest($1::bytea[], $2::text[]) AS w (key, tenant_id)
-        WHERE d.key = w.key AND d.tenant_id IN (w.tenant_id, '') AND d.value <> '' RETURNING d.id
+        WHERE d.key = w.key AND d.tenant_id IN (w.tenant_id, '')
+            AND (d.value <> '' OR d.headers <> $3 OR d.state IN ('waiting', 'queued'))
+        RETURNING d.id
         """,
         [one.encode() for one, _ in credentials], [one for _, one in credentials], msgspec.msgpack.encode(()), REASON,
     )  # fmt: skip

@@ -15,7 +15,7 @@ from laurel.bus import BusUnavailable
 from laurel.database import is_unavailable
 from laurel.ids import uuid7
 from laurel.limits import Limits, rate_headers
-from laurel.problems import Problem, bad_json, too_large
+from laurel.problems import FieldError, Problem, bad_json, too_large
 from laurel.security import BadJson, guard_json
 
 log = structlog.get_logger()
@@ -47,7 +47,17 @@ class Guard:
         self._raw = raw
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        bodyless = scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS", "TRACE")
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if sum(name == b"content-type" for name, _ in scope["headers"]) > 1:
+            # RFC 9110 §8.3: it is one value. Each reader would go by another one, and ours would be the guard's alone.
+            detail = "Content-Type stands there more than once; send it once"
+            found = FieldError(field="Content-Type", code="duplicate_header", detail=detail, clause="RFC 9110 §8.3")
+            problem = Problem(400, "duplicate_header", detail, errors=[found])
+            await problem.response(scope["path"])(scope, receive, send)
+            return
+        bodyless = scope["method"] in ("GET", "HEAD", "OPTIONS", "TRACE")
         if bodyless or any(one.fullmatch(scope["path"]) for one in self._streamed):
             await self._app(scope, receive, send)
             return

@@ -160,6 +160,7 @@ async def serve_http(
         app,
         log_config=None,
         access_log=False,
+        ws="none",  # no service speaks it; who asks for it is answered as any other request
         lifespan="off",
         timeout_graceful_shutdown=10,
         server_header=False,

@@ -56,6 +56,7 @@ _HEADERS = (
     "host", "range", "transfer-encoding", "expect", "access-control-request-method", "authorization",
     "content-length", "upgrade", "te",
 )  # fmt: skip
+_TWICE = ("application/json", "text/plain", "application/x-ndjson", "0", "5", "Bearer x", "*/*", "")
 _HEADER_VALUES = (
     "", "*", "*/*", "text/html", "application/json", "text/html;q=x", "text/html;q=1e999", ",,,", '"1"', 'W/"1"',
     "bytes=0-", "gzip", "identity",
@@ -178,6 +179,9 @@ class Maker:
             for name, value in headers.items()
             if value or dice.random() < 0.5
         ]
+        if dice.random() < 0.02:  # a header twice, with another value: whose reader goes by which?
+            name = dice.choice(("content-type", "content-length", "authorization", "accept", "traceparent"))
+            fields.insert(dice.randrange(len(fields) + 1), (name.encode(), dice.choice(_TWICE).encode()))
         return Request(method, path.encode(), query.encode(), fields, pieces, gone)
 
     # --- where ----------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import json
 import socket
 import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -232,6 +233,22 @@ async def test_every_door_refuses_a_wrong_content_type(estate: Estate, tenants: 
         ):
             answer = await asked(estate, request_of(door, tenants[0], kind, [b'{"name":"a"}']))
             is_problem(answer, door, kind)
+    assert await rows(estate) == before
+
+
+async def test_no_door_takes_a_body_under_two_labels(estate: Estate, tenants: list[Tenant]) -> None:
+    """The guard goes by one of them and what parses by the other: in either order, and two of the same, too."""
+    before = await rows(estate)
+    for door in with_body(estate):
+        for kinds in (
+            ("application/json", "text/plain"), ("text/plain", "application/json"),
+            ("application/json", "application/json"), ("application/x-ndjson", "application/json"),
+        ):  # fmt: skip
+            request = request_of(door, tenants[0], kinds[0], [HOSTILE["duplicate key"]])
+            twice = replace(request, headers=[*request.headers, (b"content-type", kinds[1].encode())])
+            answer = await asked(estate, twice)
+            is_problem(answer, door, str(kinds), (400,))
+            assert json.loads(answer.body)["errors"][0]["field"] == "Content-Type"
     assert await rows(estate) == before
 
 

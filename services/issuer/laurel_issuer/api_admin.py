@@ -13,6 +13,7 @@ from pydantic import Field
 from laurel import audit
 from laurel.access import previous_secrets
 from laurel.crash_points import reach
+from laurel.credential.text import timestamp
 from laurel.events import ApiKeyCreated, OrganisationCreated
 from laurel.ids import uuid7
 from laurel.problems import Problem, not_found
@@ -184,6 +185,11 @@ def _future(moment: datetime | None, desk: Desk) -> datetime | None:
     return moment
 
 
+def _told(moment: datetime | None) -> str | None:
+    """When a key ends, for the audit log; None: never."""
+    return None if moment is None else timestamp(moment)
+
+
 async def _created(
     desk: Desk, tenant_id: str, body: NewKey, scopes: tuple[str, ...], actor: Principal | str
 ) -> Response:
@@ -193,7 +199,8 @@ async def _created(
         await store.create_api_key(tx, created)
         await audit.record(
             tx, tenant_id, actor, "api_key.create", created.key_id,
-            details={"label": created.label, "scopes": list(scopes)}, at=created.created_at,
+            details={"label": created.label, "scopes": list(scopes), "expires_at": _told(created.expires_at)},
+            at=created.created_at,
         )  # fmt: skip
     reach("access.made")
     return json_response(_shown_once(made, created), 201)
@@ -246,7 +253,11 @@ def _api_key_routes(router: APIRouter, desk: Desk) -> None:
                 raise Problem(409, "too_many_secrets", detail) from None
             await audit.record(
                 tx, caller.tenant_id, caller, "api_key.rotate", rotated.key_id,
-                details={"overlap_s": wanted.overlap_s, "secrets": 1 + len(rotated.previous)}, at=now,
+                details={
+                    "overlap_s": wanted.overlap_s, "secrets": 1 + len(rotated.previous),
+                    "expires_at": _told(rotated.expires_at), "expired_at": _told(row["expires_at"]),
+                },
+                at=now,
             )  # fmt: skip
         reach("access.rotated")
         return json_response(

@@ -39,6 +39,11 @@ class Settings(SharedSettings):
     webhook_concurrency_per_endpoint: int = Field(
         default=16, ge=1, le=256, description="Webhook requests that a worker runs at a time for one endpoint."
     )
+    contact_key_lost: bool = Field(
+        default=False,
+        description="Go on with contacts that cannot be opened: their webhooks name no learner, their e-mails fail. "
+        "For when the key that sealed them is gone for good, until those events have passed.",
+    )
     endpoints_per_tenant: int = Field(default=50, ge=1, description="Webhook endpoints that an organisation may have.")
 
     @field_validator("smtp_url", mode="before")

@@ -37,6 +37,8 @@ GROUP = "notifier.deliveries"
 # So many sealed contacts in one batch, none of which can be opened, mean that our key is wrong and not the events.
 _SUSPICIOUS = 10
 
+_NO_ADDRESS = "the address cannot be written to: it is not name@domain"
+
 _contact = msgspec.json.Decoder(Contact)
 
 
@@ -71,11 +73,15 @@ class Notify:
     for when the batch is committed.
 
     A contact that cannot be opened is rejected whole, webhook included: as a dead letter it can be redriven with the
-    right key, and neither the learner's e-mail nor the partner's `learner` is lost silently.
+    right key, and neither the learner's e-mail nor the partner's `learner` is lost silently. key_lost: there is no
+    right key any more; the webhook goes out without its learner, and the e-mail fails.
     """
 
-    def __init__(self, *, contact_key: bytes, base_url: str, mail: bool, at_once: AtOnce) -> None:
+    def __init__(
+        self, *, contact_key: bytes, base_url: str, mail: bool, at_once: AtOnce, key_lost: bool = False
+    ) -> None:
         self._at_once = at_once
+        self._key_lost = key_lost
         self._contact_key = contact_key
         self._base_url = base_url
         self._email_state = "pending" if mail else "held"
@@ -91,8 +97,11 @@ class Notify:
                     try:
                         contact = self._open(delivered, issued.contact)
                     except Reject as error:
-                        unopened.append(error)
-                        continue
+                        if not self._key_lost or error.code != "contact_unsealable":
+                            unopened.append(error)
+                            continue
+                        contact = None
+                        owed.emails.append(_email(delivered, issued, None, "its contact's key is lost"))
                     opened += contact is not None
                     learner = None if contact is None else contact.learner
                     owed.messages.append(
@@ -101,7 +110,8 @@ class Notify:
                         )
                     )
                     if contact is not None and contact.email:
-                        owed.emails.append(_email(delivered, issued, contact))
+                        wrong = None if is_address(contact.email) else _NO_ADDRESS
+                        owed.emails.append(_email(delivered, issued, contact.locale, wrong))
                 case CredentialStatusChanged() | CredentialRefreshOffered() | CredentialMessageChanged() as changed:
                     if isinstance(changed, CredentialStatusChanged) and changed.status == "revoked":
                         owed.revoked.append(changed.credential_id)
@@ -113,7 +123,7 @@ class Notify:
         if len(unopened) >= _SUSPICIOUS and not opened:
             raise NotNow(
                 f"none of {len(unopened)} sealed contacts can be opened: is LAUREL_CONTACT_KEY the one that "
-                "assessment has?"
+                "assessment has, or had when they were sealed? If that is gone for good: LAUREL_CONTACT_KEY_LOST"
             )
         if unopened:
             raise unopened[0]  # the engine takes this one out and comes back with the rest
@@ -174,10 +184,8 @@ class Notify:
             ) from None
 
 
-def _email(delivered: Delivered, issued: CredentialIssued, contact: Contact) -> Email:
+def _email(delivered: Delivered, issued: CredentialIssued, locale: str | None, error: str | None) -> Email:
     assert issued.contact is not None
-    assert contact.email is not None
-    error = None if is_address(contact.email) else "the address cannot be written to: it is not name@domain"
     return Email(
         credential_id=issued.credential_id,
         tenant_id=issued.tenant_id,
@@ -186,7 +194,7 @@ def _email(delivered: Delivered, issued: CredentialIssued, contact: Contact) -> 
         achievement_id=issued.achievement_id,
         achievement_name=issued.achievement_name,
         issuer_name=domain.issuer_name(issued),
-        locale=contact.locale or issued.locale,
+        locale=locale or issued.locale,
         valid_until=issued.valid_until,
         issued_at=issued.issued_at,
         traceparent=delivered.traceparent,

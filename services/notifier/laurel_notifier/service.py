@@ -62,8 +62,9 @@ async def open_service(settings: Settings, bus: Bus) -> AsyncIterator[Service]:
             needs_s=settings.webhook_timeout_s + 3.0,
         )
         notify = Notify(
-            contact_key=key, base_url=settings.base_url, mail=settings.smtp_url is not None, at_once=webhooks
-        )
+            contact_key=key, base_url=settings.base_url, mail=settings.smtp_url is not None, at_once=webhooks,
+            key_lost=settings.contact_key_lost,
+        )  # fmt: skip
         workers = [Worker("webhooks", webhooks.run)]
         if settings.smtp_url is not None:
             mail = MailWorker(

@@ -123,7 +123,11 @@ class Pages:
         return await self._badges.baked(request, row, suffix)
 
     async def check_recipient(self, request: Request, credential_id: str) -> Response:
-        """The page again, with the answer to "is it this person's?". Posted: the address is in no URL and no log."""
+        """The page again, with the answer to "is it this person's?". Posted: the address is in no URL and no log.
+
+        Counted, as verifying is: nobody tries out a list of addresses.
+        """
+        request.app.state.limits.admit_address(request)
         fields = parse_form(request.headers.get("content-type", ""), await request.body())
         expected = line(fields.get("recipient"), 320)
         try:

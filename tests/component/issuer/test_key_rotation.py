@@ -75,6 +75,22 @@ async def test_a_secret_that_leaked_ends_at_once_and_all_older_ones_with_it(real
     assert [await opens(real, text) for text in (first, second, third["text"])] == [False, False, True]
 
 
+async def test_the_audit_log_tells_when_a_key_was_to_end_and_ends_now(real: Issuer) -> None:
+    tenant = await real.tenant()
+    soon, late = (real.clock().replace(microsecond=0) + timedelta(days=days) for days in (1, 900))
+    body = {"label": "x", "scopes": ["credentials:read"], "expires_at": soon.isoformat()}
+    made = await real.post(tenant, f"{V1}/api-keys", body, status=201)
+    await rotate(real, tenant, made["key_id"], {"expires_at": late.isoformat()})
+    told = [
+        one["details"] for one in (await real.get(tenant, f"{V1}/audit"))["items"] if one["subject"] == made["key_id"]
+    ]
+    ends = [{name: one.get(name) for name in ("expires_at", "expired_at")} for one in told]
+    first, then = (moment.strftime("%Y-%m-%dT%H:%M:%SZ") for moment in (soon, late))
+    assert sorted(ends, key=str) == sorted(
+        [{"expires_at": first, "expired_at": None}, {"expires_at": then, "expired_at": first}], key=str
+    )
+
+
 async def test_older_secrets_are_limited_and_none_lives_longer_than_it_was_told(real: Issuer) -> None:
     tenant = await real.tenant()
     which = key_id(await key_with(real, tenant, "credentials:read"))

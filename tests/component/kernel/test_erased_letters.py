@@ -54,3 +54,15 @@ async def test_letters_under_other_keys_are_emptied_by_the_documented_statement(
     await work(kernel, redriver(kernel, store))
     assert await effects(kernel) == {"e4": 1, "e5": 1}, "nothing of it is redriven, and the others are"
     assert len(await rows(kernel, "SELECT FROM dead_letters WHERE state = 'discarded'")) == 4
+
+
+async def test_a_letter_without_a_value_is_emptied_of_its_headers_too(kernel: Kernel) -> None:
+    """A tombstone, or what a stranger wrote under the credential's key: no value, and a name in a header."""
+    told = message(ERASED, 0)._replace(key=ERASED.encode(), value=b"", headers=(("about", LEARNER),))
+    bare = message(ERASED, 1)._replace(key=ERASED.encode(), value=b"", headers=())
+    await kill(kernel, told, bare)
+    async with kernel.worker.transaction() as tx:
+        await forget(tx, [(ERASED, "t1")])
+    assert [(row["value"], row["headers"], row["state"]) for row in await rows(kernel, LEFT)] == [
+        (b"", b"\x90", "discarded")
+    ] * 2

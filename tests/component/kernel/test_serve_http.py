@@ -35,6 +35,21 @@ async def test_an_answer_does_not_wait_for_the_acknowledgement_of_its_head(monke
     assert flags == [1]
 
 
+async def test_who_asks_for_another_protocol_is_answered_as_anybody_else() -> None:
+    """No service speaks WebSocket; RFC 9110 §7.8 lets a server ignore Upgrade."""
+    stop, listening, (port,) = asyncio.Event(), asyncio.Event(), free_ports(1)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(serve_http(Starlette(), host="127.0.0.1", port=port, stop=stop, listening=listening))
+        await listening.wait()
+        asked = {
+            "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        }  # fmt: skip
+        async with httpx.AsyncClient(trust_env=False) as client:
+            assert (await client.get(f"http://127.0.0.1:{port}/", headers=asked)).status_code == 404
+        stop.set()
+
+
 async def test_when_another_part_fails_nobody_is_answered_any_more() -> None:
     """Also over a connection that was open before: what would answer is being closed."""
     listening, (port,) = asyncio.Event(), free_ports(1)

@@ -201,6 +201,19 @@ async def test_a_wrong_key_stops_the_consumer_and_buries_nothing(notifier: Notif
     assert rejected.value.delivered is events[0]
 
 
+async def test_where_the_key_is_lost_for_good_partners_hear_and_the_mails_fail(notifier: Notifier) -> None:
+    await notifier.endpoint("https://93.184.215.14/x")
+    lost = handlers.Notify(
+        contact_key=bytes(32), base_url="https://badges.example", mail=True, at_once=Absent(), key_lost=True
+    )
+    owed = await lost.prepare([Delivered(MESSAGE, issued(number), "e", ISSUED_AT, None) for number in range(10)])
+    async with notifier.service.worker_database.transaction() as tx:
+        await lost.save(tx, owed)
+    assert await notifier.states() == {"pending": 10}
+    assert {json.loads(one.body)["data"]["learner"] for one in owed.messages} == {None}
+    assert await notifier.email_states() == {"failed": 10}
+
+
 # --- failures -----------------------------------------------------------------------------------------------
 
 

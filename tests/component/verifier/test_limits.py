@@ -18,6 +18,7 @@ FORM = {"content-type": "application/x-www-form-urlencoded", "accept": "text/htm
         ("/verifier/v1/credentials/verify", b"{}", "application/json"),
         ("/verifier/v1/credentials/verify/batch", b"{}\n", "application/x-ndjson"),
         ("/verify", b"credential=%7B%7D", "application/x-www-form-urlencoded"),
+        ("/c/0199aaaa-0000-8000-8000-000000000001", b"recipient=a%40b.example", "application/x-www-form-urlencoded"),
     ],
 )
 async def test_an_address_that_verifies_too_often_is_told_when_to_come_again(
