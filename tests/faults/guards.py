@@ -337,7 +337,7 @@ GUARDS = (
     Guard(
         "who lost a lease settles no failure",
         f"{_NOTIFIER}/queue.py",
-        "AND (d.lease = $1 OR (s.state = 'delivered' AND d.state <> 'delivered'))",
+        "AND (d.lease = $1 OR (given.state = 'delivered' AND d.state <> 'delivered'))",
         "AND ($1::uuid IS NOT NULL)",
         (f"{_COMPONENT}/notifier/test_webhooks.py::test_a_late_success_counts_and_a_late_failure_does_not",),
     ),

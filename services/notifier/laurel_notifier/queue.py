@@ -13,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from laurel.database import Transaction
+from laurel.database import Transaction, as_table
 from laurel_notifier.domain import Verdict
 
 
@@ -116,29 +116,34 @@ async def settle(tx: Transaction, lease: UUID, settled: Sequence[Settled]) -> No
             "updated_at = now() WHERE endpoint_id = ANY ($1::uuid[]) AND enabled",
             gone,
         )
-    await tx.execute(
-        """
-        UPDATE deliveries d
-        SET state = CASE WHEN s.state <> 'pending' OR e.enabled THEN s.state
-                         WHEN e.deleted_at IS NULL THEN 'held' ELSE 'cancelled' END,
-            next_attempt_at = CASE WHEN s.state = 'pending' THEN s.next_attempt_at ELSE d.next_attempt_at END,
-            settled_at = CASE WHEN s.state = 'pending' AND e.deleted_at IS NULL THEN NULL ELSE now() END,
-            attempt_count = d.attempt_count + 1, retrying_since = s.retrying_since,
-            last_status = s.status, last_error = s.error, attempts = d.attempts || s.attempt::jsonb,
-            lease = NULL, lease_until = NULL
-        FROM unnest($2::uuid[], $3::text[], $4::timestamptz[], $5::int[], $6::text[], $7::timestamptz[], $8::text[])
-             AS s (delivery_id, state, next_attempt_at, status, error, retrying_since, attempt),
-             endpoints e
-        WHERE d.delivery_id = s.delivery_id AND e.endpoint_id = d.endpoint_id
-              AND (d.lease = $1 OR (s.state = 'delivered' AND d.state <> 'delivered'))
-        """,
-        lease, [one.delivery_id for one in settled], [one.verdict.state for one in settled],
-        [one.verdict.next_attempt_at for one in settled], [one.status for one in settled],
-        [one.verdict.reason or one.error for one in settled], [one.retrying_since for one in settled],
-        [
-            _encode(_Attempt(one.started_at, one.status, one.error, one.duration_ms)).decode()
+    given = as_table(
+        "delivery_id uuid, state text, next_attempt_at timestamptz, status int, error text, "
+        "retrying_since timestamptz, attempt jsonb",
+        (
+            (
+                one.delivery_id, one.verdict.state, one.verdict.next_attempt_at, one.status,
+                one.verdict.reason or one.error, one.retrying_since,
+                _encode(_Attempt(one.started_at, one.status, one.error, one.duration_ms)).decode(),
+            )
             for one in settled
-        ],
+        ),
+        after=1,
+    )  # fmt: skip
+    await tx.execute(
+        f"""
+        UPDATE deliveries d
+        SET state = CASE WHEN given.state <> 'pending' OR e.enabled THEN given.state
+                         WHEN e.deleted_at IS NULL THEN 'held' ELSE 'cancelled' END,
+            next_attempt_at = CASE WHEN given.state = 'pending' THEN given.next_attempt_at ELSE d.next_attempt_at END,
+            settled_at = CASE WHEN given.state = 'pending' AND e.deleted_at IS NULL THEN NULL ELSE now() END,
+            attempt_count = d.attempt_count + 1, retrying_since = given.retrying_since,
+            last_status = given.status, last_error = given.error, attempts = d.attempts || given.attempt,
+            lease = NULL, lease_until = NULL
+        FROM {given.table}, endpoints e
+        WHERE d.delivery_id = given.delivery_id AND e.endpoint_id = d.endpoint_id
+              AND (d.lease = $1 OR (given.state = 'delivered' AND d.state <> 'delivered'))
+        """,  # noqa: S608 - names of ours
+        lease, *given.arguments,
     )  # fmt: skip
     if gone:
         await tx.execute(
