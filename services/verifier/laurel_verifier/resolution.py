@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -112,13 +113,6 @@ class Issuers:
 
         Of `methods`, those that the document lists at URLs of their own are fetched, too.
         """
-        if issuer.startswith("did:key:"):
-            try:
-                document = did.resolve_did_key(issuer)
-            except did.DidError as error:
-                raise Unresolvable(error.code, error.detail, unknown=error.code == "malformed_did") from None
-            against = Against(kind="issuer", id=issuer, source="identifier")
-            return Resolved(document, "the DID itself (did:key)", against)
         known = self.remembered(issuer, methods)
         if known is None:
             known = await self._replica(issuer)
@@ -139,8 +133,10 @@ class Issuers:
         return await self._with_keys(kept, issuer, methods)
 
     def remembered(self, issuer: str, methods: Sequence[str]) -> Resolved | None:
-        """What `resolve` answers without asking anybody: an issuer of ours that was read a moment ago, and no method
-        that its document lacks."""
+        """What `resolve` answers without asking anybody: an issuer whose name is its key, or one of ours that was read
+        a moment ago and whose document lacks no method. Raises Unresolvable."""
+        if issuer.startswith("did:key:"):
+            return _did_key(issuer)
         known = self._own.get(issuer)
         return None if known is None or _lacks(known, issuer, methods) else known
 
@@ -243,6 +239,15 @@ class Issuers:
             return error
         self._keys.put((issuer, method), key, FOREIGN_SECONDS)
         return key
+
+
+@functools.lru_cache(maxsize=256)
+def _did_key(issuer: str) -> Resolved:
+    try:
+        document = did.resolve_did_key(issuer)
+    except did.DidError as error:
+        raise Unresolvable(error.code, error.detail, unknown=error.code == "malformed_did") from None
+    return Resolved(document, "the DID itself (did:key)", Against(kind="issuer", id=issuer, source="identifier"))
 
 
 def _lacks(known: Resolved, issuer: str, methods: Sequence[str]) -> bool:
