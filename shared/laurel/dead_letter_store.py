@@ -20,6 +20,7 @@ from laurel.ids import uuid7
 State = Literal["waiting", "queued", "redriven", "discarded"]
 Row = asyncpg.Record
 STATES: tuple[State, ...] = get_args(State)
+YEARS = range(2000, 9000)  # in which a letter can have died: what PostgreSQL, Python and every time zone can write
 
 _COLUMNS = (
     'id, tenant_id, consumer, topic, partition, "offset", key, event_type, code, detail, state, attempts, died_at, '

@@ -25,19 +25,18 @@ from laurel import dead_letter_store as store
 from laurel.crash_points import reach
 from laurel.database import Database
 from laurel.dead_letter_reasons import Helps, reason
-from laurel.dead_letter_store import Redrive, State, Which
+from laurel.dead_letter_store import YEARS, Redrive, State, Which
 from laurel.dead_letters import headers_of
 from laurel.problems import FieldError, Problem, not_found, uuid_in
 from laurel.security import Principal
 from laurel.web import requires
 
 MAX_ASKED = 10_000
-_YEARS = range(2000, 9000)  # what PostgreSQL, Python and every time zone can write
 
 
 def _in_range(moment: datetime) -> datetime:
-    if moment.year not in _YEARS:
-        raise ValueError(f"must lie between the years {_YEARS.start} and {_YEARS.stop}")
+    if moment.year not in YEARS:
+        raise ValueError(f"must lie between the years {YEARS.start} and {YEARS.stop}")
     return moment
 
 

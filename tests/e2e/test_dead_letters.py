@@ -261,6 +261,7 @@ def test_what_became_of_every_row_adds_up_and_has_ids(operator: Operator) -> Non
         (["dlq", "list", "--consumer", "nobody.x"], "issuer.issuance"),
         (["dlq", "discard", LETTER, "--reason", " "], "blank"),
         (["dlq", "list", "--service", "nobody"], "assessment"),
+        (["dlq", "list", "--code", "nosuchcode"], "laurel dlq reasons"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_the_command_line_is_said(operator: Operator, words: list[str], word: str) -> None:

@@ -32,16 +32,23 @@ async def list_letters(state: State, services: Sequence[str], which: Which, *, l
     """`laurel dlq list`."""
     counts: list[dict[str, Any]] = []
     letters: list[dict[str, Any]] = []
+    others: list[dict[str, Any]] = []  # where nothing matches: what there is
     for service in services:
         async with worker_database(service, state) as database, database.transaction() as tx:
             counts += _counted(service, (await store.count(tx, which)).letters)
             rows = await store.find(tx, which, limit=limit)
+            if not counts:
+                others += _counted(service, (await store.count(tx, Which())).letters)
         letters += [_named(service, shown(row)) for row in rows]
+    if not counts:
+        _refuse_unknown(which, others)
     output.result(msgspec.to_builtins({"counts": counts, "letters": letters}))
     if output.as_json:
         return Exit.OK
     if not counts:
-        output.out.print("no dead letters" if which.states is None else f"no dead letters are {which.states[0]}")
+        there = sum(one["count"] for one in others)
+        none = "no dead letters" if which.states is None else f"no dead letters are {which.states[0]}"
+        output.out.print(f"{none}, of those that were asked for; in all there are {there:,}" if there else none)
         return Exit.OK
     output.out.print(_counts_table(counts))
     for one in letters:  # no table: a letter's name fills half a line, and must stand there whole to be copied
@@ -54,6 +61,15 @@ async def list_letters(state: State, services: Sequence[str], which: Which, *, l
         output.out.print(f"{total - len(letters):,} more; --limit lists more, the other options narrow")
     output.out.print("`laurel dlq show LETTER` tells what to do about one")
     return Exit.OK
+
+
+def _refuse_unknown(which: Which, others: Sequence[Mapping[str, Any]]) -> None:
+    """A code that this version does not know and no letter has is mistyped: "none" would look like "all is well"."""
+    if which.code is None or which.code in REASONS or which.code in (codes := {one["code"] for one in others}):
+        return
+    there = f"the letters have {', '.join(sorted(codes))}; " if codes else ""
+    fix = f"{there}`laurel dlq reasons` lists all codes"
+    raise Failure(f"no dead letter has the code {which.code!r}, and there is no such code", fix=fix, code=Exit.USAGE)
 
 
 async def show(state: State, service: str, letter_id: UUID, *, raw: bool, output: Output) -> Exit:

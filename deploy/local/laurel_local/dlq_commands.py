@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from laurel.dead_letter_store import Which
+from laurel.dead_letter_store import YEARS, Which
 from laurel.migrate import SERVICES
 from laurel_local.commands import Json, StateFolder, run_command, state_of, usage
 from laurel_local.console import Output
@@ -18,14 +18,24 @@ dlq = typer.Typer(
     no_args_is_help=True,
 )
 
+MOST = 1_000_000  # letters that one command lists or takes
+
+
+def _storable(text: str | None) -> str | None:
+    """No database holds bytes of the command line that are no text."""
+    if text is not None and any("\ud800" <= one <= "\udfff" for one in text):
+        raise typer.BadParameter(f"{text!r} is no UTF-8. Write it as text; `laurel dlq list` shows what there is.")
+    return text
+
+
 Letters = Annotated[list[str] | None, typer.Argument(metavar="[SERVICE/ID]...", help="Letters, as `list` names them.")]
 Letter = Annotated[str, typer.Argument(metavar="SERVICE/ID", help="A letter, as `list` names it.")]
 Service = Annotated[str | None, typer.Option(help=f"One of: {', '.join(SERVICES)}. [default: all]")]
-Consumer = Annotated[str | None, typer.Option(help="The consumer group, like issuer.issuance.")]
+Consumer = Annotated[str | None, typer.Option(callback=_storable, help="The consumer group, like issuer.issuance.")]
 Tenant = Annotated[str | None, typer.Option(help='The organisation\'s tenant_id; "": letters without one.')]
-Code = Annotated[str | None, typer.Option(help="The reason: `laurel dlq reasons` lists them.")]
-Topic = Annotated[str | None, typer.Option(help="Like laurel.assessment.")]
-Key = Annotated[str | None, typer.Option(help="The record's key: mostly the credential id.")]
+Code = Annotated[str | None, typer.Option(callback=_storable, help="The reason: `laurel dlq reasons` lists them.")]
+Topic = Annotated[str | None, typer.Option(callback=_storable, help="Like laurel.assessment.")]
+Key = Annotated[str | None, typer.Option(callback=_storable, help="The record's key: mostly the credential id.")]
 Since = Annotated[str | None, typer.Option("--from", help="Died at or after: an ISO 8601 time, or 30m, 2h, 7d ago.")]
 Until = Annotated[str | None, typer.Option("--to", help="Died before: the same.")]
 Operator = Annotated[str | None, typer.Option(envvar="LAUREL_OPERATOR", help="Who asks. [default: user@host]")]
@@ -36,12 +46,20 @@ def moment(text: str | None, option: str) -> datetime | None:
     if text is None:
         return None
     unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}.get(text[-1:])
-    if unit is not None and text[:-1].isdecimal() and len(text) < 10:
-        return datetime.now(UTC) - timedelta(**{unit: int(text[:-1])})
     try:
-        found = datetime.fromisoformat(text)
+        if unit is not None and text[:-1].isdecimal() and len(text) < 10:
+            found = datetime.now(UTC) - timedelta(**{unit: int(text[:-1])})
+        else:
+            found = datetime.fromisoformat(text)
     except ValueError:
         usage(f"{option} {text!r} is no time", "write it like 2026-05-01T03:00:00Z, or 2h for two hours ago")
+    except OverflowError:  # before the year 1
+        found = datetime.min.replace(tzinfo=UTC)
+    if found.year not in YEARS:
+        usage(
+            f"{option} {text!r} does not lie between the years {YEARS.start} and {YEARS.stop}",
+            "give a time at which Laurel ran, or leave it out",
+        )
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
@@ -107,7 +125,9 @@ def list_letters(
     status: Annotated[
         Literal["waiting", "queued", "redriven", "discarded", "all"], typer.Option(help="Letters in this state.")
     ] = "waiting",
-    limit: Annotated[int, typer.Option(min=1, help="Letters of each service that are listed; all are counted.")] = 50,
+    limit: Annotated[
+        int, typer.Option(min=1, max=MOST, help="Letters of each service that are listed; all are counted.")
+    ] = 50,
     state: StateFolder = None,
     as_json: Json = False,
 ) -> None:
@@ -152,9 +172,12 @@ def redrive(
         Literal["waiting", "discarded", "redriven"], typer.Option(help="Take letters in this state.")
     ] = "waiting",
     everything: Annotated[bool, typer.Option("--all", help="All letters, where no other option narrows.")] = False,
-    most: Annotated[int, typer.Option("--max", min=1, help="No more than so many a service, oldest first.")] = 1000,
+    most: Annotated[
+        int, typer.Option("--max", min=1, max=MOST, help="No more than so many a service, oldest first.")
+    ] = 1000,
     rate: Annotated[
-        float | None, typer.Option(min=0.01, help="Letters a second and consumer at most. [default: no limit]")
+        float | None,
+        typer.Option(min=0.01, max=10_000, help="Letters a second and consumer at most. [default: no limit]"),
     ] = None,
     note: Annotated[str, typer.Option(help="For the record: why.")] = "",
     by: Operator = None,
