@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import unicodedata
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
@@ -27,6 +26,7 @@ from laurel.database import Database
 from laurel.dead_letter_reasons import Helps, reason
 from laurel.dead_letter_store import YEARS, Redrive, State, Which
 from laurel.dead_letters import headers_of
+from laurel.plain_text import is_plain
 from laurel.problems import FieldError, Problem, not_found, uuid_in
 from laurel.security import Principal
 from laurel.web import requires
@@ -46,7 +46,7 @@ def _check_period(since: datetime | None, until: datetime | None) -> None:
 
 
 def _plain(text: str) -> str:
-    if any(unicodedata.category(one) in ("Cc", "Cs", "Cf") for one in text):
+    if not is_plain(text):
         raise ValueError("must not hold control characters; remove them")
     return text
 

@@ -140,6 +140,24 @@ def test_a_poison_from_the_list_to_its_end(operator: Operator) -> None:
     assert len(status["stores"]["notifier"]["dead_letters"]) == 1
 
 
+def test_what_a_record_says_does_not_steer_the_operators_terminal(operator: Operator) -> None:
+    key, name, value = "\x1b[31mred", "\x1b]0;title\x07", b'{"a": "\xc2\x9b2J\xe2\x80\xae", "b": 1}'
+    operator.publish(Record(CREDENTIAL.name, key.encode(), value, ((name, b"\x1b[2J\r\n\x9b"),)))
+    operator.until(lambda: operator.dead("verifier", key))
+    (found,) = operator.run("dlq", "list", "--key", key, "--service", "verifier")["letters"]
+    assert found["key"] == key, "JSON is exact"
+    shown = operator.run("dlq", "show", found["letter"])
+    assert (shown["headers"][0]["name"], shown["value"].encode()) == (name, value)
+    listed = laurel("dlq", "list", "--service", "verifier", "--state", operator.up["state"]).stdout
+    told = laurel("dlq", "show", found["letter"], "--state", operator.up["state"]).stdout
+    for text in (listed, told):
+        assert all(line.isprintable() for line in text.splitlines()), text
+        assert "\ufffd[31mred" in text
+    assert "header \ufffd]0;title\ufffd: \ufffd[2J\ufffd\ufffd\\x9b\n" in told
+    assert told.endswith('{\n "a": "\ufffd2J\ufffd",\n "b": 1\n}\n')
+    operator.run("dlq", "discard", found["letter"], "--reason", "a stray producer")
+
+
 def test_an_index_that_lost_rows_is_rebuilt_and_nothing_is_doubled(operator: Operator) -> None:
     badges = [operator.issue(f"learner-{n}") for n in range(6)]
     operator.call("POST", f"/issuer/v1/credentials/{badges[0]}/revoke", reason="x")

@@ -19,6 +19,7 @@ from laurel.database import Database
 from laurel.dead_letter_reasons import REASONS, reason
 from laurel.dead_letter_store import Redrive, Which
 from laurel.dead_letters_api import shown, whole
+from laurel.plain_text import legible
 from laurel_local.console import Output, write_bytes
 from laurel_local.databases import operator, worker_database
 from laurel_local.exits import Exit, Failure
@@ -55,7 +56,7 @@ async def list_letters(state: State, services: Sequence[str], which: Which, *, l
         output.out.print(one["letter"])
         died = f"{one['died_at']:%Y-%m-%d %H:%M:%S} {one['consumer']} {one['code']}"
         output.out.print(f"  {died}: {one['state']}, tried again {one['attempts']} times")
-        output.out.print(f"  tenant {one['tenant_id'] or 'unknown'}, key {one['key']}")
+        output.out.print(legible(f"  tenant {one['tenant_id'] or 'unknown'}, key {one['key']}"))
     total = sum(one["count"] for one in counts)
     if total > len(letters):
         output.out.print(f"{total - len(letters):,} more; --limit lists more, the other options narrow")
@@ -90,35 +91,38 @@ async def show(state: State, service: str, letter_id: UUID, *, raw: bool, output
 
 
 def _show(found: Mapping[str, Any], output: Output) -> None:
-    out = output.out
-    out.print(f"{found['letter']}: {found['state']}, {found['code']}")
-    out.print(f"  {found['detail']}")
-    out.print(f"  {found['meaning']}")
-    out.print(f"  what to do: {found['remedy']}")
-    out.print(f"  can a redrive help: {_HELPS[found['redrive_helps']]}")
+    def say(text: str) -> None:  # a record is a stranger's, whatever it says
+        output.out.print(legible(text))
+
+    say(f"{found['letter']}: {found['state']}, {found['code']}")
+    say(f"  {found['detail']}")
+    say(f"  {found['meaning']}")
+    say(f"  what to do: {found['remedy']}")
+    say(f"  can a redrive help: {_HELPS[found['redrive_helps']]}")
     place = f"{found['topic']}, partition {found['partition']}, offset {found['offset']}"
     for name, value in (
         ("consumer", found["consumer"]), ("record", place), ("tenant", found["tenant_id"] or "unknown"),
         ("event", found["event_type"] or "unknown"), ("died at", f"{found['died_at']:%Y-%m-%d %H:%M:%S %Z}"),
         ("tries", found["attempts"]), ("key", found["key"]),
     ):  # fmt: skip
-        out.print(f"  {name}: {value}")
+        say(f"  {name}: {value}")
     for header in found["headers"]:
-        out.print(f"  header {header['name']}: {header['value']}")
+        say(f"  header {header['name']}: {header['value']}")
     for act in found["actions"]:
         came = act["outcome"] or "queued"
         why = f" {act['code']}: {act['detail']}" if act["code"] else ""
         note = f" ({act['note']})" if act["note"] else ""
-        out.print(f"  {act['asked_at']:%Y-%m-%d %H:%M:%S} {act['action']} by {act['asked_by']}{note}: {came}{why}")
+        say(f"  {act['asked_at']:%Y-%m-%d %H:%M:%S} {act['action']} by {act['asked_by']}{note}: {came}{why}")
     value = found["value"]
     if value is None:
-        out.print(f"the value is no text; base64: {found['value_base64']}")
+        say(f"the value is no text; base64: {found['value_base64']}")
         return
     try:
         value = json.dumps(json.loads(value), indent=1, ensure_ascii=False)
     except ValueError:
-        out.print("the value is no JSON:")
-    out.print(value)
+        say("the value is no JSON:")
+    for line in value.split("\n"):
+        say(line)
 
 
 async def redrive(

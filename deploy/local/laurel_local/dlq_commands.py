@@ -10,6 +10,7 @@ import typer
 
 from laurel.dead_letter_store import YEARS, Which
 from laurel.migrate import SERVICES
+from laurel.plain_text import is_plain
 from laurel_local.commands import Json, StateFolder, run_command, state_of, usage
 from laurel_local.console import Output
 
@@ -28,6 +29,13 @@ def _storable(text: str | None) -> str | None:
     return text
 
 
+def _said(text: str | None) -> str | None:
+    """Words for the record, which others read on their terminals."""
+    if text is not None and not is_plain(text):
+        raise typer.BadParameter(f"{text!r} holds control characters. Leave them out.")
+    return text
+
+
 Letters = Annotated[list[str] | None, typer.Argument(metavar="[SERVICE/ID]...", help="Letters, as `list` names them.")]
 Letter = Annotated[str, typer.Argument(metavar="SERVICE/ID", help="A letter, as `list` names it.")]
 Service = Annotated[str | None, typer.Option(help=f"One of: {', '.join(SERVICES)}. [default: all]")]
@@ -38,7 +46,9 @@ Topic = Annotated[str | None, typer.Option(callback=_storable, help="Like laurel
 Key = Annotated[str | None, typer.Option(callback=_storable, help="The record's key: mostly the credential id.")]
 Since = Annotated[str | None, typer.Option("--from", help="Died at or after: an ISO 8601 time, or 30m, 2h, 7d ago.")]
 Until = Annotated[str | None, typer.Option("--to", help="Died before: the same.")]
-Operator = Annotated[str | None, typer.Option(envvar="LAUREL_OPERATOR", help="Who asks. [default: user@host]")]
+Operator = Annotated[
+    str | None, typer.Option(envvar="LAUREL_OPERATOR", callback=_said, help="Who asks. [default: user@host]")
+]
 
 
 def moment(text: str | None, option: str) -> datetime | None:
@@ -179,7 +189,7 @@ def redrive(
         float | None,
         typer.Option(min=0.01, max=10_000, help="Letters a second and consumer at most. [default: no limit]"),
     ] = None,
-    note: Annotated[str, typer.Option(help="For the record: why.")] = "",
+    note: Annotated[str, typer.Option(callback=_said, help="For the record: why.")] = "",
     by: Operator = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until all have ended. Code 4: some died again.")] = False,
@@ -212,7 +222,7 @@ def redrive(
 @dlq.command()
 def discard(
     letter: Letter,
-    reason: Annotated[str, typer.Option(help="Why it is to stay unhandled. For the record.")],
+    reason: Annotated[str, typer.Option(callback=_said, help="Why it is to stay unhandled. For the record.")],
     by: Operator = None,
     state: StateFolder = None,
     as_json: Json = False,

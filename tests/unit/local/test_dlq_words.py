@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 from typer.testing import CliRunner
 
@@ -10,8 +12,21 @@ from laurel_local.exits import Exit
 
 LIST, REDRIVE = ["dlq", "list"], ["dlq", "redrive", "--all"]
 REPLAY = ["replay", "--consumer", "verifier.index", "--dry-run"]
+DISCARD = ["dlq", "discard", f"issuer/{uuid.UUID(int=1)}"]
 HUGE = "99999999999999999999"
 NOT_UTF8 = b"\xff".decode("utf-8", "surrogateescape")  # as Python reads such a byte of the command line
+
+
+@pytest.mark.parametrize("word", ["\x1b[31mme", "two\nlines", "\u202eturned", NOT_UTF8])
+@pytest.mark.parametrize(
+    ("command", "option"), [(REDRIVE, "--by"), (REPLAY, "--by"), (REDRIVE, "--note"), (DISCARD, "--reason")]
+)
+def test_words_for_the_record_hold_no_controls(command: list[str], option: str, word: str) -> None:
+    done = CliRunner().invoke(app, [*command, option, word])
+    assert done.exit_code == Exit.USAGE, done.output
+    assert option in done.output
+    assert "control characters" in done.output
+    assert word not in done.output
 
 
 @pytest.mark.parametrize("command", [LIST, REDRIVE, REPLAY])
