@@ -122,6 +122,14 @@ def _services(service: str | None, consumer: str | None) -> tuple[str, ...]:
     return SERVICES if service is None else (service,)
 
 
+def _check_named(named: dict[str, list[uuid.UUID]] | None, everything: bool, *narrowed: str | None) -> None:
+    """Letters are named, or narrowed by options, or all are meant."""
+    if named is None and not everything and all(one is None for one in narrowed):
+        usage("no letters are named", "name some, narrow them (--consumer, --tenant, …), or say --all")
+    if named is not None and (everything or any(one is not None for one in narrowed)):
+        usage("letters are named and narrowed at once", "give either SERVICE/ID words or options")
+
+
 @dlq.command("list")
 def list_letters(
     service: Service = None,
@@ -192,7 +200,9 @@ def redrive(
     note: Annotated[str, typer.Option(callback=_said, help="For the record: why.")] = "",
     by: Operator = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until all have ended. Code 4: some died again.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until all have ended. Code 4: not all were redriven.")
+    ] = False,
     state: StateFolder = None,
     as_json: Json = False,
 ) -> None:
@@ -200,11 +210,7 @@ def redrive(
     from laurel_local.dlq import redrive as run
 
     named = letters_in(letters)
-    narrowed = (service, consumer, tenant, code, topic, key, since, until)
-    if named is None and not everything and all(one is None for one in narrowed):
-        usage("no letters are named", "name some, narrow them (--code, --consumer, …), or say --all")
-    if named is not None and (everything or any(one is not None for one in narrowed)):
-        usage("letters are named and narrowed at once", "give either SERVICE/ID words or options")
+    _check_named(named, everything, service, consumer, tenant, code, topic, key, since, until)
     begin, end = period(since, until)
     which = Which(
         states=[status], tenant_id=organisation(tenant), consumer=consumer, topic=topic, code=code,
@@ -217,6 +223,31 @@ def redrive(
             wait=wait, output=Output(as_json=as_json),
         )
     )  # fmt: skip
+
+
+@dlq.command()
+def cancel(
+    letters: Letters = None,
+    request: Annotated[
+        str | None, typer.Option(callback=_storable, help="The redrive's id, as `redrive` and `show` tell it.")
+    ] = None,
+    service: Service = None,
+    consumer: Consumer = None,
+    tenant: Tenant = None,
+    everything: Annotated[bool, typer.Option("--all", help="All redrives, where no other option narrows.")] = False,
+    by: Operator = None,
+    state: StateFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Take letters that are queued for a redrive back to what they were. What its consumer has begun is left to it."""
+    from laurel_local.dlq import cancel as run
+
+    named = letters_in(letters)
+    _check_named(named, everything, request, service, consumer, tenant)
+    which = Which(tenant_id=organisation(tenant), consumer=consumer)
+    services = _services(service, consumer) if named is None else tuple(named)
+    output = Output(as_json=as_json)
+    run_command(run(state_of(state), services, which, named=named, request_id=request, by=by, output=output))
 
 
 @dlq.command()
