@@ -1,4 +1,4 @@
-"""What people do with dead letters: find them, look at one, ask for a redrive, discard one. SQL alone.
+"""What people do with dead letters: find them, look at one, ask for a redrive, take it back, discard one. SQL alone.
 
 Asking writes rows and returns; the consumer's own process carries it out (`laurel.redrive`).
 """
@@ -19,7 +19,9 @@ from laurel.ids import uuid7
 
 State = Literal["waiting", "queued", "redriven", "discarded"]
 Row = asyncpg.Record
+PROGRESS = ("queued", "redriven", "died_again", "cancelled")  # what may be of a letter of a request
 STATES: tuple[State, ...] = get_args(State)
+YEARS = range(2000, 9000)  # in which a letter can have died: what PostgreSQL, Python and every time zone can write
 
 _COLUMNS = (
     'id, tenant_id, consumer, topic, partition, "offset", key, event_type, code, detail, state, attempts, died_at, '
@@ -33,6 +35,8 @@ _WHERE = """
     AND ($9::timestamptz IS NULL OR died_at >= $9) AND ($10::timestamptz IS NULL OR died_at < $10)
 """
 
+# What has ended without an outcome of its own was cancelled.
+_OUTCOME = "CASE WHEN finished_at IS NOT NULL THEN coalesce(outcome, 'cancelled') END"
 _IDS = "CASE WHEN $1::uuid[] IS NOT NULL THEN array_agg({id}) END AS ids"  # of which letters, where ids were asked for
 
 
@@ -90,6 +94,17 @@ class Matched:
     unmatched: list[UUID]
 
 
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """What was taken back: by (tenant_id, request_id) how many letters, in the order in which audit chains are locked.
+
+    begun: letters that matched and were left to their consumer, because it has begun them.
+    """
+
+    letters: dict[tuple[str, str], int]
+    begun: int
+
+
 async def find(tx: Transaction, which: Which, *, after: UUID | None = None, limit: int = 100) -> list[Row]:
     """Letters without their bytes, oldest first, from the first one behind the id `after`."""
     return await tx.fetch(
@@ -121,7 +136,7 @@ async def get(tx: Transaction, letter_id: UUID, tenant_id: str | None = None) ->
 async def actions(tx: Transaction, letter_id: UUID) -> list[Row]:
     """What was asked for a letter and what came of it, in order. `was`: its reason before; `code`: the one after."""
     return await tx.fetch(
-        "SELECT request_id, action, asked_by, asked_at, note, was, outcome, code, detail, finished_at "
+        f"SELECT request_id, action, asked_by, asked_at, note, was, {_OUTCOME} AS outcome, code, detail, finished_at "  # noqa: S608
         "FROM dead_letter_actions WHERE letter_id = $1 ORDER BY id",
         letter_id,
     )
@@ -203,12 +218,49 @@ async def discard(
     return state
 
 
-async def progress(tx: Transaction, request_id: str, tenant_id: str | None = None) -> dict[str, int] | None:
-    """Of a redrive that was asked for: how many are queued, redriven, died_again. None: no such request."""
+async def cancel(tx: Transaction, which: Which, *, asked_by: str, request_id: str | None = None) -> Cancelled:
+    """Take letters that are queued out of the queue again, to the state in which they were; all, or one request's.
+
+    A letter that its consumer has begun is left to it: also one whose process died over it, until it has ended.
+    Letters are locked before their actions, in the order of their ids, as wherever both are written.
+    """
+    begun = "SELECT FROM dead_letter_actions a WHERE a.letter_id = d.id AND a.finished_at IS NULL"
+    queued = f"FROM dead_letters d WHERE {_WHERE} AND state = 'queued'"
+    mine = "($11::text IS NULL OR a.request_id = $11)"
+    locked = await tx.fetch(
+        f"SELECT id {queued} AND EXISTS ({begun} AND {mine} AND a.starts = 0) ORDER BY id FOR UPDATE",
+        *which.arguments, request_id,
+    )  # fmt: skip
+    # A statement of its own: it sees what has begun until the letters were ours. From here on none can begin.
     rows = await tx.fetch(
-        "SELECT coalesce(outcome, 'queued') AS outcome, count(*) AS n FROM dead_letter_actions "
+        """
+        WITH closed AS (
+            UPDATE dead_letter_actions a SET finished_at = now(), code = 'cancelled', detail = 'by ' || $2
+            WHERE letter_id = ANY ($1) AND finished_at IS NULL AND starts = 0
+                AND ($3::text IS NULL OR request_id = $3)
+            RETURNING letter_id, tenant_id, request_id
+        ), back AS (
+            UPDATE dead_letters d SET state = CASE
+                WHEN redriven_at IS NOT NULL THEN 'redriven'
+                WHEN 'discarded' = (SELECT outcome FROM dead_letter_actions e
+                    WHERE e.letter_id = d.id AND outcome IS NOT NULL ORDER BY e.id DESC LIMIT 1) THEN 'discarded'
+                ELSE 'waiting' END
+            FROM closed WHERE d.id = closed.letter_id AND d.state = 'queued'
+        )
+        SELECT tenant_id, request_id, count(*) AS n FROM closed GROUP BY 1, 2 ORDER BY 1, 2
+        """,
+        [row["id"] for row in locked], asked_by, request_id,
+    )  # fmt: skip
+    left = await tx.fetchval(f"SELECT count(*) {queued} AND EXISTS ({begun} AND {mine})", *which.arguments, request_id)
+    return Cancelled({(row["tenant_id"], row["request_id"]): row["n"] for row in rows}, left)
+
+
+async def progress(tx: Transaction, request_id: str, tenant_id: str | None = None) -> dict[str, int] | None:
+    """Of a redrive that was asked for: how many are queued, redriven, died_again, cancelled. None: no such request."""
+    rows = await tx.fetch(
+        f"SELECT coalesce({_OUTCOME}, 'queued') AS outcome, count(*) AS n FROM dead_letter_actions "  # noqa: S608
         "WHERE request_id = $1 AND action = 'redrive' AND ($2::text IS NULL OR tenant_id = $2) GROUP BY 1",
         request_id, tenant_id,
     )  # fmt: skip
     found = {row["outcome"]: row["n"] for row in rows}
-    return {name: found.get(name, 0) for name in ("queued", "redriven", "died_again")} if found else None
+    return {name: found.get(name, 0) for name in PROGRESS} if found else None

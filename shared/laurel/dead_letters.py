@@ -1,7 +1,8 @@
 """Records that could not be handled: their original bytes and the reason, kept in the transaction of their batch.
 
 A letter's state: `waiting` → `queued` (somebody asked for a redrive) → `redriven` (handled after all), or `waiting`
-again with a new reason; `discarded`: somebody decided that it stays unhandled. What was asked and what came of it: rows
+again with a new reason; `discarded`: somebody decided that it stays unhandled. A redrive that is not begun can be
+cancelled: the letter is then what it was before. What was asked and what came of it: rows
 of `dead_letter_actions` (`laurel.dead_letter_store`); who carries it out: `laurel.redrive`.
 """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import unicodedata
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
@@ -23,21 +22,21 @@ from pydantic import (
 from laurel import audit
 from laurel import dead_letter_store as store
 from laurel.crash_points import reach
-from laurel.database import Database
+from laurel.database import Database, Transaction
 from laurel.dead_letter_reasons import Helps, reason
-from laurel.dead_letter_store import Redrive, State, Which
+from laurel.dead_letter_store import YEARS, Redrive, State, Which
 from laurel.dead_letters import headers_of
+from laurel.plain_text import is_plain
 from laurel.problems import FieldError, Problem, not_found, uuid_in
 from laurel.security import Principal
 from laurel.web import requires
 
 MAX_ASKED = 10_000
-_YEARS = range(2000, 9000)  # what PostgreSQL, Python and every time zone can write
 
 
 def _in_range(moment: datetime) -> datetime:
-    if moment.year not in _YEARS:
-        raise ValueError(f"must lie between the years {_YEARS.start} and {_YEARS.stop}")
+    if moment.year not in YEARS:
+        raise ValueError(f"must lie between the years {YEARS.start} and {YEARS.stop}")
     return moment
 
 
@@ -47,7 +46,7 @@ def _check_period(since: datetime | None, until: datetime | None) -> None:
 
 
 def _plain(text: str) -> str:
-    if any(unicodedata.category(one) in ("Cc", "Cs", "Cf") for one in text):
+    if not is_plain(text):
         raise ValueError("must not hold control characters; remove them")
     return text
 
@@ -58,6 +57,7 @@ Note = Annotated[str, StringConstraints(strip_whitespace=True, max_length=500), 
 Why = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500), AfterValidator(_plain)]
 Key = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_plain)]
 InPath = Annotated[str, Path(max_length=64, description="The letter's id.")]
+InRequestPath = Annotated[str, Path(max_length=64, description="The redrive's `request_id`.")]
 
 Reporter = Annotated[Principal, Depends(requires("reports:read"))]
 Reader = Annotated[Principal, Depends(requires("dead-letters:read"))]
@@ -104,8 +104,10 @@ class DeadLetterAction(BaseModel):
     asked_at: datetime
     note: str
     was: str = Field(description="The letter's reason when it was asked for.")
-    outcome: Literal["redriven", "died_again", "discarded"] | None = Field(description="null: still queued.")
-    code: str | None = Field(description="Why it died again.")
+    outcome: Literal["redriven", "died_again", "discarded", "cancelled"] | None = Field(
+        description="null: still queued."
+    )
+    code: str | None = Field(description="Why it died again; `cancelled`: it was taken back, `detail` says by whom.")
     detail: str | None
     finished_at: datetime | None
 
@@ -183,6 +185,7 @@ class Progress(BaseModel):
     queued: int
     redriven: int
     died_again: int
+    cancelled: int
 
 
 class Discard(BaseModel):
@@ -261,15 +264,28 @@ def dead_letter_routes(service: str, database: Database) -> APIRouter:
         )  # fmt: skip
 
     @router.get("/redrives/{request_id}", summary="Where a redrive stands", operation_id="get_redrive")
-    async def redrive_progress(request_id: Annotated[str, Path(max_length=64)], who: Reporter) -> Progress:
-        """How many letters of it are queued, redriven, or have died again."""
-        found = None
-        if "\x00" not in request_id:
-            async with database.transaction([who.tenant_id]) as tx:
-                found = await store.progress(tx, request_id, who.tenant_id)
-        if found is None:
-            raise not_found("redrive")
-        return Progress(request_id=request_id, **found)
+    async def redrive_progress(request_id: InRequestPath, who: Reporter) -> Progress:
+        """How many letters of it are queued, redriven, cancelled, or have died again."""
+        _known(request_id)
+        async with database.transaction([who.tenant_id]) as tx:
+            return await _progress(tx, request_id, who)
+
+    @router.post("/redrives/{request_id}/cancel", summary="Take a redrive back", operation_id="cancel_redrive")
+    async def cancel(request_id: InRequestPath, who: Writer) -> Progress:
+        """Letters that are still queued are again what they were before; mostly, they wait.
+
+        What the consumer has begun is left to it, and counts as queued until it has ended.
+        """
+        _known(request_id)
+        async with database.transaction([who.tenant_id]) as tx:
+            which = Which(tenant_id=who.tenant_id)
+            done = await store.cancel(tx, which, asked_by=f"key:{who.key_id}", request_id=request_id)
+            found = await _progress(tx, request_id, who)
+            for n in done.letters.values():
+                await audit.record(
+                    tx, who.tenant_id, who, "dead_letters.cancel", request_id, details={"cancelled": n}
+                )  # fmt: skip
+        return found
 
     @router.get("/{letter_id}", summary="A dead letter with its original bytes", operation_id="get_dead_letter")
     async def dead_letter(letter_id: InPath, who: Reader) -> WholeDeadLetter:
@@ -293,7 +309,8 @@ def dead_letter_routes(service: str, database: Database) -> APIRouter:
             if state is None:
                 raise not_found("dead letter")
             if state != "waiting":
-                raise Problem(409, "not_waiting", f"it is {state}; only letters that wait can be discarded")
+                fix = "; cancel its redrive first" if state == "queued" else ""
+                raise Problem(409, "not_waiting", f"it is {state}; only letters that wait can be discarded{fix}")
             row = await store.get(tx, wanted, who.tenant_id)
             history = await store.actions(tx, wanted)
             await audit.record(tx, who.tenant_id, who, "dead_letter.discard", str(wanted))
@@ -301,6 +318,18 @@ def dead_letter_routes(service: str, database: Database) -> APIRouter:
         return WholeDeadLetter(**whole(row, history))
 
     return router
+
+
+def _known(request_id: str) -> None:
+    if "\x00" in request_id:  # PostgreSQL's text holds none
+        raise not_found("redrive")
+
+
+async def _progress(tx: Transaction, request_id: str, who: Principal) -> Progress:
+    found = await store.progress(tx, request_id, who.tenant_id)
+    if found is None:
+        raise not_found("redrive")
+    return Progress(request_id=request_id, **found)
 
 
 def shown(row: store.Row) -> dict[str, Any]:

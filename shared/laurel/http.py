@@ -35,6 +35,7 @@ from yarl import URL
 
 from laurel.http_addresses import AddressPolicy, FetchRefused, literal, parse_url
 from laurel.http_posts import KEEP_ALIVE_S, FetchFailed, Origin, Posts
+from laurel.plain_text import legible
 
 __all__ = ["AddressPolicy", "FetchFailed", "FetchRefused", "Fetched", "GuardedClient", "Posted", "Resolve"]
 
@@ -359,8 +360,7 @@ class _failures:  # noqa: N801 - reads as a verb at the call: `with _failures(ur
 
 def _short(error: BaseException) -> str:
     # May quote what a stranger's server sent: nothing in it may reach a terminal or a text column as a control.
-    text = (str(error) or type(error).__name__)[:200]
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    return legible((str(error) or type(error).__name__)[:200])
 
 
 def _seconds(retry_after: str | None) -> float | None:

@@ -212,13 +212,15 @@ class Redriver(Generic[T]):
         telemetry.count("laurel_redriven_total", 1, group=self._group, outcome=outcome or "unknown")
 
     async def _begin(self, letter: Any) -> bool:
-        """Note that it begins. False: it is not to be tried, because it ended its process each time."""
+        """Note that it begins. False: it is not to be tried: it was cancelled, or ended its process each time."""
         async with self._database.transaction() as tx:
+            # The letter is locked first, as wherever both are written: whoever cancels holds it and wants the action.
             starts = await tx.fetchval(
-                "UPDATE dead_letter_actions SET starts = starts + 1 WHERE id = $1 AND finished_at IS NULL "
-                "RETURNING starts",
-                letter["action_id"],
-            )
+                "WITH letter AS MATERIALIZED (SELECT id FROM dead_letters WHERE id = $2 FOR UPDATE) "
+                "UPDATE dead_letter_actions a SET starts = starts + 1 FROM letter "
+                "WHERE a.id = $1 AND a.letter_id = letter.id AND a.finished_at IS NULL RETURNING starts",
+                letter["action_id"], letter["id"],
+            )  # fmt: skip
             if starts is None:
                 return False
             if starts <= MAX_STARTS:

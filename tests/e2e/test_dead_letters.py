@@ -125,7 +125,7 @@ def test_a_poison_from_the_list_to_its_end(operator: Operator) -> None:
     dry = operator.run("dlq", "redrive", letter["letter"], "--dry-run")
     assert (dry["matched"], dry["queued"]) == (1, 0)
     again = operator.run("dlq", "redrive", letter["letter"], "--wait", "--by", "night shift", code=4)
-    assert again["ended"] == {"queued": 0, "redriven": 0, "died_again": 1}
+    assert again["ended"] == {"queued": 0, "redriven": 0, "died_again": 1, "cancelled": 0}
     operator.run("dlq", "discard", letter["letter"], "--reason", "a stray producer")
     assert operator.run("dlq", "list", "--service", "verifier")["counts"] == []
     (gone,) = operator.run("dlq", "list", "--service", "verifier", "--status", "discarded")["letters"]
@@ -138,6 +138,51 @@ def test_a_poison_from_the_list_to_its_end(operator: Operator) -> None:
     status = json.loads(laurel("status", "--state", operator.up["state"], "--json").stdout)
     assert status["stores"]["verifier"]["dead_letters"] == []
     assert len(status["stores"]["notifier"]["dead_letters"]) == 1
+
+
+def test_what_a_record_says_does_not_steer_the_operators_terminal(operator: Operator) -> None:
+    key, name, value = "\x1b[31mred", "\x1b]0;title\x07", b'{"a": "\xc2\x9b2J\xe2\x80\xae", "b": 1}'
+    operator.publish(Record(CREDENTIAL.name, key.encode(), value, ((name, b"\x1b[2J\r\n\x9b"),)))
+    operator.until(lambda: operator.dead("verifier", key))
+    (found,) = operator.run("dlq", "list", "--key", key, "--service", "verifier")["letters"]
+    assert found["key"] == key, "JSON is exact"
+    shown = operator.run("dlq", "show", found["letter"])
+    assert (shown["headers"][0]["name"], shown["value"].encode()) == (name, value)
+    listed = laurel("dlq", "list", "--service", "verifier", "--state", operator.up["state"]).stdout
+    none = laurel("dlq", "list", "--service", "verifier", "--code", "bad_data", "--state", operator.up["state"]).stdout
+    assert none == "no dead letters are waiting of those that were asked for; others: 1\n"
+    told = laurel("dlq", "show", found["letter"], "--state", operator.up["state"]).stdout
+    for text in (listed, told):
+        assert all(line.isprintable() for line in text.splitlines()), text
+        assert "\ufffd[31mred" in text
+    assert "header \ufffd]0;title\ufffd: \ufffd[2J\ufffd\ufffd\\x9b\n" in told
+    assert told.endswith('{\n "a": "\ufffd2J\ufffd",\n "b": 1\n}\n')
+    operator.run("dlq", "discard", found["letter"], "--reason", "a stray producer")
+
+
+def test_a_redrive_that_nobody_has_begun_is_taken_back(operator: Operator) -> None:
+    """Of a consumer that runs nowhere, so that it is queued until somebody acts."""
+    (made,) = operator.sql(
+        'INSERT INTO verifier.dead_letters (tenant_id, consumer, topic, partition, "offset", key, value, headers, '
+        "code, detail) SELECT tenant_id, 'verifier.gone', 'laurel.test', 0, 0, 'k', '', '\\x90', 'bad_data', 'x' "
+        "FROM verifier.api_keys LIMIT 1 RETURNING id, tenant_id"
+    )
+    letter = f"verifier/{made['id']}"
+    (request,) = operator.run("dlq", "redrive", letter)["requests"].values()
+    refused = operator.run("dlq", "discard", letter, "--reason", "x", code=1)["error"]
+    assert f"laurel dlq cancel {letter}" in refused["fix"]
+    told = laurel("dlq", "show", letter, "--state", operator.up["state"]).stdout
+    assert f"queued, request {request}" in told
+    done = operator.run("dlq", "cancel", "--request", request, "--by", "night shift")
+    assert done == {"cancelled": 1, "begun": 0, "services": {"verifier": 1}}
+    assert operator.run("dlq", "cancel", letter, code=1)["cancelled"] == 0
+    (action,) = operator.run("dlq", "show", letter)["actions"]
+    assert (action["outcome"], action["detail"]) == ("cancelled", "by operator:night shift")
+    (entry,) = operator.sql("SELECT * FROM verifier.audit_log WHERE action = 'dead_letters.cancel'")
+    assert (entry["tenant_id"], entry["actor"], entry["subject"]) == (
+        made["tenant_id"], "operator:night shift", request,
+    )  # fmt: skip
+    operator.run("dlq", "discard", letter, "--reason", "a consumer that is gone")
 
 
 def test_an_index_that_lost_rows_is_rebuilt_and_nothing_is_doubled(operator: Operator) -> None:
@@ -199,7 +244,7 @@ def test_a_status_without_its_issue_dies_and_is_redriven_once_the_issue_is_back(
     done = operator.run(
         "dlq", "redrive", "--consumer", "verifier.index", "--wait", "--rate", "50", "--note", "replayed"
     )
-    assert done["ended"] == {"queued": 0, "redriven": 1, "died_again": 0}
+    assert done["ended"] == {"queued": 0, "redriven": 1, "died_again": 0, "cancelled": 0}
     assert operator.index()[badge] == "revoked"
     assert mine("waiting") == []
     audited = operator.sql(
@@ -255,12 +300,14 @@ def test_what_became_of_every_row_adds_up_and_has_ids(operator: Operator) -> Non
         (["replay", "--consumer", "verifier.index", "--offsets", "laurel.credential/999:0..5"], "--consumer GROUP"),
         (["replay", "--consumer", "verifier.index", "--from", "soon"], "2h"),
         (["dlq", "redrive"], "--all"),
+        (["dlq", "cancel"], "--all"),
         (["dlq", "redrive", LETTER, "--code", "x"], "either"),
         (["dlq", "redrive", LETTER.replace("/", "-")], "issuer/019acf0e"),
         (["dlq", "show", "issuer/17"], "issuer/019acf0e"),
         (["dlq", "list", "--consumer", "nobody.x"], "issuer.issuance"),
         (["dlq", "discard", LETTER, "--reason", " "], "blank"),
         (["dlq", "list", "--service", "nobody"], "assessment"),
+        (["dlq", "list", "--code", "nosuchcode"], "laurel dlq reasons"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_the_command_line_is_said(operator: Operator, words: list[str], word: str) -> None:

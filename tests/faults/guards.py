@@ -181,6 +181,13 @@ GUARDS = (
         (f"{_COMPONENT}/kernel/test_engine.py::test_a_rejected_record_becomes_a_dead_letter_and_the_rest_goes_on",),
     ),
     Guard(
+        "what is cancelled does not begin",
+        "shared/laurel/redrive.py",
+        "a.letter_id = letter.id AND a.finished_at IS NULL RETURNING",
+        "a.letter_id = letter.id RETURNING",
+        (f"{_COMPONENT}/kernel/test_redrive.py::test_a_letter_that_is_cancelled_while_it_is_to_begin_does_not_begin",),
+    ),
+    Guard(
         "an outage is no dead letter",
         _ENGINE,
         "if _is_not_now(error) or isinstance(error, Stuck) or not events:",

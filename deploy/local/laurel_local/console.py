@@ -20,6 +20,7 @@ from rich.text import Text
 from laurel import logs
 from laurel.redaction import redact
 from laurel_local.exits import Exit, Failure
+from laurel_local.state import open_log
 
 _WIDE = 160  # off a terminal: wide enough that no table cuts its cells
 
@@ -192,4 +193,4 @@ def bug(error: BaseException) -> Failure:
 
 def log_to_file(path: Path) -> None:
     """JSON lines into a file, so that the terminal stays for people."""
-    logs.configure(stream=path.open("a", encoding="utf-8", buffering=1))
+    logs.configure(stream=os.fdopen(open_log(path), "a", encoding="utf-8", buffering=1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import AsyncExitStack
 from dataclasses import asdict, replace
 from typing import Any
@@ -19,6 +19,7 @@ from laurel.database import Database
 from laurel.dead_letter_reasons import REASONS, reason
 from laurel.dead_letter_store import Redrive, Which
 from laurel.dead_letters_api import shown, whole
+from laurel.plain_text import legible
 from laurel_local.console import Output, write_bytes
 from laurel_local.databases import operator, worker_database
 from laurel_local.exits import Exit, Failure
@@ -32,28 +33,45 @@ async def list_letters(state: State, services: Sequence[str], which: Which, *, l
     """`laurel dlq list`."""
     counts: list[dict[str, Any]] = []
     letters: list[dict[str, Any]] = []
+    others = 0  # where nothing matches: what is in that state all the same
+    codes: set[str] = set()  # and what letters in any state have
     for service in services:
         async with worker_database(service, state) as database, database.transaction() as tx:
             counts += _counted(service, (await store.count(tx, which)).letters)
             rows = await store.find(tx, which, limit=limit)
+            if not counts:
+                others += sum((await store.count(tx, Which(states=which.states))).letters.values())
+                codes |= {code for _, code in (await store.count(tx, Which())).letters}
         letters += [_named(service, shown(row)) for row in rows]
+    if not counts:
+        _refuse_unknown(which.code, codes)
     output.result(msgspec.to_builtins({"counts": counts, "letters": letters}))
     if output.as_json:
         return Exit.OK
     if not counts:
-        output.out.print("no dead letters" if which.states is None else f"no dead letters are {which.states[0]}")
+        none = "no dead letters" if which.states is None else f"no dead letters are {which.states[0]}"
+        output.out.print(f"{none} of those that were asked for; others: {others:,}" if others else none)
         return Exit.OK
     output.out.print(_counts_table(counts))
     for one in letters:  # no table: a letter's name fills half a line, and must stand there whole to be copied
         output.out.print(one["letter"])
         died = f"{one['died_at']:%Y-%m-%d %H:%M:%S} {one['consumer']} {one['code']}"
         output.out.print(f"  {died}: {one['state']}, tried again {one['attempts']} times")
-        output.out.print(f"  tenant {one['tenant_id'] or 'unknown'}, key {one['key']}")
+        output.out.print(legible(f"  tenant {one['tenant_id'] or 'unknown'}, key {one['key']}"))
     total = sum(one["count"] for one in counts)
     if total > len(letters):
         output.out.print(f"{total - len(letters):,} more; --limit lists more, the other options narrow")
     output.out.print("`laurel dlq show LETTER` tells what to do about one")
     return Exit.OK
+
+
+def _refuse_unknown(code: str | None, codes: Set[str]) -> None:
+    """A code that this version does not know and no letter has is mistyped: "none" would look like "all is well"."""
+    if code is None or code in REASONS or code in codes:
+        return
+    there = f"the letters have {', '.join(sorted(codes))}; " if codes else ""
+    fix = f"{there}`laurel dlq reasons` lists all codes"
+    raise Failure(f"no dead letter has the code {code!r}, and there is no such code", fix=fix, code=Exit.USAGE)
 
 
 async def show(state: State, service: str, letter_id: UUID, *, raw: bool, output: Output) -> Exit:
@@ -74,35 +92,39 @@ async def show(state: State, service: str, letter_id: UUID, *, raw: bool, output
 
 
 def _show(found: Mapping[str, Any], output: Output) -> None:
-    out = output.out
-    out.print(f"{found['letter']}: {found['state']}, {found['code']}")
-    out.print(f"  {found['detail']}")
-    out.print(f"  {found['meaning']}")
-    out.print(f"  what to do: {found['remedy']}")
-    out.print(f"  can a redrive help: {_HELPS[found['redrive_helps']]}")
+    def say(text: str) -> None:  # a record is a stranger's, whatever it says
+        output.out.print(legible(text))
+
+    say(f"{found['letter']}: {found['state']}, {found['code']}")
+    say(f"  {found['detail']}")
+    say(f"  {found['meaning']}")
+    say(f"  what to do: {found['remedy']}")
+    say(f"  can a redrive help: {_HELPS[found['redrive_helps']]}")
     place = f"{found['topic']}, partition {found['partition']}, offset {found['offset']}"
     for name, value in (
         ("consumer", found["consumer"]), ("record", place), ("tenant", found["tenant_id"] or "unknown"),
         ("event", found["event_type"] or "unknown"), ("died at", f"{found['died_at']:%Y-%m-%d %H:%M:%S %Z}"),
         ("tries", found["attempts"]), ("key", found["key"]),
     ):  # fmt: skip
-        out.print(f"  {name}: {value}")
+        say(f"  {name}: {value}")
     for header in found["headers"]:
-        out.print(f"  header {header['name']}: {header['value']}")
+        say(f"  header {header['name']}: {header['value']}")
     for act in found["actions"]:
-        came = act["outcome"] or "queued"
-        why = f" {act['code']}: {act['detail']}" if act["code"] else ""
+        came = act["outcome"] or f"queued, request {act['request_id']}"
+        told = {"died_again": f" {act['code']}: {act['detail']}", "cancelled": f" {act['detail']}"}
+        why = told.get(act["outcome"], "")
         note = f" ({act['note']})" if act["note"] else ""
-        out.print(f"  {act['asked_at']:%Y-%m-%d %H:%M:%S} {act['action']} by {act['asked_by']}{note}: {came}{why}")
+        say(f"  {act['asked_at']:%Y-%m-%d %H:%M:%S} {act['action']} by {act['asked_by']}{note}: {came}{why}")
     value = found["value"]
     if value is None:
-        out.print(f"the value is no text; base64: {found['value_base64']}")
+        say(f"the value is no text; base64: {found['value_base64']}")
         return
     try:
         value = json.dumps(json.loads(value), indent=1, ensure_ascii=False)
     except ValueError:
-        out.print("the value is no JSON:")
-    out.print(value)
+        say("the value is no JSON:")
+    for line in value.split("\n"):
+        say(line)
 
 
 async def redrive(
@@ -145,12 +167,15 @@ async def redrive(
         else:
             output.out.print(f"{queued:,} letters are queued" if queued else "no letter matches; nothing was queued")
         if ended is not None:
-            output.out.print(f"{ended['redriven']:,} redriven, {ended['died_again']:,} died again")
+            taken_back = f", {ended['cancelled']:,} cancelled" if ended["cancelled"] else ""
+            output.out.print(f"{ended['redriven']:,} redriven, {ended['died_again']:,} died again{taken_back}")
         elif queued:
             output.out.print(
                 "the services' workers take them now; `laurel dlq list --status queued` shows what is left"
             )
-    if ended is not None and ended["died_again"]:
+            for request_id in requests.values():
+                output.out.print(f"`laurel dlq cancel --request {request_id}` takes back what is not begun")
+    if ended is not None and (ended["died_again"] or ended["cancelled"]):
         return Exit.PARTIAL
     return Exit.OK if matched else Exit.NO
 
@@ -159,7 +184,7 @@ async def _wait(databases: Mapping[str, Database], requests: Mapping[str, str], 
     """Until nothing of these requests is queued any more."""
     told = -1
     while True:
-        total = {"queued": 0, "redriven": 0, "died_again": 0}
+        total = dict.fromkeys(store.PROGRESS, 0)
         for service, request_id in requests.items():
             async with databases[service].transaction() as tx:
                 for name, number in (await store.progress(tx, request_id) or {}).items():
@@ -172,6 +197,37 @@ async def _wait(databases: Mapping[str, Database], requests: Mapping[str, str], 
         await asyncio.sleep(_LOOK_S)
 
 
+async def cancel(
+    state: State, services: Sequence[str], which: Which, *, named: Mapping[str, Sequence[UUID]] | None,
+    request_id: str | None, by: str | None, output: Output,
+) -> Exit:  # fmt: skip
+    """`laurel dlq cancel`."""
+    cancelled = dict.fromkeys(services, 0)
+    begun = 0
+    for service in services:
+        wanted = which if named is None else replace(which, ids=named[service])
+        async with worker_database(service, state) as database, database.transaction() as tx:
+            done = await store.cancel(tx, wanted, asked_by=operator(by), request_id=request_id)
+            for (tenant_id, of), n in done.letters.items():
+                cancelled[service] += n
+                if tenant_id:
+                    await audit.record(
+                        tx, tenant_id, operator(by), "dead_letters.cancel", of, details={"cancelled": n}
+                    )  # fmt: skip
+        begun += done.begun
+    total = sum(cancelled.values())
+    output.result({"cancelled": total, "begun": begun, "services": {name: n for name, n in cancelled.items() if n}})
+    if not output.as_json:
+        output.out.print(
+            f"{total:,} letters are taken back" if total else "no letter that is queued and not begun matches"
+        )
+        if begun:
+            output.out.print(
+                f"{begun:,} are begun, and are left to their consumers; `laurel dlq show` tells how they end"
+            )
+    return Exit.OK if total else Exit.NO
+
+
 async def discard(state: State, service: str, letter_id: UUID, *, reason: str, by: str | None, output: Output) -> Exit:
     """`laurel dlq discard`."""
     async with worker_database(service, state) as database, database.transaction() as tx:
@@ -182,7 +238,8 @@ async def discard(state: State, service: str, letter_id: UUID, *, reason: str, b
     if before is None:
         raise _no_letter(service, letter_id)
     if before != "waiting":
-        raise Failure(f"{service}/{letter_id} is {before}", fix="only letters that wait can be discarded")
+        first = f"; `laurel dlq cancel {service}/{letter_id}` takes it back first" if before == "queued" else ""
+        raise Failure(f"{service}/{letter_id} is {before}", fix=f"only letters that wait can be discarded{first}")
     output.result({"letter": f"{service}/{letter_id}", "state": "discarded"})
     if not output.as_json:
         output.out.print(

@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from laurel.dead_letter_store import Which
+from laurel.dead_letter_store import YEARS, Which
 from laurel.migrate import SERVICES
+from laurel.plain_text import is_plain
 from laurel_local.commands import Json, StateFolder, run_command, state_of, usage
 from laurel_local.console import Output
 
@@ -18,17 +19,36 @@ dlq = typer.Typer(
     no_args_is_help=True,
 )
 
+MOST = 1_000_000  # letters that one command lists or takes
+
+
+def _storable(text: str | None) -> str | None:
+    """No database holds bytes of the command line that are no text."""
+    if text is not None and any("\ud800" <= one <= "\udfff" for one in text):
+        raise typer.BadParameter(f"{text!r} is no UTF-8. Write it as text; `laurel dlq list` shows what there is.")
+    return text
+
+
+def _said(text: str | None) -> str | None:
+    """Words for the record, which others read on their terminals."""
+    if text is not None and not is_plain(text):
+        raise typer.BadParameter(f"{text!r} holds control characters. Leave them out.")
+    return text
+
+
 Letters = Annotated[list[str] | None, typer.Argument(metavar="[SERVICE/ID]...", help="Letters, as `list` names them.")]
 Letter = Annotated[str, typer.Argument(metavar="SERVICE/ID", help="A letter, as `list` names it.")]
 Service = Annotated[str | None, typer.Option(help=f"One of: {', '.join(SERVICES)}. [default: all]")]
-Consumer = Annotated[str | None, typer.Option(help="The consumer group, like issuer.issuance.")]
+Consumer = Annotated[str | None, typer.Option(callback=_storable, help="The consumer group, like issuer.issuance.")]
 Tenant = Annotated[str | None, typer.Option(help='The organisation\'s tenant_id; "": letters without one.')]
-Code = Annotated[str | None, typer.Option(help="The reason: `laurel dlq reasons` lists them.")]
-Topic = Annotated[str | None, typer.Option(help="Like laurel.assessment.")]
-Key = Annotated[str | None, typer.Option(help="The record's key: mostly the credential id.")]
+Code = Annotated[str | None, typer.Option(callback=_storable, help="The reason: `laurel dlq reasons` lists them.")]
+Topic = Annotated[str | None, typer.Option(callback=_storable, help="Like laurel.assessment.")]
+Key = Annotated[str | None, typer.Option(callback=_storable, help="The record's key: mostly the credential id.")]
 Since = Annotated[str | None, typer.Option("--from", help="Died at or after: an ISO 8601 time, or 30m, 2h, 7d ago.")]
 Until = Annotated[str | None, typer.Option("--to", help="Died before: the same.")]
-Operator = Annotated[str | None, typer.Option(envvar="LAUREL_OPERATOR", help="Who asks. [default: user@host]")]
+Operator = Annotated[
+    str | None, typer.Option(envvar="LAUREL_OPERATOR", callback=_said, help="Who asks. [default: user@host]")
+]
 
 
 def moment(text: str | None, option: str) -> datetime | None:
@@ -36,12 +56,20 @@ def moment(text: str | None, option: str) -> datetime | None:
     if text is None:
         return None
     unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}.get(text[-1:])
-    if unit is not None and text[:-1].isdecimal() and len(text) < 10:
-        return datetime.now(UTC) - timedelta(**{unit: int(text[:-1])})
     try:
-        found = datetime.fromisoformat(text)
+        if unit is not None and text[:-1].isdecimal() and len(text) < 10:
+            found = datetime.now(UTC) - timedelta(**{unit: int(text[:-1])})
+        else:
+            found = datetime.fromisoformat(text)
     except ValueError:
         usage(f"{option} {text!r} is no time", "write it like 2026-05-01T03:00:00Z, or 2h for two hours ago")
+    except OverflowError:  # before the year 1
+        found = datetime.min.replace(tzinfo=UTC)
+    if found.year not in YEARS:
+        usage(
+            f"{option} {text!r} does not lie between the years {YEARS.start} and {YEARS.stop}",
+            "give a time at which Laurel ran, or leave it out",
+        )
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
@@ -94,6 +122,14 @@ def _services(service: str | None, consumer: str | None) -> tuple[str, ...]:
     return SERVICES if service is None else (service,)
 
 
+def _check_named(named: dict[str, list[uuid.UUID]] | None, everything: bool, *narrowed: str | None) -> None:
+    """Letters are named, or narrowed by options, or all are meant."""
+    if named is None and not everything and all(one is None for one in narrowed):
+        usage("no letters are named", "name some, narrow them (--consumer, --tenant, …), or say --all")
+    if named is not None and (everything or any(one is not None for one in narrowed)):
+        usage("letters are named and narrowed at once", "give either SERVICE/ID words or options")
+
+
 @dlq.command("list")
 def list_letters(
     service: Service = None,
@@ -107,7 +143,9 @@ def list_letters(
     status: Annotated[
         Literal["waiting", "queued", "redriven", "discarded", "all"], typer.Option(help="Letters in this state.")
     ] = "waiting",
-    limit: Annotated[int, typer.Option(min=1, help="Letters of each service that are listed; all are counted.")] = 50,
+    limit: Annotated[
+        int, typer.Option(min=1, max=MOST, help="Letters of each service that are listed; all are counted.")
+    ] = 50,
     state: StateFolder = None,
     as_json: Json = False,
 ) -> None:
@@ -152,14 +190,19 @@ def redrive(
         Literal["waiting", "discarded", "redriven"], typer.Option(help="Take letters in this state.")
     ] = "waiting",
     everything: Annotated[bool, typer.Option("--all", help="All letters, where no other option narrows.")] = False,
-    most: Annotated[int, typer.Option("--max", min=1, help="No more than so many a service, oldest first.")] = 1000,
+    most: Annotated[
+        int, typer.Option("--max", min=1, max=MOST, help="No more than so many a service, oldest first.")
+    ] = 1000,
     rate: Annotated[
-        float | None, typer.Option(min=0.01, help="Letters a second and consumer at most. [default: no limit]")
+        float | None,
+        typer.Option(min=0.01, max=10_000, help="Letters a second and consumer at most. [default: no limit]"),
     ] = None,
-    note: Annotated[str, typer.Option(help="For the record: why.")] = "",
+    note: Annotated[str, typer.Option(callback=_said, help="For the record: why.")] = "",
     by: Operator = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until all have ended. Code 4: some died again.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until all have ended. Code 4: not all were redriven.")
+    ] = False,
     state: StateFolder = None,
     as_json: Json = False,
 ) -> None:
@@ -167,11 +210,7 @@ def redrive(
     from laurel_local.dlq import redrive as run
 
     named = letters_in(letters)
-    narrowed = (service, consumer, tenant, code, topic, key, since, until)
-    if named is None and not everything and all(one is None for one in narrowed):
-        usage("no letters are named", "name some, narrow them (--code, --consumer, …), or say --all")
-    if named is not None and (everything or any(one is not None for one in narrowed)):
-        usage("letters are named and narrowed at once", "give either SERVICE/ID words or options")
+    _check_named(named, everything, service, consumer, tenant, code, topic, key, since, until)
     begin, end = period(since, until)
     which = Which(
         states=[status], tenant_id=organisation(tenant), consumer=consumer, topic=topic, code=code,
@@ -187,9 +226,34 @@ def redrive(
 
 
 @dlq.command()
+def cancel(
+    letters: Letters = None,
+    request: Annotated[
+        str | None, typer.Option(callback=_storable, help="The redrive's id, as `redrive` and `show` tell it.")
+    ] = None,
+    service: Service = None,
+    consumer: Consumer = None,
+    tenant: Tenant = None,
+    everything: Annotated[bool, typer.Option("--all", help="All redrives, where no other option narrows.")] = False,
+    by: Operator = None,
+    state: StateFolder = None,
+    as_json: Json = False,
+) -> None:
+    """Take letters that are queued for a redrive back to what they were. What its consumer has begun is left to it."""
+    from laurel_local.dlq import cancel as run
+
+    named = letters_in(letters)
+    _check_named(named, everything, request, service, consumer, tenant)
+    which = Which(tenant_id=organisation(tenant), consumer=consumer)
+    services = _services(service, consumer) if named is None else tuple(named)
+    output = Output(as_json=as_json)
+    run_command(run(state_of(state), services, which, named=named, request_id=request, by=by, output=output))
+
+
+@dlq.command()
 def discard(
     letter: Letter,
-    reason: Annotated[str, typer.Option(help="Why it is to stay unhandled. For the record.")],
+    reason: Annotated[str, typer.Option(callback=_said, help="Why it is to stay unhandled. For the record.")],
     by: Operator = None,
     state: StateFolder = None,
     as_json: Json = False,

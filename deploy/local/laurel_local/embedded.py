@@ -29,6 +29,7 @@ import structlog
 
 from laurel.database import connect_arguments
 from laurel_local.exits import Exit, Failure
+from laurel_local.state import open_log
 
 log = structlog.get_logger()
 
@@ -142,7 +143,7 @@ class Postgres:
             "unix_socket_directories": '"' + str(self._run).replace('"', '""') + '"',
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        with self._log.open("ab") as output:
+        with os.fdopen(open_log(self._log), "ab") as output:  # an open file, which needs no permission of the account
             # A session of its own: Ctrl-C on our terminal must reach us, not the server under us.
             self._process = subprocess.Popen(  # noqa: S603 - our own program, no shell
                 [str(self._bin / "postgres"), "-D", str(self._data), *options],

@@ -11,6 +11,7 @@ def main() -> None:
     """Run the command."""
     try:
         from laurel_local.cli import main as run
+
+        run()  # Typer builds the commands first; only then does a command's work answer Ctrl-C itself
     except KeyboardInterrupt:
         sys.exit(Exit.INTERRUPTED)
-    run()

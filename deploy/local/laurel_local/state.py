@@ -125,6 +125,15 @@ def _named(path: Path) -> Iterator[None]:
         ) from None
 
 
+def open_log(path: Path) -> int:
+    """A descriptor that appends to a log which its owner alone may read: where the folder may be crossed, others can
+    guess its name."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    with contextlib.suppress(PermissionError):  # somebody else's, who lets us write
+        os.fchmod(descriptor, 0o600)  # of a version before, it is open to all
+    return descriptor
+
+
 def _write_private(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.partial")
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:

@@ -25,11 +25,12 @@ from laurel.credential.baking import MAX_BAKED
 from laurel.database import Database
 from laurel.http import GuardedClient
 from laurel.http_addresses import AddressPolicy
+from laurel.plain_text import legible
 from laurel_local.client import Client, Refused
 from laurel_local.console import Output
 from laurel_local.exits import Exit, Failure
 from laurel_local.trust import authorities, distrust
-from laurel_verifier.checks import Against, failed, legible
+from laurel_verifier.checks import Against, failed
 from laurel_verifier.documents import ADDRESS_CODES, Unreadable
 from laurel_verifier.intake import ACCEPT, Intake
 from laurel_verifier.lookups import Lookups

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import msgspec
 from rich.text import Text
 
+from laurel.plain_text import legible
 from laurel.problems import bad_json
 from laurel_local.client import Client
 from laurel_local.console import Output
@@ -25,7 +26,6 @@ from laurel_local.verify import local_intake
 from laurel_verifier.api import BATCH, MAX_JSON
 from laurel_verifier.batch import Batch, Limits, Line, Lines, Places
 from laurel_verifier.batch_api import NDJSON, CredentialJudge, refused, too_long
-from laurel_verifier.checks import legible
 
 Show = Callable[[dict[str, Any]], None]
 

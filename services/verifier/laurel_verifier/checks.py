@@ -134,11 +134,6 @@ def short(text: str) -> str:
     return text if len(text) <= 200 else text[:160] + "…" + text[-30:]
 
 
-def legible(text: str) -> str:
-    """A stranger's words for one line of ours: they move no cursor, begin no line and turn no text around."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-
-
 # --- problem types ----------------------------------------------------------------------------------------------
 
 _VCDM = "https://www.w3.org/TR/vc-data-model#"  # VC Data Model 2.0 §7.1

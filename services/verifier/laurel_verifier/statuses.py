@@ -14,8 +14,9 @@ import msgspec
 
 from laurel.credential.status import MAX_SIZE
 from laurel.credential.text import is_web_url
+from laurel.plain_text import legible
 from laurel_verifier import domain
-from laurel_verifier.checks import Against, Check, failed, legible, passed
+from laurel_verifier.checks import Against, Check, failed, passed
 
 _VERDICTS = {"revocation": "revoked", "suspension": "suspended"}
 _MAX_SERVICES = 3

@@ -90,7 +90,7 @@ async def test_from_the_list_to_the_redrive(kernel: Kernel) -> None:
         assert (await api.get(place, key))["queued"] == 2
         await work(kernel, redriver(kernel, store))
         assert await api.get(place, key) == {
-            "request_id": asked["request_id"], "queued": 0, "redriven": 2, "died_again": 0,
+            "request_id": asked["request_id"], "queued": 0, "redriven": 2, "died_again": 0, "cancelled": 0,
         }  # fmt: skip
         assert await effects(kernel) == {"e0": 1, "e1": 1}
         one = await api.post("/redrive", key, {"ids": [rest["items"][1]["id"]]})
@@ -140,6 +140,37 @@ async def test_what_belongs_to_another_tenant_or_to_none_is_not_there(kernel: Ke
         assert foreign["unmatched"] == [letter["id"], str(nobodys)], "theirs is told as one that never was"
 
 
+async def test_a_redrive_is_taken_back_by_its_own_organisation_alone(kernel: Kernel) -> None:
+    async with open_api(kernel) as api:
+        foreign = message("e2", 2)
+        await kill(
+            kernel, message("e0", 0), message("e1", 1),
+            foreign._replace(value=foreign.value.replace(b'"t1"', b'"t2"')),
+        )  # fmt: skip
+        mine, theirs = await api.key(), await api.key("t2")
+        asked = await api.post("/redrive", mine, {"all": True, "rate": 0.01})
+        other = await api.post("/redrive", theirs, {"all": True})
+        place = f"/redrives/{asked['request_id']}"
+        for path in (place, "/redrives/x", "/redrives/%00"):
+            await api.post(f"{path}/cancel", theirs, None, 404)
+        (letter, _) = (await api.get("?state=queued", mine))["items"]
+        refused = await api.post(f"/{letter['id']}/discard", mine, {"reason": "x"}, 409)
+        assert "cancel its redrive first" in refused["detail"]
+        progress = {"queued": 0, "redriven": 0, "died_again": 0, "cancelled": 2}
+        for _ in range(2):
+            done = await api.post(f"{place}/cancel", mine, None, 200)
+            assert done == {"request_id": asked["request_id"], **progress}
+        assert len((await api.get("?state=waiting", mine))["items"]) == 2
+        assert (await api.get(f"/redrives/{other['request_id']}", theirs))["queued"] == 1
+        (action,) = (await api.get(f"/{letter['id']}", mine))["actions"]
+        who = mine["Authorization"].split("_")[1]
+        assert (action["outcome"], action["detail"]) == ("cancelled", f"by key:{who}")
+        log = await rows(kernel, "SELECT actor, subject, details FROM audit_log WHERE action = 'dead_letters.cancel'")
+        assert [(one["actor"], one["subject"]) for one in log] == [(f"api_key:{who}", asked["request_id"])]
+        assert '"cancelled": 2' in str(log[0]["details"])
+        await api.post(f"/{letter['id']}/discard", mine, {"reason": "x"}, 200)
+
+
 async def test_ids_that_name_no_letter_are_told(kernel: Kernel) -> None:
     async with open_api(kernel) as api:
         await kill(kernel, message("e0", 0), message("e1", 1))
@@ -164,6 +195,7 @@ async def test_each_act_needs_its_scope(kernel: Kernel) -> None:
             "dead-letters:read": [("GET", f"/{letter['id']}", None)],
             "dead-letters:write": [
                 ("POST", "/redrive", {"all": True, "dry_run": True}),
+                ("POST", "/redrives/x/cancel", None),
                 ("POST", f"/{letter['id']}/discard", {"reason": "x"}),
             ],
         }  # fmt: skip

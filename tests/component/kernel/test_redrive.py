@@ -85,7 +85,7 @@ async def test_a_letter_is_handled_by_its_consumer_and_its_story_is_kept(kernel:
     assert await effects(kernel) == {f"e{n}": 1 for n in range(5)}
     assert set((await states(kernel)).values()) == {("redriven", "not_yet", 1)}
     async with kernel.worker.transaction() as tx:
-        assert await letters.progress(tx, request) == {"queued": 0, "redriven": 5, "died_again": 0}
+        assert await letters.progress(tx, request) == {"queued": 0, "redriven": 5, "died_again": 0, "cancelled": 0}
         (letter, *_) = await letters.find(tx, Which())
         (action,) = await letters.actions(tx, letter["id"])
     assert [action[name] for name in ("action", "asked_by", "note", "was", "outcome")] == [
@@ -195,7 +195,7 @@ async def test_a_death_in_the_middle_loses_nothing_and_doubles_nothing(kernel: K
     await work(kernel, redriver(kernel, store))
     assert await effects(kernel) == {"e0": 1, "e1": 1}
     async with kernel.worker.transaction() as tx:
-        assert await letters.progress(tx, request) == {"queued": 0, "redriven": 2, "died_again": 0}
+        assert await letters.progress(tx, request) == {"queued": 0, "redriven": 2, "died_again": 0, "cancelled": 0}
 
 
 async def test_a_letter_that_takes_its_process_with_it_is_given_up(kernel: Kernel) -> None:
@@ -307,9 +307,94 @@ async def test_what_somebody_discards_in_that_moment_is_not_queued(kernel: Kerne
         "discarded", "queued",
     ]  # fmt: skip
     async with kernel.worker.transaction() as tx:
-        assert await letters.progress(tx, request) == {"queued": 1, "redriven": 0, "died_again": 0}
+        assert await letters.progress(tx, request) == {"queued": 1, "redriven": 0, "died_again": 0, "cancelled": 0}
         assert [row["action"] for row in await letters.actions(tx, first)] == ["discard"]
         assert [row["action"] for row in await letters.actions(tx, second)] == ["redrive"]
+
+
+async def cancel(kernel: Kernel, which: Which | None = None, **more: Any) -> letters.Cancelled:
+    async with kernel.worker.transaction() as tx:
+        return await letters.cancel(tx, which or Which(), asked_by="operator:c", **more)
+
+
+async def test_what_is_not_begun_is_taken_back_and_what_is_begun_is_not(kernel: Kernel) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(tx: Transaction, events: Sequence[Delivered]) -> None:
+        begun.set()
+        await go_on.wait()
+        await store(tx, events)
+
+    await kill(kernel, *(message(f"e{n}", n) for n in range(4)))
+    ids = [row["id"] for row in await rows(kernel, 'SELECT id FROM dead_letters ORDER BY "offset"')]
+    request = await ask(kernel, Which(ids=ids[:3]))
+    other = await ask(kernel, Which(ids=ids[3:]), rate=0.01)
+    stop = asyncio.Event()
+    working = asyncio.create_task(redriver(kernel, slow).run(stop))
+    try:
+        await asyncio.wait_for(begun.wait(), 30)
+        assert await cancel(kernel, request_id=request) == letters.Cancelled({("t1", request): 2}, begun=1)
+        assert await cancel(kernel, request_id=request) == letters.Cancelled({}, begun=1)
+        assert [state for state, _, _ in (await states(kernel)).values()] == ["queued", "waiting", "waiting", "queued"]
+        assert await cancel(kernel, Which(ids=ids[3:])) == letters.Cancelled({("t1", other): 1}, begun=0)
+    finally:
+        go_on.set()
+        async with asyncio.timeout(30):
+            while (await states(kernel))[0][0] == "queued":
+                await asyncio.sleep(0.02)
+        stop.set()
+        await working
+    assert await effects(kernel) == {"e0": 1}
+    assert set(list((await states(kernel)).values())[1:]) == {("waiting", "not_yet", 0)}
+    async with kernel.worker.transaction() as tx:
+        progress = await letters.progress(tx, request)
+        assert progress == {"queued": 0, "redriven": 1, "died_again": 0, "cancelled": 2}
+        (action,) = await letters.actions(tx, ids[1])
+    told = [action[name] for name in ("action", "asked_by", "outcome", "code", "detail")]
+    assert told == ["redrive", "operator:t", "cancelled", "cancelled", "by operator:c"]
+    assert action["finished_at"] is not None
+    await ask(kernel)  # asked for again they are handled
+    await work(kernel, redriver(kernel, store))
+    assert await effects(kernel) == {f"e{n}": 1 for n in range(4)}
+
+
+async def test_a_letter_that_is_cancelled_while_it_is_to_begin_does_not_begin(kernel: Kernel) -> None:
+    await kill(kernel, message("e0", 0))
+    await ask(kernel)
+    stop = asyncio.Event()
+    async with kernel.worker.transaction() as tx:
+        done = await letters.cancel(tx, Which(), asked_by="operator:c")
+        assert sum(done.letters.values()) == 1
+        working = asyncio.create_task(redriver(kernel, store).run(stop))
+        waits = "SELECT FROM pg_stat_activity WHERE application_name = $1 AND wait_event_type = 'Lock'"
+        async with asyncio.timeout(30):
+            while not await kernel.worker.fetch(waits, f"laurel-{kernel.schema}"):
+                assert not working.done()
+                await asyncio.sleep(0.01)
+    async with asyncio.timeout(30):  # it has looked, and found nothing to begin
+        while await kernel.worker.fetch(waits, f"laurel-{kernel.schema}"):
+            await asyncio.sleep(0.01)
+    stop.set()
+    await working
+    assert await states(kernel) == {0: ("waiting", "not_yet", 0)}
+    assert await effects(kernel) == {}
+    assert await rows(kernel, "SELECT starts FROM dead_letter_actions") == [{"starts": 0}]
+
+
+async def test_a_cancelled_letter_is_what_it_was_before(kernel: Kernel) -> None:
+    await kill(kernel, *(message(f"e{n}", n) for n in range(3)))
+    ids = [row["id"] for row in await rows(kernel, 'SELECT id FROM dead_letters ORDER BY "offset"')]
+    async with kernel.worker.transaction() as tx:
+        await letters.discard(tx, ids[0], asked_by="operator:t", reason="forged")
+    await ask(kernel, Which(ids=[ids[1]]))
+    await work(kernel, redriver(kernel, store))
+    before = await states(kernel)
+    assert [state for state, _, _ in before.values()] == ["discarded", "redriven", "waiting"]
+    for _ in range(2):  # what was cancelled once does not count as what it was
+        await ask(kernel, Which(states=["waiting", "discarded", "redriven"]))
+        assert {state for state, _, _ in (await states(kernel)).values()} == {"queued"}
+        assert sum((await cancel(kernel)).letters.values()) == 3
+        assert await states(kernel) == before
 
 
 async def test_the_rate_is_a_pause_between_two_letters(kernel: Kernel) -> None:

@@ -64,6 +64,8 @@ async def test_what_is_written_is_there_after_a_restart(folder: Path) -> None:
         assert str(await query(server, "SHOW server_version")).startswith("18")
         socket_folder = Path(str(await query(server, "SHOW unix_socket_directories")).strip('"').replace('""', '"'))
         assert mode(socket_folder) == 0o700
+        assert "ready to accept connections" in (folder / "postgres.log").read_text()
+        assert mode(folder / "postgres.log") == 0o600
     async with Postgres(folder) as server:
         assert await query(server, "SELECT answer FROM kept") == 42
 

@@ -26,3 +26,14 @@ def test_ctrl_c_while_it_loads_is_no_traceback(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(SystemExit) as end:
         entry.main()
     assert end.value.code == Exit.INTERRUPTED
+
+
+def test_nor_is_ctrl_c_while_typer_builds_the_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["laurel", "doctor"])
+    monkeypatch.setattr("typer.main.get_command", interrupted)
+    with pytest.raises(SystemExit) as end:
+        entry.main()
+    assert end.value.code == Exit.INTERRUPTED

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from laurel_local.exits import Exit, Failure
-from laurel_local.state import SECRET_NAMES, State
+from laurel_local.state import SECRET_NAMES, State, open_log
 from laurel_local.up import choose_port
 
 
@@ -37,6 +37,17 @@ def test_a_secret_that_was_lost_is_said_and_not_made_anew(state: State) -> None:
     state.secrets_file.write_text("\n".join(kept))
     with pytest.raises(Failure, match="LAUREL_KEK"):
         state.secrets()
+
+
+@pytest.mark.parametrize("before", [None, 0o644])
+def test_a_log_is_its_owners_alone_and_goes_on_where_it_ended(state: State, before: int | None) -> None:
+    if before is not None:
+        state.log_file.write_text("old ")
+        state.log_file.chmod(before)
+    with os.fdopen(open_log(state.log_file), "a") as log:
+        log.write("new")
+    assert stat.S_IMODE(state.log_file.stat().st_mode) == 0o600
+    assert state.log_file.read_text() == ("new" if before is None else "old new")
 
 
 def test_one_owner_at_a_time(state: State) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import json
+import os
 from binascii import Error as Base64Error
 from collections import deque
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from laurel_local.demo.pages import page
+from laurel_local.state import open_log
 
 _SHOWN = 200
 _MAX_BODY = 1 << 20
@@ -53,7 +55,7 @@ class Inbox:
                     self._remember(Received(**json.loads(line)))
                 except (ValueError, TypeError):
                     continue  # the last line of a process that was killed while writing
-        self._log = file.open("a", encoding="utf-8", buffering=1)
+        self._log = os.fdopen(open_log(file), "a", encoding="utf-8", buffering=1)
 
     @property
     def messages(self) -> int:
