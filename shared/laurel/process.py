@@ -240,7 +240,9 @@ async def run_parts(
         consumers = service.consumers if "worker" in roles else ()
         database = service.database if roles == {"api"} else service.worker_database
         start(f"{service.name} watchdog", lambda: watch.run(stop), beats=False)
-        start(f"{service.name} database", lambda: probe_database(database, watch, stop), beats=False)
+        serving = service.database if "api" in roles else None
+        probing = functools.partial(probe_database, database, watch, stop, serving=serving)
+        start(f"{service.name} database", probing, beats=False)
         if "relay" in roles or consumers:
             outbox = "relay" in roles
             start(
