@@ -47,6 +47,8 @@ KEEPALIVE = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "3", "tcp_k
 _CLOSE_S = 2.0
 _UNABLE_TO_CLOSE: tuple[type[BaseException], ...] = (*UNAVAILABLE, asyncpg.PostgresError, asyncio.CancelledError)
 _RELEASE_S = 2.0  # nothing is sent at a release, but where a statement was cancelled
+_PING_S = 2.0
+BEGIN_WITHIN_S = 8.0  # of a pool that serves requests: whoever asks is told within ten seconds that nobody answers
 
 
 def is_unavailable(error: BaseException) -> bool:
@@ -146,8 +148,37 @@ async def transaction_on(connection: Transaction | asyncpg.Connection[asyncpg.Re
     await transaction.commit()
 
 
+class _Deadline:
+    """Hangs up on a server that lets it pass. Whatever waits for an answer then is told so at once.
+
+    Nothing is cancelled: asyncpg would ask for that over another connection, and wait for its end for as long as a
+    command may take. A server that stands still takes no question back either.
+    """
+
+    __slots__ = ("_connection", "_timer", "passed")
+
+    def __init__(self, connection: Transaction, at: float | None) -> None:
+        """at: in the time of the event loop; None: never by itself."""
+        self._connection = connection
+        self._timer = None if at is None else asyncio.get_running_loop().call_at(at, self.hang_up)
+        self.passed = False
+
+    def hang_up(self) -> None:
+        self.passed = True
+        with suppress(asyncpg.InterfaceError):  # it has gone back to the pool, or was cut off before
+            self._connection.terminate()
+
+    def met(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+
 class Database:
-    """A pool for one service and one role. Open with `async with Database(...) as database`."""
+    """A pool for one service and one role. Open with `async with Database(...) as database`.
+
+    begin_within: seconds until a transaction has begun (a connection, BEGIN), and for a `fetch` whole; then it fails
+    with a TimeoutError, and nobody waits for the server any longer. None: as long as connecting and a command may take.
+    """
 
     def __init__(
         self,
@@ -157,13 +188,16 @@ class Database:
         size: int = 8,
         connect_timeout: float = 10.0,
         command_timeout: float = 60.0,
+        begin_within: float | None = None,
     ) -> None:
         self.dsn = dsn
         self.schema = schema
         self._size = size
         self._connect_timeout = connect_timeout
         self._command_timeout = command_timeout
+        self._begin_within = begin_within
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._under_way: set[_Deadline] = set()
         self.waiting = 0  # of our callers, for a connection
 
     async def __aenter__(self) -> Database:
@@ -188,40 +222,64 @@ class Database:
                 pool.terminate()
 
     @asynccontextmanager
-    async def transaction(self, tenants: Iterable[str] = (), *, public_id: str = "") -> AsyncIterator[Transaction]:
+    async def transaction(
+        self, tenants: Iterable[str] = (), *, public_id: str = "", within: float | None = None
+    ) -> AsyncIterator[Transaction]:
         """A transaction that sees the rows of `tenants`, and the public row that `public_id` names (if any).
 
         For a worker's role the policies admit every row; naming tenants is then not needed.
+        within: seconds for all of it, after which it fails with a TimeoutError; default: what begin_within says.
         """
-        async with self._connection() as connection, transaction_on(connection):
+        async with (
+            self._connection(self._begin_within if within is None else within) as (connection, deadline),
+            transaction_on(connection),
+        ):
             await connection.execute(
                 "SELECT set_config('laurel.tenants', $1, true), set_config('laurel.public_id', $2, true)",
                 ",".join(tenants),
                 public_id,
             )
+            if within is None:
+                deadline.met()
             yield connection
         watchdog.beat()
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         """The rows of one statement that needs no transaction around it: it names the rows that it may see itself."""
-        async with self._connection() as connection:
+        async with self._connection(self._begin_within) as (connection, _):
             return await connection.fetch(query, *arguments)
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Transaction]:
+    async def _connection(self, within: float | None) -> AsyncIterator[tuple[Transaction, _Deadline]]:
+        """A connection, and the deadline of what is done on it: `within` seconds from now, with the wait for one."""
         if (pool := self._pool) is None:  # who asks while the process ends is told to come again
             raise ConnectionError("the database is not open")
+        until = None if within is None else asyncio.get_running_loop().time() + within
+        patience = self._connect_timeout if within is None else min(within, self._connect_timeout)
         self.waiting += 1
         try:
             with connecting():
-                connection = await pool.acquire(timeout=self._connect_timeout)
+                connection = await pool.acquire(timeout=patience)
         finally:
             self.waiting -= 1
+        deadline = _Deadline(connection, until)
+        self._under_way.add(deadline)
         try:
-            yield connection
+            yield connection, deadline
+        except UNAVAILABLE as error:
+            if deadline.passed:
+                raise TimeoutError("PostgreSQL did not answer in time, and its connection was cut") from error
+            raise
         finally:
+            self._under_way.discard(deadline)
+            deadline.met()
             with suppress(TimeoutError):  # of a server that does not take back a statement either: it is cut off
                 await pool.release(connection, timeout=_RELEASE_S)
+
+    def hang_up(self) -> None:
+        """Cut every connection in use: the server gives no answer. Whoever waits for one gets a TimeoutError."""
+        for deadline in list(self._under_way):
+            deadline.hang_up()
 
     @asynccontextmanager
     async def session(self, *, timeout: float | None = None) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
@@ -241,11 +299,8 @@ class Database:
 
     async def ping(self) -> None:
         """Raises one of UNAVAILABLE when the database does not answer within two seconds."""
-        if self._pool is None:
-            raise ConnectionError("the database pool is closed")
-        async with asyncio.timeout(2.0):
-            with connecting():  # nothing in that statement can raise it
-                await self._pool.fetchval("SELECT 1")
+        async with self._connection(_PING_S) as (connection, _):
+            await connection.fetchval("SELECT 1")
 
 
 async def _nothing_to_reset(_: object) -> None:

@@ -69,11 +69,15 @@ class Health:
         await json_response({"status": word}, status)(scope, receive, send)
 
 
-async def probe_database(database: Database, watch: Watch, stop: asyncio.Event) -> None:
+async def probe_database(
+    database: Database, watch: Watch, stop: asyncio.Event, *, serving: Database | None = None
+) -> None:
     """Ask the database whether it is there, on a connection of our own, until `stop`.
 
     The pulse beats only when it answers: a database that takes connections and never answers ends the process as one
     that refuses them does, and every connection that hangs goes with it.
+
+    serving: the pool of requests on the same server. Their statements may take long, but not while it is silent.
     """
     every_s = min(PROBE_EVERY_S, watch.stuck_after_s / 4)
     with watch.part(f"{database.schema}'s database") as pulse:
@@ -89,6 +93,8 @@ async def probe_database(database: Database, watch: Watch, stop: asyncio.Event) 
                             telemetry.gauge("laurel_database_up", 1, service=database.schema)
                         await _pause(stop, every_s)
             except _AWAY as error:
+                if serving is not None and isinstance(error, TimeoutError):
+                    serving.hang_up()
                 if reachable is not False:
                     reachable = False
                     telemetry.gauge("laurel_database_up", 0, service=database.schema)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -12,12 +13,28 @@ T = TypeVar("T")
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """`asyncio.run`, on uvloop where there is one: a socket costs about half there."""
+    _open_as_many_files_as_we_may()
     try:
         import uvloop
     except ImportError:  # Windows, PyPy
         return asyncio.run(work)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
+
+
+def _open_as_many_files_as_we_may() -> None:
+    """A connection is an open file, and a shell often lets a process have 1024 of the many that it may take itself.
+
+    That low limit protects select(2) alone, which nothing here uses.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(ValueError, OSError):  # macOS lets nobody have as many as its limit says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def collect_rarely() -> None:

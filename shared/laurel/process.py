@@ -37,6 +37,8 @@ log = structlog.get_logger()
 
 ROLES: tuple[str, ...] = ("api", "worker", "relay")
 LAST_WORDS_S = 12.0  # after a part has failed: Prometheus comes by once more (every 5 s) and hears which
+HEAD_WITHIN_S = 30.0  # a connection must have sent the head of its request
+_LOOKS = 3  # in that time
 END_WITHIN_S = 8.0  # after that the process is gone, whatever hangs in ending
 
 S = TypeVar("S", bound=Settings)
@@ -134,6 +136,25 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    async def hang_up_on_the_silent(self) -> None:
+        """For ever: close connections that have begun no request for some HEAD_WITHIN_S, though they sent parts of one.
+
+        uvicorn closes those that are quiet between two requests, and waits without end for the rest of a head. Bodies
+        may take their time: whoever reads them says how long.
+        """
+        quiet: dict[Any, tuple[object, int]] = {}  # connection → its last request, and at how many looks it was that
+        while True:
+            await asyncio.sleep(HEAD_WITHIN_S / _LOOKS)
+            before, quiet = quiet, {}
+            for connection in self.server_state.connections:
+                cycle = getattr(connection, "cycle", None)
+                if cycle is not None and not cycle.response_complete:
+                    continue
+                last, looks = before.get(connection, (cycle, 0))
+                quiet[connection] = (cycle, looks + 1 if last is cycle else 1)
+                if quiet[connection][1] > _LOOKS:
+                    connection.transport.close()
+
 
 async def serve_http(
     app: ASGIApp,
@@ -172,16 +193,20 @@ async def serve_http(
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[bound]))
     stopping = asyncio.create_task(stop.wait())
+    hanging_up = asyncio.create_task(server.hang_up_on_the_silent())
     try:
         while not server.started and not serving.done():  # noqa: ASYNC110
             await asyncio.sleep(0.01)  # uvicorn offers a flag, no event
         if listening is not None:
             listening.set()
-        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({serving, stopping, hanging_up}, return_when=asyncio.FIRST_COMPLETED)
         server.should_exit = True
         await serving
+        if hanging_up.done():
+            hanging_up.result()  # raises: by itself it never ends
     finally:
         stopping.cancel()
+        hanging_up.cancel()
         if not serving.done():  # another part has failed: nobody is answered any more by what is being closed
             server.should_exit = server.force_exit = True
             await asyncio.wait({serving}, timeout=2.0)
@@ -240,7 +265,9 @@ async def run_parts(
         consumers = service.consumers if "worker" in roles else ()
         database = service.database if roles == {"api"} else service.worker_database
         start(f"{service.name} watchdog", lambda: watch.run(stop), beats=False)
-        start(f"{service.name} database", lambda: probe_database(database, watch, stop), beats=False)
+        serving = service.database if "api" in roles else None
+        probing = functools.partial(probe_database, database, watch, stop, serving=serving)
+        start(f"{service.name} database", probing, beats=False)
         if "relay" in roles or consumers:
             outbox = "relay" in roles
             start(

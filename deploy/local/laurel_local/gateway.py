@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,12 +46,15 @@ class Gateway:
 
     async def _health(self, path: str) -> ASGIApp:
         """Every service's answer; 503 as soon as one of them is not well."""
-        statuses = {name: await _status(app, path) for name, app in self._services.items()}
+        # All at once: each may take as long as a database that does not answer is waited for.
+        asked = [_status(app, path) for app in self._services.values()]
+        statuses = dict(zip(self._services, await asyncio.gather(*asked), strict=True))
         well = all(status == 200 for status in statuses.values())
         word = {"/healthz": "alive", "/readyz": "ready"}[path]
         services = {name: word if status == 200 else "unavailable" for name, status in statuses.items()}
         body = {"status": word if well else "unavailable", "services": services}
-        return json_response(body, 200 if well else 503, headers={"Cache-Control": "no-store", **_HEADERS})
+        headers = {"Cache-Control": "no-store", **_HEADERS, **({} if well else {"Retry-After": "2"})}
+        return json_response(body, 200 if well else 503, headers=headers)
 
 
 async def _status(app: ASGIApp, path: str) -> int:

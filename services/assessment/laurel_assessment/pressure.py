@@ -30,6 +30,7 @@ from laurel_assessment.import_store import Backlog
 log = structlog.get_logger()
 
 LOOK_EVERY_S = 1.0
+LOOK_WITHIN_S = 2.0  # a request waits for it
 LEAST_RETRY_S = 1
 MOST_RETRY_S = 120  # a client that waits longer is better told again
 UNKNOWN_RETRY_S = 15  # nothing moves, so nobody knows
@@ -152,7 +153,7 @@ class Pressure:
             return
         self._looked_at = now
         try:
-            async with self._worker_database.transaction() as tx:
+            async with self._worker_database.transaction(within=LOOK_WITHIN_S) as tx:
                 backlog = await import_store.backlog(tx, now=self._clock())
         except Exception as error:
             if not is_unavailable(error):

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from laurel.bus import Bus
-from laurel.database import Database
+from laurel.database import BEGIN_WITHIN_S, Database
 from laurel.outbox import Relay
 from laurel.service import Service, Worker
 from laurel_assessment.api import Parts, make_api
@@ -30,7 +30,7 @@ async def open_service(
     """Open the databases and hand over the parts; nothing runs yet."""
     keys = Keys(settings.id_key.get_secret_value(), settings.contact_key.get_secret_value(), settings.base_url)
     async with (
-        Database(settings.dsn(NAME), schema=NAME, size=settings.database_pool) as database,
+        Database(settings.dsn(NAME), schema=NAME, size=settings.database_pool, begin_within=BEGIN_WITHIN_S) as database,
         Database(settings.dsn(NAME, worker=True), schema=NAME, size=settings.database_pool) as worker_database,
     ):
         importing = ImportWorker(

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 
 from laurel.bus import Bus
-from laurel.database import Database
+from laurel.database import BEGIN_WITHIN_S, Database
 from laurel.outbox import Relay
 from laurel.service import Consumer, Service, Worker
 from laurel.topics import ACHIEVEMENT, ASSESSMENT
@@ -38,7 +38,9 @@ async def open_service(
     """Open the issuer's parts; nothing runs yet. The databases and the signing processes are closed at the end."""
     async with AsyncExitStack() as resources:
         size = settings.database_pool
-        database = await resources.enter_async_context(Database(settings.dsn("issuer"), schema="issuer", size=size))
+        database = await resources.enter_async_context(
+            Database(settings.dsn("issuer"), schema="issuer", size=size, begin_within=BEGIN_WITHIN_S)
+        )
         worker_database = await resources.enter_async_context(
             Database(settings.dsn("issuer", worker=True), schema="issuer", size=size)
         )

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from laurel.access import access_consumer
 from laurel.bus import Bus
-from laurel.database import Database
+from laurel.database import BEGIN_WITHIN_S, Database
 from laurel.http import GuardedClient
 from laurel.outbox import Relay
 from laurel.service import Service, Worker
@@ -38,7 +38,7 @@ async def open_service(settings: Settings, bus: Bus) -> AsyncIterator[Service]:
     user_agent = f"Laurel/1.0 (+{settings.base_url})"
     async with AsyncExitStack() as opened:
         database = await opened.enter_async_context(
-            Database(settings.dsn(NAME), schema=NAME, size=settings.database_pool)
+            Database(settings.dsn(NAME), schema=NAME, size=settings.database_pool, begin_within=BEGIN_WITHIN_S)
         )
         worker_database = await opened.enter_async_context(
             Database(settings.dsn(NAME, worker=True), schema=NAME, size=settings.database_pool)

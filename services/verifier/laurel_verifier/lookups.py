@@ -41,6 +41,9 @@ class Lookups:
             try:
                 found = await store.public_credentials(self._database, ids)
             except Exception as error:  # noqa: BLE001 - it is raised where it was asked
+                if isinstance(error, TimeoutError):  # whoever has come meanwhile would wait as long again
+                    for one in list(self._wanted):
+                        asked.setdefault(one, []).extend(self._wanted.pop(one))
                 for answer in (each for answers in asked.values() for each in answers):
                     if not answer.done():
                         answer.set_exception(error)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from laurel.access import access_consumer
 from laurel.bus import Bus
 from laurel.credential.images import MAX_IMAGE
-from laurel.database import Database
+from laurel.database import BEGIN_WITHIN_S, Database
 from laurel.http import AddressPolicy, GuardedClient
 from laurel.outbox import Relay
 from laurel.service import Service
@@ -39,7 +39,9 @@ async def open_service(settings: Settings, bus: Bus, *, clock: Callable[[], date
     """Open the verifier. clock: what "now" is for the dates of credentials (aware)."""
     async with AsyncExitStack() as stack:
         database = await stack.enter_async_context(
-            Database(settings.dsn("verifier"), schema="verifier", size=settings.database_pool)
+            Database(
+                settings.dsn("verifier"), schema="verifier", size=settings.database_pool, begin_within=BEGIN_WITHIN_S
+            )
         )
         worker_database = await stack.enter_async_context(
             Database(settings.dsn("verifier", worker=True), schema="verifier", size=settings.database_pool)

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -160,10 +161,17 @@ async def world(assessment_dsn: str) -> AsyncIterator[World]:
     await admin.execute("SET search_path TO assessment")
     await admin.execute(f"TRUNCATE {TABLES}")
     await admin.close()
-    separator = "&" if "?" in assessment_dsn else "?"
-    bus_url = f"{assessment_dsn}{separator}bus_schema=bus_{uuid7().replace('-', '')[:20]}"
+    async with opened(assessment_dsn) as world:
+        yield world
+
+
+@asynccontextmanager
+async def opened(dsn: str) -> AsyncIterator[World]:
+    """The service on a database that has its tables."""
+    separator = "&" if "?" in dsn else "?"
+    bus_url = f"{dsn}{separator}bus_schema=bus_{uuid7().replace('-', '')[:20]}"
     settings = Settings(
-        bus_url=bus_url, database_url=assessment_dsn, public_url=BASE + "/", import_idle_s=5.0,
+        bus_url=bus_url, database_url=dsn, public_url=BASE + "/", import_idle_s=5.0,
         id_key=base64.b64encode(b"i" * 32).decode(), contact_key=base64.b64encode(b"c" * 32).decode(),
     )  # type: ignore[arg-type]  # fmt: skip
     keys = Keys(b"i" * 32, b"c" * 32, BASE)
@@ -175,7 +183,7 @@ async def world(assessment_dsn: str) -> AsyncIterator[World]:
         httpx.AsyncClient(transport=httpx.ASGITransport(app=service.api), base_url="http://assessment") as http,
     ):
         worker = ImportWorker(service.worker_database, keys=keys, poll_s=0.02, clock=clock)
-        yield World(service, bus, settings, keys, clock, assessment_dsn, http, worker)
+        yield World(service, bus, settings, keys, clock, dsn, http, worker)
     await bus.close()
 
 

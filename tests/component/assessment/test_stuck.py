@@ -1,4 +1,4 @@
-"""The whole process when its database stands still: it says so, tells Prometheus, and ends for its supervisor."""
+"""When its database stands still: requests are told soon, Prometheus too, and the process ends for its supervisor."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import base64
 import os
 import signal
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
 
 import httpx
@@ -16,6 +17,7 @@ from laurel import bus as buses
 from laurel.migrate import migrate
 from laurel.process import ensure_topics
 from laurel.watchdog import EXIT_STUCK
+from tests.component.assessment.conftest import learner, opened
 from tests.conftest import free_ports, private_postgres
 
 
@@ -37,7 +39,42 @@ async def metrics(http: httpx.AsyncClient) -> str:
     return answer.text if answer.status_code == 200 else ""
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc to find the server's processes")
+needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc to find the server's processes")
+
+
+@needs_proc
+async def test_requests_are_told_soon_that_the_database_stands_still() -> None:
+    """With a connection and waiting for one (the pool has 8): a statement may take a minute, none of these does."""
+    with private_postgres() as server:
+        await migrate(server.get_uri(), "assessment")
+        async with opened(server.get_uri()) as world:
+            ours = await world.caller()
+            one = learner(1, achievement=await ours.achievement())
+
+            def every_way() -> list[Coroutine[None, None, httpx.Response]]:
+                reads = [ours.get("/assessment/v1/results") for _ in range(12)]
+                return [world.http.get("/readyz"), ours.post("/assessment/v1/results", one), *reads]
+
+            answers = await asyncio.gather(*every_way())
+            assert {answer.status_code for answer in answers} <= {200, 201}, answers
+            stopped = stop_server(server.pgdata)
+            try:
+                async with asyncio.timeout(30):
+                    answers = await asyncio.gather(*every_way())
+                assert [answer.status_code for answer in answers] == [503] * len(answers)
+                assert all("retry-after" in answer.headers for answer in answers)
+                assert {answer.json()["type"] for answer in answers} == {"urn:laurel:problem:unavailable"}
+            finally:
+                for pid in stopped:
+                    os.kill(pid, signal.SIGCONT)
+            async with asyncio.timeout(60):
+                while (await world.http.get("/readyz")).status_code != 200:
+                    await asyncio.sleep(0.1)
+            answers = await asyncio.gather(*every_way())
+            assert {answer.status_code for answer in answers} <= {200, 201}, answers
+
+
+@needs_proc
 @pytest.mark.parametrize("role", ["api", "all"])
 async def test_a_silent_database_ends_the_process_after_its_last_words(role: str) -> None:
     with private_postgres() as server:

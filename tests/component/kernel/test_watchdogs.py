@@ -307,9 +307,11 @@ def test_it_says_what_it_waits_for() -> None:
 
 
 @asynccontextmanager
-async def probing(database: Database, watch: Watch) -> AsyncIterator[asyncio.Task[None]]:
+async def probing(
+    database: Database, watch: Watch, *, serving: Database | None = None
+) -> AsyncIterator[asyncio.Task[None]]:
     stop = asyncio.Event()
-    probe = asyncio.create_task(probe_database(database, watch, stop))
+    probe = asyncio.create_task(probe_database(database, watch, stop, serving=serving))
     look = asyncio.create_task(watch.run(stop))
     try:
         yield look
@@ -364,6 +366,26 @@ async def test_a_database_that_takes_connections_and_never_answers_is_noticed(
         async with asyncio.timeout(60):
             with pytest.raises(Silent, match="database"):
                 await look
+
+
+async def test_a_request_waits_for_no_answer_of_a_silent_database(silenced: tuple[Database, list[int]]) -> None:
+    """A statement may take a minute, and more than that to be taken back, while the server answers others."""
+    database, pids = silenced
+
+    async def ask() -> None:
+        async with database.transaction() as tx:
+            asked.set()
+            await tx.fetchval("SELECT pg_sleep(600)")
+
+    asked = asyncio.Event()
+    asking = asyncio.create_task(ask())
+    async with probing(database, Watch(stuck_after_s=600.0, tick_s=0.1), serving=database):
+        await until(lambda: gauge("laurel_database_up", service=database.schema) == 1)
+        await asked.wait()
+        stop_server(database, pids)
+        async with asyncio.timeout(30):
+            with pytest.raises(TimeoutError, match="did not answer"):
+                await asking
 
 
 async def test_a_database_that_answers_again_in_time_ends_nothing(silenced: tuple[Database, list[int]]) -> None:

@@ -135,3 +135,27 @@ async def test_the_database_away_is_said_to_all_who_wait(verifier: Verifier, mon
     assert [type(one) for one in found] == [ConnectionError] * 3
     answer = await verifier.client.get(f"/verifier/v1/credentials/{credential_id(1)}")
     assert answer.status_code == 503
+
+
+async def test_a_silent_database_is_waited_for_once(verifier: Verifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever came while a question was on its way is told with those who asked it."""
+    silent, asked = asyncio.Event(), 0
+
+    async def no_answer(*_: object) -> None:
+        nonlocal asked
+        asked += 1
+        await silent.wait()
+        raise TimeoutError
+
+    monkeypatch.setattr(store, "public_credentials", no_answer)
+    lookups = Lookups(verifier.service.database)
+    waiting = []
+    for names in ("a", "b", "abc"):  # two questions may be on their way
+        waiting += [asyncio.create_task(lookups.credential(name)) for name in names]
+        for _ in range(5):
+            await asyncio.sleep(0)
+    assert asked == 2
+    silent.set()
+    found = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(one) for one in found] == [TimeoutError] * 5
+    assert asked == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx
 import pytest
 from starlette.applications import Starlette
@@ -58,9 +60,23 @@ async def test_ready_only_when_all_are() -> None:
     ill = Gateway({one: service(one, ready=one != "issuer") for one in SERVICES})
     answer = await get(ill, "/readyz")
     assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "2"
     assert answer.json()["services"]["issuer"] == "unavailable"
     assert answer.json()["services"]["verifier"] == "ready"
     assert (await get(ill, "/healthz")).status_code == 200
+
+
+async def test_all_are_asked_at_once() -> None:
+    """One after the other, four databases that give no answer would be waited for four times."""
+    together = asyncio.Barrier(len(SERVICES))
+
+    async def answer(_: Request) -> Response:
+        await together.wait()
+        return JSONResponse({})
+
+    async with asyncio.timeout(30):
+        found = await get(Gateway({one: Starlette(routes=[Route("/readyz", answer)]) for one in SERVICES}), "/readyz")
+    assert found.status_code == 200
 
 
 async def test_pages_of_the_composition_come_first() -> None:
