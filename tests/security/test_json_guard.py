@@ -36,6 +36,7 @@ NO_BODY = {
     "/assessment/v1/achievements/{achievement_id}/retire", "/notifier/v1/endpoints/{endpoint_id}/rotate-secret",
     "/notifier/v1/endpoints/{endpoint_id}/test", "/notifier/v1/deliveries/{delivery_id}/retry",
     "/notifier/v1/emails/{credential_id}/retry", "/issuer/v1/profiles/{profile_id}/keys/{key_id}/compromise",
+    *(f"/{service}/v1/dead-letters/redrives/{{request_id}}/cancel" for service in SERVICES),
 }  # fmt: skip
 # {} is a good body: a key of the usual kind, and a change of nothing.
 BODY_MAY_BE_EMPTY = {"/issuer/v1/profiles/{profile_id}/keys", "/notifier/v1/endpoints/{endpoint_id}"}
