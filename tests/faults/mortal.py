@@ -146,10 +146,14 @@ class Mortals(Cluster):
         await self.rows("UPDATE notifier.deliveries SET lease_until = now() WHERE lease_until > now()")
 
     async def again(self, service: str) -> None:
-        """Stop a service in order and start it anew."""
+        """Stop a service in order and start it anew. It may come to its point before it hears of it, and die there."""
         process = self.processes.pop(service)
         process.terminate()
-        assert await asyncio.to_thread(process.wait, 30) == 0, self.tail(service)
+        ended = await asyncio.to_thread(process.wait, 30)
+        assert ended in (0, EXIT_CODE), self.tail(service)
+        if ended:
+            self.deaths[service] += 1
+            await self.end_leases()
         self.spawn(service)
 
     def join(self, service: str) -> None:
