@@ -80,7 +80,9 @@ async def test_answers_fit_their_documented_shapes(world: World, ours: Caller) -
         "POST", f"{letters}/{letter['id']}/discard", 200, f"{letters}/{{letter_id}}/discard", json={"reason": "x"}
     )
     asked = await api.call("POST", f"{letters}/redrive", 202, json={"all": True, "state": "discarded"})
-    await api.call("GET", f"{letters}/redrives/{asked['request_id']}", 200, f"{letters}/redrives/{{request_id}}")
+    redrive, template = f"{letters}/redrives/{asked['request_id']}", f"{letters}/redrives/{{request_id}}"
+    await api.call("GET", redrive, 200, template)
+    await api.call("POST", f"{redrive}/cancel", 200, f"{template}/cancel")
     assert (await api.call("GET", f"{V1}/audit", 200))["items"]
     assert (await api.call("GET", f"{V1}/api-keys/use", 200))["items"]
     await api.call("POST", f"{one}/retire", 200, f"{V1}/achievements/{{achievement_id}}/retire")
