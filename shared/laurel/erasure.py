@@ -12,8 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from laurel.database import Transaction, row_level_security
+from laurel.database import Transaction
 from laurel.events import CredentialErased
+from laurel.tables import row_level_security
 
 REASON = "the data of the learner were erased"
 """Why the credential of an erased learner is revoked, and all that its webhooks say of it."""

@@ -35,7 +35,7 @@ _ENGINE = "shared/laurel/service.py"
 _OUTBOX = "shared/laurel/outbox.py"
 _PG = "shared/laurel/bus/postgres.py"
 _PG_CONSUMER = "shared/laurel/bus/postgres_consumer.py"
-_DATABASE = "shared/laurel/database.py"
+_TABLES = "shared/laurel/tables.py"
 _ASSESSMENT = "services/assessment/laurel_assessment"
 _ISSUER = "services/issuer/laurel_issuer"
 _NOTIFIER = "services/notifier/laurel_notifier"
@@ -396,14 +396,14 @@ GUARDS = (
     # -- tenants
     Guard(
         "row-level security",
-        _DATABASE,
+        _TABLES,
         "own = \"tenant_id = ANY (string_to_array(current_setting('laurel.tenants', true), ','))\"",
         'own = "true"',
         (f"{_COMPONENT}/kernel/test_tenants.py",),
     ),
     Guard(
         "row-level security is forced",
-        _DATABASE,
+        _TABLES,
         '        f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY",\n',
         "",
         (f"{_COMPONENT}/kernel/test_tenants.py::test_neither_role_owns_or_bypasses",),

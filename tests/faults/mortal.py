@@ -135,15 +135,15 @@ class Mortals(Cluster):
                 assert code == EXIT_CODE, (
                     f"{service} ended with {code}, and not at a crash point:\n{self.tail(service)}"
                 )
-                self.deaths[service] += 1
-                if service == "notifier":
-                    await self.end_leases()
+                await self.buried(service)
                 self.spawn(service)
             await asyncio.sleep(0.02)
 
-    async def end_leases(self) -> None:
-        """Let the time pass for which a dead worker's deliveries are still held."""
-        await self.rows("UPDATE notifier.deliveries SET lease_until = now() WHERE lease_until > now()")
+    async def buried(self, service: str) -> None:
+        """Count a death, and let the time pass for which a dead worker's deliveries are still held."""
+        self.deaths[service] += 1
+        if service == "notifier":
+            await self.rows("UPDATE notifier.deliveries SET lease_until = now() WHERE lease_until > now()")
 
     async def again(self, service: str) -> None:
         """Stop a service in order and start it anew. It may come to its point before it hears of it, and die there."""
@@ -152,8 +152,7 @@ class Mortals(Cluster):
         ended = await asyncio.to_thread(process.wait, 30)
         assert ended in (0, EXIT_CODE), self.tail(service)
         if ended:
-            self.deaths[service] += 1
-            await self.end_leases()
+            await self.buried(service)
         self.spawn(service)
 
     def join(self, service: str) -> None:

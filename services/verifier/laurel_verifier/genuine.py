@@ -7,6 +7,7 @@ endorsement all pass through here.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -123,29 +124,29 @@ def _bundled(kind: Literal["context", "schema"], url: str, copy: contexts.Resour
     )  # fmt: skip
 
 
-@functools.lru_cache(maxsize=64)
-def _words_defined(urls: tuple[str, ...]) -> Check:
-    """Of a document whose contexts are all URLs: badges have few lists of them."""
+def _context_copies(urls: Sequence[str], inline: int) -> list[Against]:
     known = contexts.manifest()
-    detail = f"every word is defined by its {len(urls)} contexts, of which Laurel has pinned copies"
-    return passed("context", detail, against=[_bundled("context", url, known[url]) for url in urls if url in known])
+    against = [_bundled("context", url, known[url]) for url in urls if url in known]
+    return [*against, *[Against(kind="context", id="@context", source="document")] * (inline > 0)]
+
+
+@functools.lru_cache(maxsize=64)
+def _words_defined(urls: tuple[str, ...], inline: int) -> Check:
+    """Where all URLs are pinned ones: badges have few lists of them."""
+    detail = f"every word is defined by its {len(urls) + inline} contexts, of which Laurel has pinned copies"
+    return passed("context", detail, against=_context_copies(urls, inline))
 
 
 def _context_check(document: dict[str, Any], findings: Findings) -> Check:
     urls = [one for one in document["@context"] if isinstance(one, str)]
     inline = len(document["@context"]) - len(urls)
-    if not findings.context_code and not inline:
-        return _words_defined(tuple(urls))
-    known = contexts.manifest()
-    against = [_bundled("context", url, known[url]) for url in urls if url in known]
-    against += [Against(kind="context", id="@context", source="document")] * (inline > 0)
     if not findings.context_code:
-        detail = f"every word is defined by its {len(urls) + inline} contexts, of which Laurel has pinned copies"
-        return passed("context", detail, against=against)
+        return _words_defined(tuple(urls), inline)
     make = not_checked if findings.context_code == "unknown_context" else failed
     return make(
-        "context", findings.context_code, findings.context_detail, pointer=findings.context_pointer, against=against
-    )
+        "context", findings.context_code, findings.context_detail, pointer=findings.context_pointer,
+        against=_context_copies(urls, inline),
+    )  # fmt: skip
 
 
 def _schema_check(document: dict[str, Any], findings: Findings, ours: list[str], others: list[str]) -> Check:

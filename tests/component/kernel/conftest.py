@@ -11,10 +11,11 @@ import pytest
 
 from laurel import bus as buses
 from laurel.bus import Bus
-from laurel.database import Database, access_and_audit_tables, kernel_tables, kernel_tables_2, row_level_security
+from laurel.database import Database
 from laurel.dead_letters import letters_get_uuids
 from laurel.process import ensure_topics
 from laurel.settings import with_role
+from laurel.tables import access_and_audit_tables, kernel_tables, kernel_tables_2, row_level_security
 
 
 @dataclass

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from laurel.database import kernel_tables, row_level_security
+from laurel.tables import kernel_tables, row_level_security
 
 revision = "assessment_0001"
 down_revision = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from laurel.database import row_level_security
+from laurel.tables import row_level_security
 
 revision = "assessment_0002"
 down_revision = "assessment_0001"

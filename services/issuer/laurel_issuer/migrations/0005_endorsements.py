@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from laurel.database import row_level_security
+from laurel.tables import row_level_security
 
 revision = "issuer_0005"
 down_revision = "issuer_0004"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from laurel.database import kernel_tables_2
+from laurel.tables import kernel_tables_2
 
 revision = "issuer_0006"
 down_revision = "issuer_0005"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from laurel.database import access_and_audit_tables, row_level_security
+from laurel.tables import access_and_audit_tables, row_level_security
 
 revision = "issuer_0007"
 down_revision = "issuer_0006"

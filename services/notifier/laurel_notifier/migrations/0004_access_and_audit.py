@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from laurel.database import access_and_audit_tables
+from laurel.tables import access_and_audit_tables
 
 revision = "notifier_0004"
 down_revision = "notifier_0003"

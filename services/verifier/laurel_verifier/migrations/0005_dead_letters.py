@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from laurel.database import kernel_tables_2
+from laurel.tables import kernel_tables_2
 
 revision = "verifier_0005"
 down_revision = "verifier_0004"
