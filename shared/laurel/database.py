@@ -266,7 +266,7 @@ class Database:
         self._under_way.add(deadline)
         try:
             yield connection, deadline
-        except UNAVAILABLE as error:
+        except (*UNAVAILABLE, AttributeError) as error:  # asyncpg's, if it is cut between two messages of a statement
             if deadline.passed:
                 raise TimeoutError("PostgreSQL did not answer in time, and its connection was cut") from error
             raise

@@ -43,6 +43,15 @@ CHANGED_ONCE = (
     "WHERE status_version = 1 AND erased_at IS NULL AND s.reason = '{}'"
 )
 
+# The records of a key against their order, without their repeats: what stands there twice stands at both ends.
+REVERSED = (
+    'WITH ranked AS (SELECT partition_id, "offset", row_number() OVER (PARTITION BY partition_id, value ORDER BY '
+    "\"offset\") AS time FROM bus.messages WHERE key = convert_to($1, 'UTF8')), again AS (DELETE FROM bus.messages m "
+    'USING ranked WHERE time > 1 AND m.partition_id = ranked.partition_id AND m."offset" = ranked."offset") UPDATE '
+    'bus.messages m SET "offset" = -m."offset" - 1 FROM ranked WHERE time = 1 AND m.partition_id = ranked.partition_id '
+    'AND m."offset" = ranked."offset"'
+)
+
 # What is put into a copy of the databases, each offence upon a credential (or result) of its own: what the ledger must
 # then say of that one, where it is found, and how it is done.
 OFFENCES = {
@@ -195,12 +204,12 @@ OFFENCES = {
         "out_of_order", "stands before its issue",
         "SELECT credential_id::text AS id FROM issuer.status_changes JOIN issuer.credentials USING (credential_id) "
         "WHERE version = 1 AND erased_at IS NULL",
-        'UPDATE bus.messages SET "offset" = -"offset" - 1 WHERE key = convert_to($1, \'UTF8\')',
+        REVERSED,
     ),
     "versions of an achievement against their order": (
         "out_of_order", "follows version 0",
         "SELECT achievement_id::text AS id FROM assessment.achievements WHERE version > 1",
-        'UPDATE bus.messages SET "offset" = -"offset" - 1 WHERE key = convert_to($1, \'UTF8\')',
+        REVERSED,
     ),
     "versions of a profile against their order": (  # the topic is compacted: one version may be all that is left
         "out_of_order", "version 0 follows version",
@@ -213,15 +222,14 @@ OFFENCES = {
     "an API key before its organisation": (
         "out_of_order", "stands before its creation",
         "SELECT tenant_id AS id, 'organisation ' || tenant_id AS told FROM issuer.organisations WHERE slug = 'probe'",
-        'UPDATE bus.messages SET "offset" = -"offset" - 1 WHERE key = convert_to($1, \'UTF8\')',
+        REVERSED,
     ),
     "a pass behind its erasure": (
         "out_of_order", "its pass stands behind its erasure",
         "SELECT e.credential_id AS id FROM issuer.erased_credentials e WHERE 2 = (SELECT count(DISTINCT m.value) "
         "FROM bus.messages m JOIN bus.partitions p ON p.id = m.partition_id WHERE p.topic = 'laurel.assessment' "
         "AND m.key = convert_to(e.credential_id, 'UTF8'))",
-        'UPDATE bus.messages SET "offset" = -"offset" - 1 WHERE key = convert_to($1, \'UTF8\') AND partition_id IN '
-        "(SELECT id FROM bus.partitions WHERE topic = 'laurel.assessment')",
+        REVERSED,
     ),
     "an issue behind its erasure": (
         "out_of_order", "its issue stands behind its erasure",
@@ -229,8 +237,7 @@ OFFENCES = {
         "count(DISTINCT m.value) FROM bus.messages m JOIN bus.partitions p ON p.id = m.partition_id "
         "WHERE p.topic = 'laurel.credential' AND m.key = convert_to(c.credential_id::text, 'UTF8')) = 2 + (SELECT "
         "count(*) FROM issuer.status_changes s WHERE s.credential_id = c.credential_id)",
-        'UPDATE bus.messages SET "offset" = -"offset" - 1 WHERE key = convert_to($1, \'UTF8\') AND partition_id IN '
-        "(SELECT id FROM bus.partitions WHERE topic = 'laurel.credential')",
+        REVERSED,
     ),
     "a tombstone that the verifier lacks": (
         "lost", "is erased in assessment or in verifier, not in both alike",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from typing import Any
 
 import asyncpg
 import pytest
@@ -78,3 +79,25 @@ async def test_a_transaction_that_is_cancelled_waits_for_no_rollback(
     async with Database(postgres_dsn, schema="public", size=1) as database:
         await cancelled(stopper, asyncio.create_task(ask()), after=0.1)
         assert [tuple(row) for row in await database.fetch("SELECT 1")] == [(1,)], "the pool has room for another one"
+
+
+async def test_a_connection_that_is_cut_between_two_messages_of_a_statement_is_out_of_time(
+    postgres_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """asyncpg prepares a statement and then binds it, and looks in between at nothing."""
+    prepare = asyncpg.Connection._get_statement  # type: ignore[attr-defined]
+
+    async def prepared_and_cut(*arguments: Any, **named: Any) -> Any:
+        statement = await prepare(*arguments, **named)
+        database.hang_up()
+        return statement
+
+    monkeypatch.setattr(asyncpg.Connection, "_get_statement", prepared_and_cut)
+    async with Database(postgres_dsn, schema="public", size=1) as database:
+        with pytest.raises(TimeoutError, match="did not answer"):
+            await database.fetch("SELECT $1::int", 1)
+        with pytest.raises(TimeoutError, match="did not answer"):
+            async with database.transaction():
+                pass
+        monkeypatch.undo()
+        assert [tuple(row) for row in await database.fetch("SELECT $1::int", 1)] == [(1,)]
