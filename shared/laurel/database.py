@@ -46,6 +46,8 @@ KEEPALIVE = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "3", "tcp_k
 
 _CLOSE_S = 2.0
 _UNABLE_TO_CLOSE: tuple[type[BaseException], ...] = (*UNAVAILABLE, asyncpg.PostgresError, asyncio.CancelledError)
+# An AttributeError is asyncpg's where a connection is cut between two messages of a statement.
+_CUT: tuple[type[BaseException], ...] = (*UNAVAILABLE, AttributeError)
 _RELEASE_S = 2.0  # nothing is sent at a release, but where a statement was cancelled
 _PING_S = 2.0
 BEGIN_WITHIN_S = 8.0  # of a pool that serves requests: whoever asks is told within ten seconds that nobody answers
@@ -266,7 +268,7 @@ class Database:
         self._under_way.add(deadline)
         try:
             yield connection, deadline
-        except (*UNAVAILABLE, AttributeError) as error:  # asyncpg's, if it is cut between two messages of a statement
+        except _CUT as error:
             if deadline.passed:
                 raise TimeoutError("PostgreSQL did not answer in time, and its connection was cut") from error
             raise

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import AsyncIterator
 
 import structlog
 from fastapi import Response
 from opentelemetry.trace import SpanKind, Status, StatusCode
-from starlette.requests import HTTPConnection
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from laurel import telemetry
@@ -21,6 +23,8 @@ from laurel.security import BadJson, guard_json
 log = structlog.get_logger()
 
 CSP = "default-src 'none'; style-src 'self'; img-src 'self' data:; script-src 'self'; connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"  # noqa: E501
+
+BODY_SILENCE_S = 60.0  # without a byte of a body: then nobody waits for the rest
 
 # Of every answer. Permissions: what no page of ours asks of a browser; writing to the clipboard one does.
 SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
@@ -50,19 +54,15 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if sum(name == b"content-type" for name, _ in scope["headers"]) > 1:
-            # RFC 9110 §8.3: it is one value. Each reader would go by another one, and ours would be the guard's alone.
-            detail = "Content-Type stands there more than once; send it once"
-            found = FieldError(field="Content-Type", code="duplicate_header", detail=detail, clause="RFC 9110 §8.3")
-            problem = Problem(400, "duplicate_header", detail, errors=[found])
-            await problem.response(scope["path"])(scope, receive, send)
+        if (doubtful := _doubtful(scope)) is not None:
+            await doubtful.response(scope["path"])(scope, receive, send)
             return
         bodyless = scope["method"] in ("GET", "HEAD", "OPTIONS", "TRACE")
         if bodyless or any(one.fullmatch(scope["path"]) for one in self._streamed):
             await self._app(scope, receive, send)
             return
-        headers = dict(scope["headers"])
-        content_type = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
+        headers = dict(scope["headers"])  # each that counts here stands there once
+        content_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         is_json = content_type in (b"", b"application/json") or content_type.endswith(b"+json")
         is_json = is_json and not any(one.fullmatch(scope["path"]) for one in self._raw)
         most = self._max_json if is_json else self._max_body
@@ -71,16 +71,17 @@ class Guard:
             await _refuse(most, scope, receive, send)
             return
         body = bytearray()
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > most:
-                await _refuse(most, scope, receive, send)
-                return
+        try:
+            async for piece in patiently(Request(scope, receive).stream()):
+                body += piece
+                if len(body) > most:
+                    await _refuse(most, scope, receive, send)
+                    return
+        except ClientDisconnect:
+            return
+        except Problem as late:
+            await late.response(scope["path"])(scope, receive, send)
+            return
         if body and is_json:
             try:
                 guard_json(bytes(body), max_bytes=most)
@@ -97,6 +98,51 @@ class Guard:
             return {"type": "http.request", "body": bytes(body), "more_body": False}
 
         await self._app(scope, replay, send)
+
+
+async def patiently(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The pieces of a body. Raises Problem 408 when none comes for BODY_SILENCE_S."""
+    while True:
+        try:
+            async with asyncio.timeout(BODY_SILENCE_S):
+                piece = await anext(stream, None)
+        except TimeoutError:
+            detail = f"nothing came of the body for {BODY_SILENCE_S:g} s; send it again"
+            raise Problem(408, "body_timeout", detail, headers={"Connection": "close"}) from None
+        if piece is None:
+            return
+        yield piece
+
+
+# One value each (RFC 9110 §5.3). Of two, each reader takes another one: the guard, the framework, a proxy.
+_SINGLE = {
+    b"authorization": "Authorization", b"content-length": "Content-Length", b"content-type": "Content-Type",
+    b"host": "Host", b"idempotency-key": "Idempotency-Key",
+}  # fmt: skip
+_ASCII = re.compile(rb"[\t\x20-\x7e]*").fullmatch
+
+
+def _doubtful(scope: Scope) -> Problem | None:
+    """What two readers of the same request may take for two things; None if there is nothing of it."""
+    seen = set()
+    for name, value in scope["headers"]:
+        if name not in _SINGLE:
+            continue
+        if name in seen:
+            return _wrong_header(name, "duplicate_header", "stands there more than once; send it once")
+        if name == b"content-type" and not _ASCII(value):
+            # Readers of text trim blanks of Unicode from it, too: JSON to them would be none to the guard.
+            return _wrong_header(name, "bad_header", "holds what is not ASCII; write type/subtype, as application/json")
+        seen.add(name)
+    return None
+
+
+def _wrong_header(name: bytes, code: str, said: str) -> Problem:
+    clause = (
+        "RFC 9112 §3.2" if name == b"host" else "RFC 9110 §5.3" if code == "duplicate_header" else "RFC 9110 §8.3.1"
+    )
+    found = FieldError(field=_SINGLE[name], code=code, detail=f"{_SINGLE[name]} {said}", clause=clause)
+    return Problem(400, code, found.detail, errors=[found])
 
 
 async def _refuse(most: int, scope: Scope, receive: Receive, send: Send) -> None:

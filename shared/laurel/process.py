@@ -10,20 +10,18 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
-import uvicorn
 from pydantic import ValidationError
-from starlette.types import ASGIApp
 
 from laurel import crash_points, logs, telemetry, watchdog
 from laurel.bus import Bus, TopicSpec, connect
 from laurel.errors import ConfigurationError, Silent, Stuck, first_failure, said
 from laurel.health import Health, Metrics, measure, probe_database
+from laurel.http_server import serve_http
 from laurel.limits import Limits
 from laurel.loop import collect_rarely, run
 from laurel.redaction import redact
@@ -37,8 +35,6 @@ log = structlog.get_logger()
 
 ROLES: tuple[str, ...] = ("api", "worker", "relay")
 LAST_WORDS_S = 12.0  # after a part has failed: Prometheus comes by once more (every 5 s) and hears which
-HEAD_WITHIN_S = 30.0  # a connection must have sent the head of its request
-_LOOKS = 3  # in that time
 END_WITHIN_S = 8.0  # after that the process is gone, whatever hangs in ending
 
 S = TypeVar("S", bound=Settings)
@@ -127,91 +123,6 @@ def main(name: str, kind: type[S], open_service: OpenService[S]) -> None:
             raise
         sys.stderr.write(redact(f"{name}: {failure}\n"))  # logged where it happened
         sys.exit(watchdog.EXIT_STUCK)
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: one place stops the whole process."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def hang_up_on_the_silent(self) -> None:
-        """For ever: close connections that have begun no request for some HEAD_WITHIN_S, though they sent parts of one.
-
-        uvicorn closes those that are quiet between two requests, and waits without end for the rest of a head. Bodies
-        may take their time: whoever reads them says how long.
-        """
-        quiet: dict[Any, tuple[object, int]] = {}  # connection → its last request, and at how many looks it was that
-        while True:
-            await asyncio.sleep(HEAD_WITHIN_S / _LOOKS)
-            before, quiet = quiet, {}
-            for connection in self.server_state.connections:
-                cycle = getattr(connection, "cycle", None)
-                if cycle is not None and not cycle.response_complete:
-                    continue
-                last, looks = before.get(connection, (cycle, 0))
-                quiet[connection] = (cycle, looks + 1 if last is cycle else 1)
-                if quiet[connection][1] > _LOOKS:
-                    connection.transport.close()
-
-
-async def serve_http(
-    app: ASGIApp,
-    *,
-    host: str,
-    port: int,
-    stop: asyncio.Event,
-    listening: asyncio.Event | None = None,
-    tls: tuple[Path, Path] | None = None,
-    proxies: str = "127.0.0.1,::1",
-) -> None:
-    """Serve until `stop`. `listening` is set once connections are accepted. Raises OSError when the port is taken.
-
-    proxies: whose X-Forwarded-For is believed (Settings.trusted_proxies).
-    tls: the PEM files of a certificate and of its key; None for plain http, as behind a gateway.
-    """
-    # Bound here, so that a taken port is an exception like any other and not uvicorn's sys.exit.
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.create_server((host, port), family=family, backlog=2048)
-    # asyncio sets this only on sockets that name their protocol, which create_server's do not. Connections inherit it;
-    # without it each answer waits some 40 ms for its head to be acknowledged (RFC 896, RFC 1122 §4.2.3.2).
-    bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        ws="none",  # no service speaks it; who asks for it is answered as any other request
-        lifespan="off",
-        timeout_graceful_shutdown=10,
-        server_header=False,
-        forwarded_allow_ips=proxies,
-        backlog=2048,
-        ssl_certfile=tls[0] if tls is not None else None,
-        ssl_keyfile=tls[1] if tls is not None else None,
-    )
-    server = _Server(config)
-    serving = asyncio.create_task(server.serve(sockets=[bound]))
-    stopping = asyncio.create_task(stop.wait())
-    hanging_up = asyncio.create_task(server.hang_up_on_the_silent())
-    try:
-        while not server.started and not serving.done():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)  # uvicorn offers a flag, no event
-        if listening is not None:
-            listening.set()
-        await asyncio.wait({serving, stopping, hanging_up}, return_when=asyncio.FIRST_COMPLETED)
-        server.should_exit = True
-        await serving
-        if hanging_up.done():
-            hanging_up.result()  # raises: by itself it never ends
-    finally:
-        stopping.cancel()
-        hanging_up.cancel()
-        if not serving.done():  # another part has failed: nobody is answered any more by what is being closed
-            server.should_exit = server.force_exit = True
-            await asyncio.wait({serving}, timeout=2.0)
-            serving.cancel()
-        bound.close()
 
 
 async def run_parts(

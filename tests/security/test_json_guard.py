@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-import socket
 import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -13,10 +12,11 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-import uvicorn
 
 from laurel.edge import Guard
+from laurel.http_server import serve_http
 from laurel.migrate import SERVICES
+from tests.conftest import free_ports
 from tests.fuzz.request_maker import Request
 from tests.fuzz.requests import Answer, send
 from tests.security.estate import OPERATOR, Door, Estate, Tenant
@@ -237,7 +237,7 @@ async def test_every_door_refuses_a_wrong_content_type(estate: Estate, tenants: 
     assert await rows(estate) == before
 
 
-async def test_no_door_takes_a_body_under_two_labels(estate: Estate, tenants: list[Tenant]) -> None:
+async def test_no_door_takes_a_header_twice_of_which_it_reads_one(estate: Estate, tenants: list[Tenant]) -> None:
     """The guard goes by one of them and what parses by the other: in either order, and two of the same, too."""
     before = await rows(estate)
     for door in with_body(estate):
@@ -250,6 +250,31 @@ async def test_no_door_takes_a_body_under_two_labels(estate: Estate, tenants: li
             answer = await asked(estate, twice)
             is_problem(answer, door, str(kinds), (400,))
             assert json.loads(answer.body)["errors"][0]["field"] == "Content-Type"
+        for name in ("Authorization", "Host", "Idempotency-Key"):
+            request = request_of(door, tenants[0], "application/json", [b"{}"])
+            others = [one for one in request.headers if one[0].lower() != name.lower().encode()]
+            two = [(name.lower().encode(), value) for value in (b"badges.example.org", b"Bearer x")]
+            answer = await asked(estate, replace(request, headers=[*others, *two]))
+            is_problem(answer, door, name, (400,))
+            assert json.loads(answer.body)["errors"][0]["field"] == name
+    assert await rows(estate) == before
+
+
+async def test_no_door_takes_a_label_that_is_json_to_one_reader_alone(estate: Estate, tenants: list[Tenant]) -> None:
+    """Blanks of Unicode, which `bytes.strip` keeps and `str.strip`, in what parses, does not."""
+    before = await rows(estate)
+    for door in with_body(estate):
+        for label in (
+            b"application/json\xa0",
+            b"\xa0application/json",
+            b"application/json\x85;a=b",
+            b"\x1fapplication/json",
+        ):
+            request = request_of(door, tenants[0], "application/json", [HOSTILE["duplicate key"]])
+            headers = [(name, label if name == b"content-type" else value) for name, value in request.headers]
+            answer = await asked(estate, replace(request, headers=headers))
+            is_problem(answer, door, str(label), (400,))
+            assert json.loads(answer.body)["errors"][0]["code"] == "bad_header"
     assert await rows(estate) == before
 
 
@@ -280,15 +305,14 @@ async def test_a_large_body_is_refused_before_it_is_read(estate: Estate, tenants
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def server(estate: Estate) -> AsyncIterator[int]:
-    """uvicorn, as `serve_http` runs it, in front of the whole."""
-    bound = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(estate.gateway, log_config=None, access_log=False, lifespan="off", server_header=False)
-    running = uvicorn.Server(config)
-    serving = asyncio.create_task(running.serve(sockets=[bound]))
-    while not running.started:
-        await asyncio.sleep(0.01)
-    yield bound.getsockname()[1]
-    running.should_exit = True
+    """The server of every process, in front of the whole."""
+    stop, listening, (port,) = asyncio.Event(), asyncio.Event(), free_ports(1)
+    serving = asyncio.create_task(
+        serve_http(estate.gateway, host="127.0.0.1", port=port, stop=stop, listening=listening)
+    )
+    await listening.wait()
+    yield port
+    stop.set()
     await serving
 
 
@@ -343,3 +367,26 @@ async def test_lies_about_the_length_of_a_body(estate: Estate, tenants: list[Ten
             assert b"Mark of" not in said, (str(door), lie[-120:])
     assert await rows(estate) == before
     assert threading.active_count() < 100
+
+
+async def test_a_body_that_stops_coming_is_not_waited_for(
+    estate: Estate, tenants: list[Tenant], server: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each such connection is an open file. The doors of streams have a time of their own."""
+    monkeypatch.setattr("laurel.edge.BODY_SILENCE_S", 0.1)
+    before = await rows(estate)
+    for door in with_body(estate):
+        if door.path in STREAMED:
+            continue
+        kind = "multipart/form-data; boundary=x" if door.path in FORMS else "application/json"
+        request = request_of(door, tenants[0], kind, [])
+        head = b"%b %b HTTP/1.1\r\nHost: badges.example.org\r\nContent-Length: 10\r\n" % (
+            door.method.encode(), request.raw_path,
+        )  # fmt: skip
+        reader, writer = await asyncio.open_connection("127.0.0.1", server)
+        writer.write(head + b"".join(b"%b: %b\r\n" % pair for pair in request.headers) + b'\r\n{"a"')
+        async with asyncio.timeout(20):
+            said = await reader.read()  # until the server hangs up
+        writer.close()
+        assert said.startswith(b"HTTP/1.1 408 "), (str(door), said[:200])
+    assert await rows(estate) == before

@@ -24,6 +24,7 @@ from laurel import telemetry, watchdog
 from laurel.bus import Bus, BusError
 from laurel.errors import Stuck
 from laurel.health import Health, Metrics
+from laurel.http_server import serve_http
 from laurel.loop import collect_rarely
 from laurel.migrate import SERVICES, migrate_all
 from laurel.process import (
@@ -33,7 +34,6 @@ from laurel.process import (
     load_settings,
     open_bus,
     run_parts,
-    serve_http,
     stop_on_signals,
 )
 from laurel.service import Service

@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 
 from laurel.credential import jose
 from laurel.credential.baking import FORMATS, MAX_BAKED, MAX_SVG
+from laurel.edge import patiently
 from laurel.problems import PROBLEM_JSON, Problem, not_found, too_large
 from laurel_verifier import store
 from laurel_verifier.api import MAX_BODY, find_credential
@@ -247,13 +248,13 @@ class Pages:
 
 
 async def _form(request: Request) -> bytes:
-    """The body of a form. Raises Problem 413."""
+    """The body of a form. Raises Problem 413, and 408 if it stops coming."""
     declared = request.headers.get("content-length", "")
     size = int(declared) if declared.isdigit() and len(declared) < 20 else 0
     body = bytearray()
     if size <= _HEARD_OUT:
         size = 0
-        async for piece in request.stream():
+        async for piece in patiently(request.stream()):
             size += len(piece)
             if size <= MAX_BODY:
                 body += piece

@@ -9,7 +9,7 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from laurel.process import serve_http
+from laurel.http_server import serve_http
 from laurel_assessment import pressure
 from laurel_assessment.service import open_service
 from tests.component.assessment.conftest import Caller, World, learner, ndjson

@@ -15,9 +15,9 @@ import pytest
 import typer
 
 from laurel.credential import proofs
+from laurel.http_server import serve_http
 from laurel.migrate import SERVICES
 from laurel.paths import service_for
-from laurel.process import serve_http
 from laurel_local.cli import app
 from laurel_local.conformance.tls import write_certificate
 from laurel_local.up import settings_class

@@ -1,9 +1,12 @@
-"""The HTTP server's socket."""
+"""The HTTP server: its socket, its patience, and bytes that two readers may take for two things."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import socket
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
@@ -11,8 +14,9 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
-from laurel.process import serve_http
+from laurel.http_server import serve_http
 from tests.conftest import free_ports
 
 
@@ -72,7 +76,7 @@ async def test_when_another_part_fails_nobody_is_answered_any_more() -> None:
 @pytest.mark.parametrize("drips", [False, True], ids=["silent", "drop by drop"])
 async def test_a_head_that_never_ends_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, drips: bool) -> None:
     """Each such connection is an open file, and of these a process has only so many. An answer may take its time."""
-    monkeypatch.setattr("laurel.process.HEAD_WITHIN_S", 0.3)
+    monkeypatch.setattr("laurel.http_server.HEAD_WITHIN_S", 0.3)
     stop, listening, (port,) = asyncio.Event(), asyncio.Event(), free_ports(1)
     answer_it = asyncio.Event()
 
@@ -105,3 +109,128 @@ async def test_a_head_that_never_ends_is_not_waited_for(monkeypatch: pytest.Monk
             answer_it.set()
             assert (await waiting).text == "done"
         stop.set()
+
+
+# --- bytes that two readers may take for two things --------------------------------------------------------------
+
+
+async def tell(request: Request) -> Response:
+    """What came of a request."""
+    body = await request.body()
+    said = {"method": request.method, "path": request.url.path, "body": body.decode(), "headers": [*request.headers]}
+    return Response(json.dumps(said))
+
+
+class Told(NamedTuple):
+    """An answer, and what the application was asked (None: it was not)."""
+
+    status: int
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+
+async def told(*parts: bytes, app: ASGIApp | None = None) -> list[Told]:
+    """The answers to bytes that come one part after the other."""
+    stop, listening, (port,) = asyncio.Event(), asyncio.Event(), free_ports(1)
+    app = app or Starlette(routes=[Route("/{path:path}", tell, methods=["GET", "POST"])])
+    async with asyncio.TaskGroup() as group:
+        group.create_task(serve_http(app, host="127.0.0.1", port=port, stop=stop, listening=listening))
+        await listening.wait()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for part in parts:
+            writer.write(part)
+            await asyncio.sleep(0.05)  # so that it is read by itself
+        writer.write_eof()
+        answers = []
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                line, *fields = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+                headers = {one.partition(": ")[0].lower(): one.partition(": ")[2] for one in fields if one}
+                body = json.loads(await reader.readexactly(int(headers["content-length"])))
+                answers.append(Told(int(line.split()[1]), headers, body))
+        writer.close()
+        stop.set()
+    return answers
+
+
+def in_parts(request: bytes) -> list[list[bytes]]:
+    """In one piece, head and body apart, and cut within both."""
+    head, _, body = request.partition(b"\r\n\r\n")
+    return [[request], [head + b"\r\n\r\n", body], [head[:9], head[9:] + b"\r\n\r\n" + body[:3], body[3:]]]
+
+
+SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket", b"junk"])
+async def test_an_upgrade_is_ignored_and_its_body_is_read(protocol: bytes) -> None:
+    """Clients that offer HTTP/2 over plain http do so with every request, and send the body all the same."""
+    head = b"POST /a HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: %b\r\n" % protocol
+    length = b"Content-Length: %d\r\n\r\n" % len(SMUGGLED)
+    chunks = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(SMUGGLED), SMUGGLED)
+    for request in (head + length + SMUGGLED, head + chunks):
+        for parts in in_parts(request + b"GET /b HTTP/1.1\r\nHost: x\r\n\r\n"):
+            first, second = await told(*parts)
+            assert (first.status, first.body["path"], first.body["body"]) == (200, "/a", SMUGGLED.decode())
+            assert (second.status, second.body["path"], second.body["body"]) == (200, "/b", "")
+    (only,) = await told(b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: %b\r\n\r\n" % protocol)
+    assert (only.status, only.body["body"]) == (200, "")
+    later = b"GET /b HTTP/1.1\r\nHost: x\r\n\r\n"
+    many = await told((head + length + SMUGGLED) * 3 + later, later)
+    assert [one.body["path"] for one in many] == ["/a", "/a", "/a", "/b", "/b"]
+
+
+async def test_trailers_are_no_headers() -> None:
+    """What stands before a handler has looked at the head, and at nothing that comes after the body."""
+    head = b"POST /a HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for parts in in_parts(head + b"2\r\n{}\r\n0\r\nAuthorization: Bearer a\r\nContent-Type: a/b\r\n\r\n"):
+        (only,) = await told(*parts)
+        assert (only.status, only.body["headers"], only.body["body"]) == (200, ["host", "transfer-encoding"], "{}")
+
+
+HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n"
+CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [HEAD + b"A: " + b"x" * 70_000 + b"\r\n\r\n"], [HEAD, *[b"A: " + b"x" * 4000 + b"\r\n"] * 20],
+        [HEAD + b"A: ", *[b"x" * 4000] * 20], [HEAD + b"A: b\r\n" * 12_000 + b"\r\n"],
+        [b"GET /", *[b"x" * 4000] * 20], [CHUNKED + b"2\r\n{}\r\n0\r\n", *[b"A: " + b"x" * 4000 + b"\r\n"] * 20],
+        [CHUNKED + b"2;", *[b"x" * 4000] * 20],
+    ],
+    ids=["a value", "many", "a value in parts", "small ones", "a path", "trailers", "a chunk's extension"],
+)  # fmt: skip
+async def test_a_head_has_a_limit(parts: list[bytes]) -> None:
+    """It is kept in memory until it ends, whoever sends it."""
+    (only,) = await told(*parts)
+    assert (only.status, only.body["type"]) == (431, "urn:laurel:problem:head_too_large")
+    assert only.headers["connection"] == "close"
+
+
+async def test_what_is_below_the_limit_is_taken() -> None:
+    (only,) = await told(HEAD + b"A: " + b"x" * 60_000 + b"\r\n\r\n")
+    assert only.status == 200
+    body = b"%x\r\n%b\r\n" % (60_000, b"x" * 60_000)
+    (only,) = await told(CHUNKED + body * 5, body * 5 + b"0\r\n\r\n")
+    assert len(only.body["body"]) == 600_000
+
+
+async def test_what_is_no_http_is_refused_as_everything_else_is() -> None:
+    for wrong in (
+        b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", CHUNKED + b"zz\r\n",
+        HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n{}",
+    ):  # fmt: skip
+        (only,) = await told(wrong)
+        assert (only.status, only.headers["content-type"]) == (400, "application/problem+json")
+        assert only.headers["x-content-type-options"] == "nosniff"
+        assert only.headers["connection"] == "close"
+
+
+async def test_nonsense_behind_a_request_takes_nothing_from_its_answer() -> None:
+    """Nor is it answered: the client would take that for the answer to something else."""
+    for parts in ([HEAD + b"\r\n" + b"nonsense\r\n\r\n"], [HEAD + b"\r\n", b"nonsense\r\n\r\n"]):
+        first, *rest = await told(*parts)
+        assert first.status == 200
+        assert [one.status for one in rest] in ([], [400]), "400 once the first has been answered"

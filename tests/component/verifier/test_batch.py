@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from laurel.process import serve_http
+from laurel.http_server import serve_http
 from laurel_local import verify_batch
 from laurel_local.console import Output
 from laurel_local.exits import Exit, Failure

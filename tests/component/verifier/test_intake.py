@@ -18,7 +18,7 @@ from PIL import Image
 from laurel.credential import jose, multibase
 from laurel.credential.baking import MAX_BAKED, bake_png, bake_svg
 from laurel.credential.lint import lint
-from laurel.process import serve_http
+from laurel.http_server import serve_http
 from laurel_local import verify as command
 from laurel_local.console import Output
 from laurel_local.exits import Exit, Failure

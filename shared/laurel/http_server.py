@@ -1,0 +1,220 @@
+"""The HTTP server before every API: uvicorn, and what it is too kind about.
+
+Whoever reads the same bytes otherwise than we do (a proxy, a guard) can be made to pass something by: so what is
+doubtful is refused or has no effect, and a connection that was not understood is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import httptools
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from laurel.edge import SECURITY_HEADERS
+from laurel.problems import Problem
+
+HEAD_WITHIN_S = 30.0  # a connection must have sent the head of its request
+_LOOKS = 3  # in that time
+_LINGER_S = 1.0
+MAX_HEAD = 64 << 10  # bytes: of a head, and of what frames a body (chunk sizes and trailers) without any of it between
+
+_NOT_HTTP = Problem(400, "not_http", "these bytes are no HTTP request (RFC 9112)")
+_NO_HOST = Problem(400, "missing_header", "Host is missing; HTTP/1.1 asks for it (RFC 9112 §3.2)")
+_HEAD_TOO_LARGE = Problem(431, "head_too_large", f"the request line and the headers are larger than {MAX_HEAD} bytes")
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's, and what differs.
+
+    - An Upgrade is ignored (RFC 9110 §7.8), and the body behind it is read; httptools takes what follows for another
+      protocol, and uvicorn takes that for the next request.
+    - Trailers are left out (RFC 9110 §6.5.1); httptools tells of them as of headers, when a guard has seen those.
+    - A head has a limit, and names its host.
+    - What is refused is refused by a problem document, with the headers of every answer of ours.
+    """
+
+    _unread = 0  # bytes since the parser last told of a head, a part of a body or an end
+    _in_head = True
+    _carrying_on = False
+    _refused: Problem | None = None
+    _over = False  # what comes now is read and forgotten
+
+    def data_received(self, data: bytes) -> None:
+        if self._over:
+            return
+        self._unset_keepalive_if_required()
+        self._unread += len(data)
+        while data:
+            try:
+                self.parser.feed_data(data)
+                break
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]
+                self._carry_on()
+            except httptools.HttpParserError:
+                self._refuse(self._refused or _NOT_HTTP)
+                return
+        if self._unread > MAX_HEAD:
+            self._refuse(_HEAD_TOO_LARGE)
+
+    def _carry_on(self) -> None:
+        """With a parser that has seen the same request without its Upgrade, and now waits for the body, if any."""
+        framing = [one for one in self.headers if one[0] in (b"content-length", b"transfer-encoding")]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self._carrying_on = True
+        self.parser.feed_data(b"POST / HTTP/1.1\r\n" + b"".join(b"%b: %b\r\n" % one for one in framing) + b"\r\n")
+        self._carrying_on = False
+
+    def on_message_begin(self) -> None:
+        if not self._carrying_on:
+            self._unread, self._in_head = 0, True
+            super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        if not self._carrying_on:
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if self._carrying_on:
+            return
+        self._unread, self._in_head = 0, False
+        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEAD:
+            self._refused = _HEAD_TOO_LARGE
+        elif self.parser.get_http_version() == "1.1" and not any(name == b"host" for name, _ in self.headers):
+            self._refused = _NO_HOST
+        if self._refused is not None:
+            raise self._refused  # ends the parser
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._unread = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unread = 0
+        if not self.parser.should_upgrade():  # else its body is still to come: `_carry_on`
+            super().on_message_complete()
+
+    def _refuse(self, problem: Problem) -> None:
+        """Say so and hang up; where the answer to an earlier request is on its way, after that and without a word."""
+        self._over = True
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if not cycle.more_body and not self.pipeline:
+                cycle.keep_alive = False
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+        if cycle is None or cycle.response_complete or not (cycle.response_started or self.pipeline):
+            self.transport.write(_bytes_of(problem))
+        # A socket that is closed over unread bytes takes back what was written: whoever still sends would not hear it.
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(_LINGER_S, self.transport.close)
+
+
+def _bytes_of(problem: Problem) -> bytes:
+    response = problem.response()
+    headers = [*response.raw_headers, *SECURITY_HEADERS, (b"connection", b"close")]
+    line = f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\n".encode()
+    return line + b"".join(b"%b: %b\r\n" % one for one in headers) + b"\r\n" + bytes(response.body)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: one place stops the whole process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def hang_up_on_the_silent(self) -> None:
+        """For ever: close connections that have begun no request for some HEAD_WITHIN_S, though they sent parts of one.
+
+        uvicorn closes those that are quiet between two requests, and waits without end for the rest of a head. Bodies
+        may take their time: whoever reads them says how long.
+        """
+        quiet: dict[Any, tuple[object, int]] = {}  # connection → its last request, and at how many looks it was that
+        while True:
+            await asyncio.sleep(HEAD_WITHIN_S / _LOOKS)
+            before, quiet = quiet, {}
+            for connection in self.server_state.connections:
+                cycle = getattr(connection, "cycle", None)
+                if cycle is not None and not cycle.response_complete:
+                    continue
+                last, looks = before.get(connection, (cycle, 0))
+                quiet[connection] = (cycle, looks + 1 if last is cycle else 1)
+                if quiet[connection][1] > _LOOKS:
+                    connection.transport.close()
+
+
+async def serve_http(
+    app: ASGIApp,
+    *,
+    host: str,
+    port: int,
+    stop: asyncio.Event,
+    listening: asyncio.Event | None = None,
+    tls: tuple[Path, Path] | None = None,
+    proxies: str = "127.0.0.1,::1",
+) -> None:
+    """Serve until `stop`. `listening` is set once connections are accepted. Raises OSError when the port is taken.
+
+    proxies: whose X-Forwarded-For is believed (Settings.trusted_proxies).
+    tls: the PEM files of a certificate and of its key; None for plain http, as behind a gateway.
+    """
+    # Bound here, so that a taken port is an exception like any other and not uvicorn's sys.exit.
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.create_server((host, port), family=family, backlog=2048)
+    # asyncio sets this only on sockets that name their protocol, which create_server's do not. Connections inherit it;
+    # without it each answer waits some 40 ms for its head to be acknowledged (RFC 896, RFC 1122 §4.2.3.2).
+    bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        http=_Protocol,
+        ws="none",  # no service speaks it
+        lifespan="off",
+        timeout_graceful_shutdown=10,
+        server_header=False,
+        forwarded_allow_ips=proxies,
+        backlog=2048,
+        ssl_certfile=tls[0] if tls is not None else None,
+        ssl_keyfile=tls[1] if tls is not None else None,
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[bound]))
+    stopping = asyncio.create_task(stop.wait())
+    hanging_up = asyncio.create_task(server.hang_up_on_the_silent())
+    try:
+        while not server.started and not serving.done():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # uvicorn offers a flag, no event
+        if listening is not None:
+            listening.set()
+        await asyncio.wait({serving, stopping, hanging_up}, return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True
+        await serving
+        if hanging_up.done():
+            hanging_up.result()  # raises: by itself it never ends
+    finally:
+        stopping.cancel()
+        hanging_up.cancel()
+        if not serving.done():  # another part has failed: nobody is answered any more by what is being closed
+            server.should_exit = server.force_exit = True
+            await asyncio.wait({serving}, timeout=2.0)
+            serving.cancel()
+        bound.close()
