@@ -15,6 +15,7 @@ from uuid import UUID
 import asyncpg
 
 from laurel.database import Transaction
+from laurel.erasure import REASON
 from laurel.ids import uuid7
 
 State = Literal["waiting", "queued", "redriven", "discarded"]
@@ -35,6 +36,8 @@ _WHERE = """
     AND ($9::timestamptz IS NULL OR died_at >= $9) AND ($10::timestamptz IS NULL OR died_at < $10)
 """
 
+# What an erasure has emptied says nothing any more that a consumer could do.
+_THERE = f"NOT (value = '' AND detail = '{REASON}')"
 # What has ended without an outcome of its own was cancelled.
 _OUTCOME = "CASE WHEN finished_at IS NOT NULL THEN coalesce(outcome, 'cancelled') END"
 _IDS = "CASE WHEN $1::uuid[] IS NOT NULL THEN array_agg({id}) END AS ids"  # of which letters, where ids were asked for
@@ -145,18 +148,19 @@ async def actions(tx: Transaction, letter_id: UUID) -> list[Row]:
 async def ask(tx: Transaction, asked: Redrive) -> tuple[str, Matched]:
     """Queue letters for a redrive, oldest first; (the request's id, what matched and what of it is queued now).
 
-    A letter that is queued already is left alone. The record of who asked is written in the same transaction. One
-    statement, so that what is counted is what is queued; `picked` looks again at what somebody else held until then.
+    A letter that is queued already is left alone, and one that an erasure has emptied. The record of who asked is
+    written in the same transaction. One statement, so that what is counted is what is queued; `picked` looks again at
+    what somebody else held until then.
     """
     request_id = uuid7()
     rows = await tx.fetch(
         f"""
         WITH matching AS MATERIALIZED (
-            SELECT id, tenant_id, consumer, code, state FROM dead_letters WHERE {_WHERE}
+            SELECT id, tenant_id, consumer, code, state, {_THERE} AS there FROM dead_letters WHERE {_WHERE}
         ), picked AS (
             SELECT id AS letter_id FROM dead_letters
-            WHERE id = ANY (ARRAY(SELECT id FROM matching WHERE state <> 'queued' ORDER BY id LIMIT $11))
-                AND {_WHERE} AND state <> 'queued' ORDER BY id FOR UPDATE
+            WHERE id = ANY (ARRAY(SELECT id FROM matching WHERE state <> 'queued' AND there ORDER BY id LIMIT $11))
+                AND {_WHERE} AND state <> 'queued' AND {_THERE} ORDER BY id FOR UPDATE
         ), queued AS (
             UPDATE dead_letters d SET state = 'queued' FROM picked p WHERE d.id = p.letter_id AND d.state <> 'queued'
             RETURNING d.id, d.tenant_id, d.code

@@ -114,19 +114,21 @@ async def forget(tx: Transaction, credentials: Sequence[tuple[str, str]]) -> Non
     """
     rows = await tx.fetch(
         """
-        UPDATE dead_letters d SET value = '', headers = $3, detail = $4,
+        UPDATE dead_letters d SET value = '', headers = $3, event_type = NULL, detail = $4,
             state = CASE WHEN state IN ('waiting', 'queued') THEN 'discarded' ELSE state END
         FROM unnest($1::bytea[], $2::text[]) AS w (key, tenant_id)
-        WHERE d.key = w.key AND d.tenant_id IN (w.tenant_id, '')
-            AND (d.value <> '' OR d.headers <> $3 OR d.state IN ('waiting', 'queued'))
+        WHERE d.key = w.key AND d.tenant_id IN (w.tenant_id, '') AND (d.value <> '' OR d.headers <> $3
+            OR d.event_type IS NOT NULL OR d.detail <> $4 OR d.state IN ('waiting', 'queued'))
         RETURNING d.id
         """,
         [one.encode() for one, _ in credentials], [one for _, one in credentials], msgspec.msgpack.encode(()), REASON,
     )  # fmt: skip
     if rows:
+        # The reason of an earlier death may quote the record. What is cancelled has an end and no outcome.
         await tx.execute(
-            "UPDATE dead_letter_actions SET finished_at = now(), outcome = 'discarded' "
-            "WHERE letter_id = ANY ($1::uuid[]) AND finished_at IS NULL",
+            "UPDATE dead_letter_actions SET detail = CASE WHEN outcome = 'died_again' THEN NULL ELSE detail END, "
+            "outcome = CASE WHEN finished_at IS NULL THEN 'discarded' ELSE outcome END, "
+            "finished_at = coalesce(finished_at, now()) WHERE letter_id = ANY ($1::uuid[])",
             [row["id"] for row in rows],
         )
 

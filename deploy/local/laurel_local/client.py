@@ -19,6 +19,17 @@ _LONGEST_WAIT_S = 300.0  # whatever a Retry-After says
 _LIKE = "write it like https://badges.example.org"
 
 
+def checked(url: str) -> str:
+    """A Laurel's address, as it may be asked. Raises Failure."""
+    try:
+        found = httpx.URL(url)
+        if found.scheme not in ("http", "https") or not found.host or (found.port or 0) > 65_535:
+            raise httpx.InvalidURL("no http:// or https:// address")
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise Failure(f"{url!r} is not a URL: {error}", fix=_LIKE, code=Exit.USAGE) from None
+    return url
+
+
 class Refused(Failure):
     """The server answered with a problem document. status: the HTTP status; problem: the document ({} if none)."""
 
@@ -54,12 +65,9 @@ class Client:
             )
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         timeout = httpx.Timeout(_PATIENCE_S, write=300.0, read=300.0)
-        try:
-            self._http = httpx.AsyncClient(
-                base_url=self.url, headers=headers, timeout=timeout, trust_env=False, verify=authorities()
-            )
-        except (httpx.InvalidURL, UnicodeError) as error:
-            raise Failure(f"{url!r} is not a URL: {error}", fix=_LIKE, code=Exit.USAGE) from None
+        self._http = httpx.AsyncClient(
+            base_url=checked(self.url), headers=headers, timeout=timeout, trust_env=False, verify=authorities()
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -85,10 +93,10 @@ class Client:
                 answer = await self._http.request(
                     method, path, json=json, content=body, headers=dict(headers or {}), params=query
                 )
-            except (httpx.TransportError, httpx.InvalidURL) as error:
+            except httpx.TransportError as error:
                 raise self._unanswered(error) from None
             if answer.is_success:
-                return answer.json() if answer.content else None
+                return self._content(answer) if answer.content else None
             again = body is None or isinstance(body, bytes)  # a stream cannot be sent twice
             if answer.status_code != 429 or not again:
                 raise _refused(answer)
@@ -108,13 +116,33 @@ class Client:
                     await answer.aread()
                     raise _refused(answer)
                 async for line in answer.aiter_lines():
-                    yield msgspec.json.decode(line)
-        except (httpx.TransportError, httpx.InvalidURL) as error:
+                    yield msgspec.json.decode(line, type=dict[str, Any])
+        except httpx.TransportError as error:
             raise self._unanswered(error) from None
+        except (msgspec.DecodeError, RecursionError):
+            raise self._no_laurel("is no NDJSON") from None
 
-    def _unanswered(self, error: httpx.TransportError | httpx.InvalidURL) -> Failure:
-        if isinstance(error, httpx.UnsupportedProtocol | httpx.InvalidURL):
-            return Failure(f"{self.url}: {error}", fix=_LIKE, code=Exit.USAGE)
+    def _content(self, answer: httpx.Response) -> Any:
+        """Its JSON. An answer that is no Laurel's is a Failure when it comes, or where a member of it is missed."""
+
+        class Members(dict[str, Any]):
+            def __missing__(_, name: str) -> Any:  # noqa: N805
+                raise self._no_laurel(f"has no {name!r}")
+
+        try:
+            found = answer.json(object_hook=Members)
+        except (ValueError, RecursionError):
+            raise self._no_laurel("is no JSON") from None
+        if not isinstance(found, dict):
+            raise self._no_laurel("is no JSON object")
+        return found
+
+    def _no_laurel(self, why: str) -> Failure:
+        return Failure(
+            f"{self.url} gave an answer that {why}", fix="is it the address of a Laurel? " + _LIKE, code=Exit.USAGE
+        )
+
+    def _unanswered(self, error: httpx.TransportError) -> Failure:
         return distrust(self.url, error) or Failure(
             f"{self.url} does not answer: {type(error).__name__} {error}".rstrip(),
             fix="start it (`laurel up`), or name another with --url",

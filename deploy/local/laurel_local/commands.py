@@ -87,6 +87,8 @@ def _failure(error: BaseException) -> Failure:
         case OSError() if error.filename is not None:  # the network's errors name no file
             fix = "give this user the file and its folder, or choose another place (--state DIR, LAUREL_STATE)"
             return Failure(f"{_printable(error.filename)}: {error.strerror}", fix=fix, code=Exit.USAGE)
+        case UnicodeError() if strange := [one for one in sys.argv[1:] if not is_text(one)]:
+            return Failure(f"{strange[0]!r} is no UTF-8", fix="write it as text", code=Exit.USAGE)
         case _ if is_unavailable(error):
             return Failure(
                 f"a part cannot be reached: {type(error).__name__}: {error}",
@@ -95,6 +97,11 @@ def _failure(error: BaseException) -> Failure:
             )
         case _:
             return bug(error)
+
+
+def is_text(word: str) -> bool:
+    """Whether these bytes of the command line are UTF-8. Only names of files need not be."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in word)
 
 
 def _printable(name: object) -> str:

@@ -1,6 +1,7 @@
 """What a person or a script reads: results on stdout, everything else on stderr, colour on a terminal alone.
 
-Text is printed as it is: names of files, credentials and errors are strangers' words, and `[` in them is no markup.
+Names of files, credentials, a server's errors are strangers' words: `[` in them is no markup, and nothing in them moves
+a cursor or turns text around.
 """
 
 from __future__ import annotations
@@ -8,16 +9,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import ProgressColumn, Task
+from rich.segment import Segment
 from rich.text import Text
 
 from laurel import logs
+from laurel.plain_text import legible
 from laurel.redaction import redact
 from laurel_local.exits import Exit, Failure
 from laurel_local.state import open_log
@@ -106,9 +110,21 @@ def drop_output() -> None:
         os.close(nowhere)
 
 
+class _Plain(Console):
+    """A console on which text is text: what no terminal prints stands there as U+FFFD, wherever it comes from."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """As Console's."""
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                yield Segment("\n".join(map(legible, segment.text.split("\n"))), segment.style)
+
+
 def _console(stream: TextIO) -> Console:
     terminal = stream.isatty()
-    return Console(
+    return _Plain(
         file=stream,
         force_terminal=None if terminal else False,
         no_color=None if terminal else True,
@@ -150,8 +166,21 @@ class Output:
 def _write_json(value: Any, *, indent: int | None = None) -> None:
     # Escapes of Python's are no JSON: where the stream cannot hold a letter, JSON's own escape stands for it.
     unicode = (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
-    sys.stdout.write(json.dumps(value, indent=indent, ensure_ascii=not unicode) + "\n")
+    text = json.dumps(value, indent=indent, ensure_ascii=not unicode)
+    sys.stdout.write(_UNUSUAL.sub(_escaped, text) + "\n")
     sys.stdout.flush()
+
+
+_UNUSUAL = re.compile("[^\n -~]")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    """What a terminal may act on instead of showing it, as JSON's escape: json.dumps does so below U+0020 alone."""
+    letter = found[0]
+    if letter.isprintable():
+        return letter
+    units = letter.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def write_bytes(raw: bytes) -> None:

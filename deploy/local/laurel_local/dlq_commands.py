@@ -11,7 +11,7 @@ import typer
 from laurel.dead_letter_store import YEARS, Which
 from laurel.migrate import SERVICES
 from laurel.plain_text import is_plain
-from laurel_local.commands import Json, StateFolder, run_command, state_of, usage
+from laurel_local.commands import Json, StateFolder, is_text, run_command, state_of, usage
 from laurel_local.console import Output
 
 dlq = typer.Typer(
@@ -24,7 +24,7 @@ MOST = 1_000_000  # letters that one command lists or takes
 
 def _storable(text: str | None) -> str | None:
     """No database holds bytes of the command line that are no text."""
-    if text is not None and any("\ud800" <= one <= "\udfff" for one in text):
+    if text is not None and not is_text(text):
         raise typer.BadParameter(f"{text!r} is no UTF-8. Write it as text; `laurel dlq list` shows what there is.")
     return text
 

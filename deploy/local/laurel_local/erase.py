@@ -19,7 +19,11 @@ _LOOK_S = 0.3
 
 def learner_of(given: str) -> str:
     """The learner's id; "-" reads it from standard input, where no list of processes shows it."""
-    learner = sys.stdin.readline() if given == "-" else given
+    try:
+        learner = sys.stdin.readline() if given == "-" else given
+        learner.encode()
+    except UnicodeError:
+        raise Failure("the learner's id is no UTF-8", fix="give it as text", code=Exit.USAGE) from None
     learner = unicodedata.normalize("NFC", learner.strip())
     if not learner:
         raise Failure("no learner is named", fix="give --learner the platform's own id of the learner", code=Exit.USAGE)

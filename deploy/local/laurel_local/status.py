@@ -19,6 +19,7 @@ from laurel.database import UNAVAILABLE, connect_arguments
 from laurel.migrate import SERVICES
 from laurel.process import open_bus
 from laurel.topics import ACHIEVEMENT, ASSESSMENT, CREDENTIAL, ISSUER, ORGANISATION, Topic
+from laurel_local.client import checked
 from laurel_local.console import Output
 from laurel_local.databases import worker_dsn
 from laurel_local.exits import Exit, Failure
@@ -51,7 +52,7 @@ async def run(state: State, url: str | None, output: Output) -> Exit:
     if not address and not database:
         fix = "start one with `laurel up`, or give --url, LAUREL_DATABASE_URL and LAUREL_BUS_URL"
         raise Failure("there is no Laurel to ask: no state folder, no --url", fix=fix, code=Exit.USAGE)
-    services, reached = await _readiness(str(address).rstrip("/")) if address else ({}, True)
+    services, reached = await _readiness(checked(str(address).rstrip("/"))) if address else ({}, True)
     lag = await _lag(str(bus)) if bus else None
     stores = {name: await _store(name, str(database)) for name in SERVICES} if database else None
     found = {"url": address, "services": services, "lag": lag, "stores": stores}
@@ -72,7 +73,7 @@ async def _readiness(url: str) -> tuple[dict[str, str], bool]:
         async with httpx.AsyncClient(timeout=_SECONDS, trust_env=False, verify=authorities()) as client:
             answer = await client.get(f"{url}/readyz")
             found = answer.json()
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+    except (httpx.HTTPError, ValueError) as error:
         untrusted = distrust(url, error)
         said = f"does not answer: {type(error).__name__}" if untrusted is None else f"{untrusted}; {untrusted.fix}"
         return {"gateway": said}, False

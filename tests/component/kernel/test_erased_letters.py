@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from laurel.bus import Message
+from laurel.database import Transaction
+from laurel.dead_letter_store import Which
 from laurel.dead_letters import forget
+from laurel.envelope import Delivered
+from laurel.errors import Reject
 from laurel.topics import CREDENTIAL
 from tests.component.kernel.conftest import Kernel
 from tests.component.kernel.test_engine import effects, message, store
@@ -66,3 +71,27 @@ async def test_a_letter_without_a_value_is_emptied_of_its_headers_too(kernel: Ke
     assert [(row["value"], row["headers"], row["state"]) for row in await rows(kernel, LEFT)] == [
         (b"", b"\x90", "discarded")
     ] * 2
+
+
+async def test_what_an_earlier_redrive_said_is_emptied_and_nothing_is_redriven(kernel: Kernel) -> None:
+    """A consumer's words may quote the record: under the credential's key, and under one of a stranger."""
+    records = [message(ERASED, 0)._replace(key=ERASED.encode()), message(ERASED, 1)._replace(key=LEARNER)]
+    await kill(kernel, *records)
+
+    async def quote(_: Transaction, events: Sequence[Delivered]) -> None:
+        raise Reject(events[0], "made_up", f"nobody understands {events[0].event!r}")
+
+    await ask(kernel)
+    await work(kernel, redriver(kernel, quote))
+    said = "SELECT detail, outcome FROM dead_letter_actions ORDER BY letter_id"
+    assert all(row["outcome"] == "died_again" and "nobody" in row["detail"] for row in await rows(kernel, said))
+
+    async with kernel.worker.transaction() as tx:
+        await forget(tx, [(ERASED, "t1")])
+        await tx.fetch(statement(kernel.schema))
+    assert [(row["detail"], row["outcome"]) for row in await rows(kernel, said)] == [(None, "died_again")] * 2
+    assert {row["event_type"] for row in await rows(kernel, "SELECT event_type FROM dead_letters")} == {None}
+
+    await ask(kernel, Which())
+    assert {row["state"] for row in await rows(kernel, LEFT)} == {"discarded"}
+    assert len(await rows(kernel, said)) == 2
