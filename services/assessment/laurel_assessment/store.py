@@ -101,8 +101,11 @@ def _achievement(row: asyncpg.Record) -> dict[str, Any]:
 
 async def achievement(tx: Transaction, achievement_id: str, *, lock: bool = False) -> dict[str, Any] | None:
     """The current version of an achievement that this transaction may see. lock: nobody else changes it meanwhile."""
-    query = f"{_ACHIEVEMENT} WHERE a.achievement_id = $1" + (" FOR UPDATE OF a" if lock else "")
-    row = await tx.fetchrow(query, achievement_id)
+    if lock:
+        # A statement of its own: after a wait, FOR UPDATE looks again at its own row and at no other of a join, and the
+        # version that was current when it began is not the current one's any more.
+        await tx.execute("SELECT FROM achievements WHERE achievement_id = $1 FOR UPDATE", achievement_id)
+    row = await tx.fetchrow(f"{_ACHIEVEMENT} WHERE a.achievement_id = $1", achievement_id)
     return None if row is None else _achievement(row)
 
 

@@ -141,6 +141,19 @@ async def test_a_new_version_keeps_the_old_ones_image(world: World, ours: Caller
     assert [tuple(row) for row in versions] == [(1, 1), (2, 1), (3, 2)]
 
 
+async def test_changes_at_the_same_time_follow_one_another(world: World, ours: Caller) -> None:
+    """As when somebody asks once more while the first request is still under way."""
+    name = await ours.achievement()
+    answers = await asyncio.gather(*(ours.put(f"{PATH}/{name}", achievement(name=f"Edition {n}")) for n in range(8)))
+    assert [one.status_code for one in answers] == [200] * 8
+    assert sorted(one.json()["version"] for one in answers) == list(range(2, 10))
+    assert [event.version for event in await world.events(AchievementPublished)] == list(range(1, 10))
+    changed, retired = await asyncio.gather(
+        ours.put(f"{PATH}/{name}", achievement()), ours.post(f"{PATH}/{name}/retire")
+    )
+    assert (changed.status_code in (200, 409), retired.status_code) == (True, 200)
+
+
 async def test_what_ids_depend_on_cannot_change(ours: Caller) -> None:
     name = await ours.achievement()
     response = await ours.put(f"{PATH}/{name}", achievement(repeatable=True))
