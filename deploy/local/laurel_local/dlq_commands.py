@@ -19,6 +19,7 @@ dlq = typer.Typer(
     no_args_is_help=True,
 )
 
+_MOST_WORDS = 500  # letters, as the API
 MOST = 1_000_000  # letters that one command lists or takes
 
 
@@ -33,6 +34,8 @@ def _said(text: str | None) -> str | None:
     """Words for the record, which others read on their terminals."""
     if text is not None and not is_plain(text):
         raise typer.BadParameter(f"{text!r} holds control characters. Leave them out.")
+    if text is not None and len(text) > _MOST_WORDS:
+        raise typer.BadParameter(f"it has {len(text)} characters. Say it in {_MOST_WORDS}.")
     return text
 
 

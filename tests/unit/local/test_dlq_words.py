@@ -46,6 +46,7 @@ def test_times_at_which_nothing_ran(command: list[str], option: str, time: str) 
         ([*REDRIVE, "--dry-run"], "--max", HUGE, "1000000"),
         (REDRIVE, "--rate", "inf", "10000"),
         (REDRIVE, "--rate", "nan", "10000"),
+        (REDRIVE, "--note", "x" * 501, "Say it in 500"),
         *((command, option, NOT_UTF8, "is no UTF-8") for command in (LIST, REDRIVE)
           for option in ("--key", "--code", "--topic", "--consumer")),
     ],
