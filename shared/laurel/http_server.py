@@ -16,6 +16,7 @@ from typing import Any
 
 import httptools
 import uvicorn
+from starlette.responses import Response
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -53,16 +54,17 @@ class _Protocol(HttpToolsProtocol):
             return
         self._unset_keepalive_if_required()
         self._unread += len(data)
-        while data:
-            try:
-                self.parser.feed_data(data)
-                break
-            except httptools.HttpParserUpgrade as upgrade:
-                data = data[upgrade.args[0] :]
-                self._carry_on()
-            except httptools.HttpParserError:
-                self._refuse(self._refused or _NOT_HTTP)
-                return
+        try:
+            while data:
+                try:
+                    self.parser.feed_data(data)
+                    break
+                except httptools.HttpParserUpgrade as upgrade:
+                    data = data[upgrade.args[0] :]
+                    self._carry_on()
+        except httptools.HttpParserError:
+            self._refuse(self._refused or _NOT_HTTP)
+            return
         if self._unread > MAX_HEAD:
             self._refuse(_HEAD_TOO_LARGE)
 
@@ -106,32 +108,42 @@ class _Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._unread = 0
-        if not self.parser.should_upgrade():  # else its body is still to come: `_carry_on`
-            super().on_message_complete()
+        if self.parser.should_upgrade():
+            return  # its body is still to come: `_carry_on`
+        if not self.parser.should_keep_alive():  # a trailer may say so, too: the parser then takes no further request
+            self.cycle.keep_alive = False
+        super().on_message_complete()
 
     def _refuse(self, problem: Problem) -> None:
-        """Say so and hang up; where the answer to an earlier request is on its way, after that and without a word."""
+        """Say so behind the answers to the requests before it, and hang up."""
         self._over = True
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
-            if not cycle.more_body and not self.pipeline:
+            if not cycle.more_body:  # a whole request: what comes behind it is not answered
                 cycle.keep_alive = False
+                return
+            if self.pipeline:  # its turn has not come
+                self.pipeline[0] = (cycle, _answer(problem))  # type: ignore[assignment]  # Starlette's and ours differ in names
                 return
             cycle.disconnected = True
             cycle.message_event.set()
-        if cycle is None or cycle.response_complete or not (cycle.response_started or self.pipeline):
-            self.transport.write(_bytes_of(problem))
+        if cycle is None or cycle.response_complete or not cycle.response_started:
+            self.transport.write(_bytes_of(_answer(problem)))
         # A socket that is closed over unread bytes takes back what was written: whoever still sends would not hear it.
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(_LINGER_S, self.transport.close)
 
 
-def _bytes_of(problem: Problem) -> bytes:
+def _answer(problem: Problem) -> Response:
     response = problem.response()
-    headers = [*response.raw_headers, *SECURITY_HEADERS, (b"connection", b"close")]
-    line = f"HTTP/1.1 {problem.status} {HTTPStatus(problem.status).phrase}\r\n".encode()
-    return line + b"".join(b"%b: %b\r\n" % one for one in headers) + b"\r\n" + bytes(response.body)
+    response.raw_headers += [*SECURITY_HEADERS, (b"connection", b"close")]
+    return response
+
+
+def _bytes_of(response: Response) -> bytes:
+    line = f"HTTP/1.1 {response.status_code} {HTTPStatus(response.status_code).phrase}\r\n".encode()
+    return line + b"".join(b"%b: %b\r\n" % one for one in response.raw_headers) + b"\r\n" + bytes(response.body)
 
 
 class _Server(uvicorn.Server):

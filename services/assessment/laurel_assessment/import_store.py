@@ -118,7 +118,8 @@ async def fail_abandoned(tx: Transaction, *, silent_s: float) -> list[str]:
     """Fail the uploads whose process died: nothing was heard of them for so long. Returns their ids."""
     rows = await tx.fetch(
         "SELECT import_id::text FROM imports "
-        "WHERE status = 'receiving' AND heard_at < now() - make_interval(secs => $1)",
+        "WHERE status = 'receiving' AND heard_at < now() - make_interval(secs => $1) "
+        "ORDER BY import_id FOR UPDATE SKIP LOCKED",  # one that is heard of at this moment is not silent
         silent_s,
     )
     for row in rows:

@@ -209,9 +209,10 @@ def create_api(
             found = await store.find_delivery(tx, principal.tenant_id, identifier)
             if found is None:
                 raise not_found("delivery")
-            if found["emptied"]:
-                raise Problem(409, "erased", "its learner was erased: there is nothing left to send")
             endpoint = await store.find_endpoint(tx, principal.tenant_id, found["endpoint_id"], for_update=True)
+            found = await store.find_delivery(tx, principal.tenant_id, identifier)  # an erasure holds the endpoint, too
+            if found is None or found["emptied"]:
+                raise Problem(409, "erased", "its learner was erased: there is nothing left to send")
             if endpoint is None:
                 raise Problem(409, "endpoint_deleted", "its endpoint was deleted")
             if not endpoint["enabled"]:
@@ -246,6 +247,8 @@ def create_api(
                 await audit.record(tx, principal.tenant_id, principal, "email.retry", credential_id, at=clock())
         if found is None:
             raise not_found("e-mail")
+        if row is None and found["state"] in ("failed", "uncertain"):
+            raise Problem(409, "revoked", "its credential was revoked: nobody is congratulated on it any more")
         if row is None:
             raise Problem(409, "not_failed", f"it is {found['state']}; only failed and uncertain ones are sent again")
         return _email(found)

@@ -153,7 +153,7 @@ class Notify:
         wanted = {(one.tenant_id, event_type) for one in subscribed.values() for event_type in one.event_types}
         # What nobody subscribes to is not kept: its body names a learner.
         messages = {one.message_id: one for one in prepared.messages if (one.tenant_id, one.event_type) in wanted}
-        written = await store.write_messages(tx, list(messages.values()), self._at_once.hold())
+        written = await store.write_messages(tx, list(messages.values()), self._at_once.hold(), list(subscribed))
         reach("notify.written")
         await store.write_emails(tx, prepared.emails, state=self._email_state)
         if prepared.revoked:

@@ -96,10 +96,16 @@ async def take_mails(tx: Transaction, *, worker: UUID, hold: timedelta, limit: i
     return [Mail(*row.values()) for row in rows]
 
 
+def _unless_revoked(state: str) -> str:
+    """A mail on its way has lost its contact only where its credential was revoked (`cancel_mails`)."""
+    return f"CASE WHEN m.contact IS NULL AND {state} IN ('pending', 'failed') THEN 'cancelled' ELSE {state} END"
+
+
 async def give_back(tx: Transaction, worker: UUID, credential_ids: Sequence[str]) -> None:
     """Let others take mails that were taken and about which the server has heard nothing."""
+    back = _unless_revoked("'pending'")
     await tx.execute(
-        "UPDATE emails SET state = 'pending', attempt_count = attempt_count - 1 "
+        f"UPDATE emails m SET state = {back}, attempt_count = attempt_count - 1 "
         "WHERE credential_id = ANY ($2::text[]) AND sending_by = $1 AND state = 'sending'",
         worker, credential_ids,
     )  # fmt: skip
@@ -108,9 +114,10 @@ async def give_back(tx: Transaction, worker: UUID, credential_ids: Sequence[str]
 async def settle_mails(tx: Transaction, worker: UUID, sent: Sequence[Sent]) -> None:
     """Write down what became of them. A sent mail's contact is forgotten: we need it no more."""
     await tx.execute(
-        """
+        f"""
         UPDATE emails m
-        SET state = s.state, next_attempt_at = s.next_attempt_at, last_error = s.error,
+        SET state = {_unless_revoked('s.state')}, next_attempt_at = s.next_attempt_at,
+            last_error = CASE WHEN m.contact IS NULL AND s.state <> 'sent' THEN m.last_error ELSE s.error END,
             contact = CASE WHEN s.state = 'sent' THEN NULL ELSE m.contact END,
             sent_at = CASE WHEN s.state = 'sent' THEN now() END
         FROM unnest($2::text[], $3::text[], $4::timestamptz[], $5::text[]) AS s (credential_id, state, next_attempt_at, error)
@@ -140,19 +147,26 @@ async def list_emails(
 
 
 async def cancel_mails(tx: Transaction, credential_ids: Sequence[str]) -> None:
-    """Nobody is congratulated on a credential that was revoked before its mail went out."""
+    """Nobody is congratulated on a credential that was revoked before its mail went out.
+
+    What is being sent, or may have been, stays so until more is known; without its contact it is not sent again.
+    """
     await tx.execute(
-        "UPDATE emails SET state = 'cancelled', contact = NULL, last_error = 'the credential was revoked' "
-        "WHERE credential_id = ANY ($1::text[]) AND state IN ('pending', 'held', 'failed')",
+        "UPDATE emails SET state = CASE WHEN state IN ('sending', 'uncertain') THEN state ELSE 'cancelled' END, "
+        "contact = NULL, last_error = 'the credential was revoked' WHERE credential_id = ANY ($1::text[]) "
+        "AND state IN ('pending', 'held', 'failed', 'sending', 'uncertain')",
         credential_ids,
     )
 
 
 async def retry_email(tx: Transaction, tenant_id: str, credential_id: str) -> asyncpg.Record | None:
-    """Send a failed or uncertain mail again; None for any other. The schedule starts anew."""
+    """Send a failed or uncertain mail again; None for any other, and for a credential that was revoked meanwhile.
+
+    The schedule starts anew.
+    """
     row = await tx.fetchrow(
         "UPDATE emails SET state = 'pending', next_attempt_at = now(), attempt_count = 0, created_at = now() "
-        "WHERE credential_id = $1 AND tenant_id = $2 AND state IN ('failed', 'uncertain') "
+        "WHERE credential_id = $1 AND tenant_id = $2 AND state IN ('failed', 'uncertain') AND contact IS NOT NULL "
         f"RETURNING {_EMAIL}",
         credential_id, tenant_id,
     )  # fmt: skip

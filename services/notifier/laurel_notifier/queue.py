@@ -109,8 +109,14 @@ async def settle(tx: Transaction, lease: UUID, settled: Sequence[Settled]) -> No
     A worker whose lease ran out meanwhile is believed when it delivered, and otherwise not: the row is somebody else's.
     """
     gone = list({one.endpoint_id for one in settled if one.verdict.disable})
+    # Rows of endpoints first, as everywhere: the order of locks is endpoints, then deliveries. Held until the end, they
+    # are as the next statement sees them: one that waited for a delivery would look at that anew, and at them not.
+    await tx.execute(
+        "SELECT FROM endpoints WHERE endpoint_id = ANY ($1::uuid[]) ORDER BY endpoint_id FOR "
+        + ("UPDATE" if gone else "SHARE"),
+        list({one.endpoint_id for one in settled}),
+    )
     if gone:
-        # Rows of endpoints first, as everywhere: the order of locks is endpoints, then deliveries.
         await tx.execute(
             "UPDATE endpoints SET enabled = false, disabled_reason = 'the endpoint answered 410 Gone', "
             "updated_at = now() WHERE endpoint_id = ANY ($1::uuid[]) AND enabled",

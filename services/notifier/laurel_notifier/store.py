@@ -92,8 +92,10 @@ _MESSAGE = (
 )
 
 
-async def write_messages(tx: Transaction, messages: Sequence[Message], hold: Held) -> Written:
-    """Store each message once and one delivery for each endpoint that is subscribed now.
+async def write_messages(
+    tx: Transaction, messages: Sequence[Message], hold: Held, subscribed: Sequence[UUID]
+) -> Written:
+    """Store each message once and one delivery for each of the endpoints `subscribed` that wants it.
 
     A message that is there already (a redelivered event) gets no further deliveries.
     """
@@ -105,7 +107,7 @@ async def write_messages(tx: Transaction, messages: Sequence[Message], hold: Hel
             (m.message_id, m.tenant_id, m.event_type, m.credential_id, m.course_run, m.traceparent, m.body)
             for m in messages
         ),
-        after=4,
+        after=5,
     )
     rows = await tx.fetch(
         f"""
@@ -117,7 +119,7 @@ async def write_messages(tx: Transaction, messages: Sequence[Message], hold: Hel
             SELECT f.tenant_id, e.endpoint_id, f.message_no,
                    row_number() OVER (PARTITION BY e.endpoint_id ORDER BY f.message_no) <= coalesce(r.room, 0) AS held
             FROM fresh f
-                 JOIN endpoints e ON e.tenant_id = f.tenant_id AND e.enabled AND e.deleted_at IS NULL
+                 JOIN endpoints e ON e.endpoint_id = ANY ($5) AND e.tenant_id = f.tenant_id
                                      AND f.event_type = ANY (e.event_types)
                  LEFT JOIN unnest($3::uuid[], $4::int[]) AS r (endpoint_id, room) ON r.endpoint_id = e.endpoint_id
         ), owed AS (
@@ -133,7 +135,7 @@ async def write_messages(tx: Transaction, messages: Sequence[Message], hold: Hel
         UNION ALL
         SELECT NULL, endpoint_id, NULL, NULL, count(*) FROM owed GROUP BY endpoint_id
         """,
-        hold.lease, hold.lease_for, list(hold.rooms), list(hold.rooms.values()), *given.arguments,
+        hold.lease, hold.lease_for, list(hold.rooms), list(hold.rooms.values()), subscribed, *given.arguments,
     )  # fmt: skip
     held = [(row[0], row[1], row[2], row[3]) for row in rows if row[0] is not None]
     made = {row[1]: row[4] for row in rows if row[0] is None}

@@ -13,7 +13,7 @@ import pytest
 from laurel import bus as buses
 from laurel.migrate import migrate
 from laurel.process import ensure_topics
-from tests.component.notifier.kit import Notifier, Sink, opened
+from tests.component.notifier.kit import Mailbox, Notifier, Sink, opened
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +62,15 @@ async def sink() -> AsyncIterator[Sink]:
 def _with_database(dsn: str, name: str) -> str:
     parts = urlsplit(dsn)
     return urlunsplit(parts._replace(path=f"/{name}"))
+
+
+@pytest.fixture
+async def mailbox() -> AsyncIterator[Mailbox]:
+    async with Mailbox().open() as made:
+        yield made
+
+
+@pytest.fixture
+async def mailing(admin_dsn: str, mailbox: Mailbox) -> AsyncIterator[Notifier]:
+    async with opened(admin_dsn, smtp_url=mailbox.url, mail_from="Beispiel-Universität <badges@uni.example>") as made:
+        yield made

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import email
 import email.policy
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 
@@ -26,18 +25,6 @@ from tests.component.notifier.kit import (
     settings,
     until,
 )
-
-
-@pytest.fixture
-async def mailbox() -> AsyncIterator[Mailbox]:
-    async with Mailbox().open() as made:
-        yield made
-
-
-@pytest.fixture
-async def mailing(admin_dsn: str, mailbox: Mailbox) -> AsyncIterator[Notifier]:
-    async with opened(admin_dsn, smtp_url=mailbox.url, mail_from="Beispiel-Universität <badges@uni.example>") as made:
-        yield made
 
 
 def read(raw: bytes) -> EmailMessage:
