@@ -14,6 +14,7 @@ import asyncio
 import csv
 import io
 import math
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -163,11 +164,15 @@ async def _send(
             if refused.status not in (409, 503) or loop.time() > deadline:
                 raise _in_options(refused) from None
             await asyncio.sleep(0.5 if refused.status == 409 else 2.0)
+    if not re.fullmatch("[0-9A-Za-z-]{1,64}", str(answer["import_id"])):
+        raise client.no_laurel("names no import")
     path = f"/assessment/v1/results/imports/{answer['import_id']}"
     while True:
         status = await client.call("GET", path)
         if status["status"] in ("done", "failed"):
             break
+        if status["status"] not in ("receiving", "processing"):
+            raise client.no_laurel(f"says that an import is {status['status']!r}")
         await asyncio.sleep(0.2)
     if status["status"] == "failed":
         raise Failure(f"import {answer['import_id']} failed: {status['failure']}", fix="run the same command again")

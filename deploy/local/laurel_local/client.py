@@ -85,7 +85,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, str | int | None] | None = None,
     ) -> Any:
-        """The JSON answer of a request; None where there is no body. Raises Refused or Failure."""
+        """The JSON object that a request is answered with; empty where there is no body. Raises Refused or Failure."""
         query = {name: value for name, value in (params or {}).items() if value is not None}
         given_up_at = asyncio.get_running_loop().time() + self.patience_s
         while True:
@@ -95,14 +95,16 @@ class Client:
                 )
             except httpx.TransportError as error:
                 raise self._unanswered(error) from None
+            except httpx.DecodingError as error:
+                raise self.no_laurel(f"cannot be read ({error})") from None
             if answer.is_success:
-                return self._content(answer) if answer.content else None
+                return self._content(answer)
             again = body is None or isinstance(body, bytes)  # a stream cannot be sent twice
             if answer.status_code != 429 or not again:
-                raise _refused(answer)
+                raise self._refused(answer)
             seconds = _retry_after(answer)
             if asyncio.get_running_loop().time() + seconds > given_up_at:
-                raise _refused(answer)
+                raise self._refused(answer)
             self.waits(seconds, str(_problem(answer).get("detail", "it answered 429")))
             await asyncio.sleep(seconds)
 
@@ -114,33 +116,43 @@ class Client:
             async with self._http.stream(method, path, content=body, headers=dict(headers)) as answer:
                 if not answer.is_success:
                     await answer.aread()
-                    raise _refused(answer)
+                    raise self._refused(answer)
                 async for line in answer.aiter_lines():
                     yield msgspec.json.decode(line, type=dict[str, Any])
         except httpx.TransportError as error:
             raise self._unanswered(error) from None
-        except (msgspec.DecodeError, RecursionError):
-            raise self._no_laurel("is no NDJSON") from None
+        except (msgspec.DecodeError, RecursionError, httpx.DecodingError):
+            raise self.no_laurel("is no NDJSON") from None
 
     def _content(self, answer: httpx.Response) -> Any:
         """Its JSON. An answer that is no Laurel's is a Failure when it comes, or where a member of it is missed."""
 
         class Members(dict[str, Any]):
             def __missing__(_, name: str) -> Any:  # noqa: N805
-                raise self._no_laurel(f"has no {name!r}")
+                raise self.no_laurel(f"has no {name!r}")
 
         try:
-            found = answer.json(object_hook=Members)
+            found = answer.json(object_hook=Members) if answer.content else Members()
         except (ValueError, RecursionError):
-            raise self._no_laurel("is no JSON") from None
+            raise self.no_laurel("is no JSON") from None
         if not isinstance(found, dict):
-            raise self._no_laurel("is no JSON object")
+            raise self.no_laurel("is no JSON object")
         return found
 
-    def _no_laurel(self, why: str) -> Failure:
+    def no_laurel(self, why: str) -> Failure:
+        """What answers there is none, or none that this command knows."""
         return Failure(
             f"{self.url} gave an answer that {why}", fix="is it the address of a Laurel? " + _LIKE, code=Exit.USAGE
         )
+
+    def _refused(self, answer: httpx.Response) -> Failure:
+        if answer.is_redirect:
+            where = answer.headers.get("location", "nowhere")
+            why = f"{self.url} sends us on: {answer.status_code}, to {where}"
+            return Failure(why, fix="give --url as it is after that", code=Exit.USAGE)
+        if answer.status_code in (404, 405) and not _problem(answer):
+            return self.no_laurel(f"is {answer.status_code} and no problem document")
+        return _refused(answer)
 
     def _unanswered(self, error: httpx.TransportError) -> Failure:
         return distrust(self.url, error) or Failure(
@@ -154,11 +166,15 @@ class Client:
         after: str | None = None
         while True:
             page = await self.call("GET", path, params={**params, "after": after})
+            if not isinstance(page["items"], list):
+                raise self.no_laurel("is no list")
             for item in page["items"]:
                 yield item
-            after = page.get("next")
+            before, after = after, page.get("next")
             if after is None:
                 return
+            if after == before:
+                raise self.no_laurel("leads to itself")
 
     async def call_when_known(self, method: str, path: str, **options: Any) -> Any:
         """`call`, with a new API key: until its event has reached the service (a second or so), that answers 401."""
@@ -184,7 +200,7 @@ def _problem(answer: httpx.Response) -> dict[str, Any]:
     if "json" in answer.headers.get("content-type", ""):
         try:
             found = answer.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
     return {}
@@ -194,7 +210,8 @@ def _refused(answer: httpx.Response) -> Refused:
     problem = _problem(answer)
     detail = str(problem.get("detail") or answer.reason_phrase or "no reason given")
     message = f"{answer.request.method} {answer.request.url.path}: {answer.status_code} {detail}"
-    fields = [one for one in problem.get("errors") or () if isinstance(one, dict)]
+    errors = problem.get("errors")
+    fields = [one for one in errors if isinstance(one, dict)] if isinstance(errors, list) else []
     # The first error often is the detail.
     more = [f"{one.get('field')}: {one.get('detail')}" for one in fields if str(one.get("detail")) not in detail]
     message = "; ".join([message, *more[:5]])

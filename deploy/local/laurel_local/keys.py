@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from laurel.migrate import SERVICES
+from laurel.security import parse_api_key
 from laurel_local.client import Client
 from laurel_local.console import Output, OutputLost
 from laurel_local.exits import Exit, Failure
@@ -60,7 +61,7 @@ async def created(
     if expires_at is not None:
         body["expires_at"] = (expires_at if expires_at.tzinfo else expires_at.replace(tzinfo=UTC)).isoformat()
     async with client:
-        made = await client.call("POST", _KEYS, json=body)
+        made = _key(client, await client.call("POST", _KEYS, json=body))
     _print_key(made, output)
     return Exit.OK
 
@@ -68,9 +69,10 @@ async def created(
 async def rotated(client: Client, key_id: str, overlap_s: int, output: Output) -> Exit:
     """Give a key another secret and print it."""
     async with client:
-        made = await client.call("POST", f"{_KEYS}/{_segment(key_id)}/rotate", json={"overlap_s": overlap_s})
-    _print_key(made, output)
+        path = f"{_KEYS}/{_segment(key_id)}/rotate"
+        made = _key(client, await client.call("POST", path, json={"overlap_s": overlap_s}))
     until = made["previous_until"]
+    _print_key(made, output)
     output.note("The older secrets have ended." if until is None else f"The older secrets work until {until}.")
     return Exit.OK
 
@@ -78,7 +80,8 @@ async def rotated(client: Client, key_id: str, overlap_s: int, output: Output) -
 async def revoked(client: Client, key_id: str, output: Output) -> Exit:
     """End a key."""
     async with client:
-        await client.call("DELETE", f"{_KEYS}/{_segment(key_id)}")
+        if await client.call("DELETE", f"{_KEYS}/{_segment(key_id)}"):
+            raise client.no_laurel("has a body, and an end of a key has none: it may go on")
     output.result({"revoked": key_id})
     output.note(f"{key_id} is revoked; it stops working in every service within seconds.")
     return Exit.OK
@@ -87,6 +90,13 @@ async def revoked(client: Client, key_id: str, output: Output) -> Exit:
 def _segment(key_id: str) -> str:
     """A key's id as a path segment; what is none leads to a 404, not to another path."""
     return key_id if key_id.isalnum() and key_id.isascii() else "-"
+
+
+def _key(client: Client, made: dict[str, Any]) -> dict[str, Any]:
+    """A key with its secret, which goes to standard output as it is."""
+    if parse_api_key(str(made["text"])) is None:
+        raise client.no_laurel("holds no API key")
+    return made
 
 
 def _print_key(made: dict[str, Any], output: Output) -> None:

@@ -73,11 +73,13 @@ async def _readiness(url: str) -> tuple[dict[str, str], bool]:
         async with httpx.AsyncClient(timeout=_SECONDS, trust_env=False, verify=authorities()) as client:
             answer = await client.get(f"{url}/readyz")
             found = answer.json()
-    except (httpx.HTTPError, ValueError) as error:
+    except (httpx.HTTPError, ValueError, RecursionError) as error:
         untrusted = distrust(url, error)
         said = f"does not answer: {type(error).__name__}" if untrusted is None else f"{untrusted}; {untrusted.fix}"
         return {"gateway": said}, False
-    services = found.get("services") if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        return {"gateway": "answers, and not as a Laurel does"}, False
+    services = found.get("services")
     if isinstance(services, dict):
         return {str(name): str(word) for name, word in services.items()}, True
     # A gateway that is not ours (deploy/gateway) answers for itself alone.

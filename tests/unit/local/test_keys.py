@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from laurel.security import new_api_key
 from laurel_local.client import Client
 from laurel_local.console import Output, Stream
 from laurel_local.exits import Exit, Failure
@@ -37,7 +38,7 @@ async def test_a_revoked_key_has_no_secret_for_ever(capsys: pytest.CaptureFixtur
 
 @pytest.mark.parametrize("as_json", [True, False])
 async def test_a_key_that_could_not_be_printed_is_named(as_json: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = {"key_id": "0123456789ab", "text": "laurel_0123456789ab_x"}
+    made = {"key_id": "0123456789ab", "text": new_api_key(key_id="0123456789ab").text}
     with open("/dev/full", "w") as full:  # noqa: ASYNC230
         monkeypatch.setattr("sys.stdout", Stream(full, needed=True))
         with pytest.raises(Failure) as lost:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -70,6 +71,41 @@ async def test_a_server_that_is_no_laurel_is_told_apart(use: Use, content: bytes
         await use(client(lambda _: httpx.Response(200, content=content)), Output(as_json=False))
     assert said.value.code is Exit.USAGE
     assert "is it the address of a Laurel?" in said.value.fix
+
+
+Answer = Callable[[httpx.Request], httpx.Response]
+STRANGE: dict[str, Answer] = {
+    "elsewhere": lambda _: httpx.Response(301, headers={"location": "https://laurel/"}),
+    "another 404": lambda _: httpx.Response(404, content=b"<html>"),
+    "nothing": lambda _: httpx.Response(204),
+    "no gzip": lambda _: httpx.Response(200, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(b"x")),
+    "no secret of ours": lambda _: httpx.Response(201, json={"key_id": "x", "text": HOSTILE, "previous_until": None}),
+    "the same page for ever": lambda _: httpx.Response(200, json={"items": [], "next": "x"}),
+    "an error that is deep": lambda _: httpx.Response(404, content=b"[" * 200_000),
+    "errors that are none": lambda _: httpx.Response(
+        400, json={"detail": "no", "errors": 3}, headers={"content-type": "application/problem+json"}
+    ),
+}
+
+
+@pytest.mark.parametrize("answer", STRANGE.values(), ids=STRANGE)
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+async def test_whatever_is_answered_ends_with_what_is_wrong(
+    use: Use, answer: Answer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with asyncio.timeout(30):
+        with pytest.raises(Failure) as said:
+            await use(client(answer), Output(as_json=False))
+    assert said.value.code is Exit.USAGE
+    report_failure(said.value, as_json=False)
+    out, err = capsys.readouterr()
+    assert nothing_acts(out + err)
+
+
+async def test_a_key_whose_end_nobody_confirms_is_not_reported_as_ended() -> None:
+    for answer in (httpx.Response(200, json={"ok": True}), httpx.Response(302, headers={"location": "https://x/"})):
+        with pytest.raises(Failure):
+            await keys.revoked(client(lambda _, said=answer: said), "0123456789ab", Output(as_json=False))
 
 
 @pytest.mark.parametrize("url", ["x", "\udcff", "http://x:99999", "ftp://x", "http://", "//x", "http://[::1"])
