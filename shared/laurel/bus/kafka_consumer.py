@@ -25,7 +25,7 @@ from aiokafka import TopicPartition as KafkaPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from laurel.bus import MAX_POLL_BYTES, BusError, BusUnavailable, Drain, Message, PartitionsLost, TopicPartition
-from laurel.bus.kafka_errors import NEVER, stop_quietly, translated
+from laurel.bus.kafka_errors import NEVER, over_a_closed_connection, stop_quietly, translated
 from laurel.crash_points import reach
 
 log = logging.getLogger(__name__)
@@ -146,6 +146,11 @@ class KafkaConsumer:
             raise self._fatal from error
         except (KafkaError, OSError) as error:
             self._give_up(f"reading failed: {type(error).__name__}: {error}")
+            return []
+        except RuntimeError as error:
+            if not over_a_closed_connection(error):
+                raise
+            self._give_up("reading failed: the connection is closed")
             return []
         except asyncio.CancelledError:
             task = asyncio.current_task()

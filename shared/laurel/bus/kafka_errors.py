@@ -51,6 +51,15 @@ async def translated(doing: str, timeout: float) -> AsyncIterator[None]:
         raise BusUnavailable(f"Kafka, {doing}: no answer within {timeout:g} s") from error
     except (errors.KafkaError, OSError) as error:
         raise _as_bus_error(doing, error) from error
+    except RuntimeError as error:
+        if not over_a_closed_connection(error):
+            raise
+        raise _as_bus_error(doing, error) from error
+
+
+def over_a_closed_connection(error: RuntimeError) -> bool:
+    """Whether a connection was lost right before something was to be written: what uvloop says then, as no OSError."""
+    return "the handler is closed" in str(error)
 
 
 def _as_bus_error(doing: str, error: BaseException) -> BusError:
