@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from urllib.parse import parse_qs, urlsplit
@@ -45,7 +45,6 @@ UNAVAILABLE: tuple[type[BaseException], ...] = (
 KEEPALIVE = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "3", "tcp_keepalives_count": "3"}
 
 _CLOSE_S = 2.0
-_UNABLE_TO_CLOSE: tuple[type[BaseException], ...] = (*UNAVAILABLE, asyncpg.PostgresError, asyncio.CancelledError)
 # An AttributeError is asyncpg's where a connection is cut between two messages of a statement.
 _CUT: tuple[type[BaseException], ...] = (*UNAVAILABLE, AttributeError)
 _RELEASE_S = 2.0  # nothing is sent at a release, but where a statement was cancelled
@@ -111,7 +110,12 @@ def connecting() -> Iterator[None]:
 
 
 async def close_quietly(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    """Say goodbye within 2 s, or hang up.
+    """Say goodbye within 2 s, or hang up."""
+    await _quietly(connection.close, connection.terminate, within=_CLOSE_S)
+
+
+async def _quietly(close: Callable[[], Awaitable[None]], hang_up: Callable[[], None], *, within: float) -> None:
+    """Close in time or hang up; what fails in that says nothing new.
 
     asyncpg tells by a CancelledError of its own that it gave up. One that is meant for us goes on: a loop that forgot
     it would never end.
@@ -120,10 +124,11 @@ async def close_quietly(connection: asyncpg.Connection[asyncpg.Record]) -> None:
     assert task is not None
     cancelling = task.cancelling()
     try:
-        async with asyncio.timeout(_CLOSE_S):
-            await connection.close()
-    except _UNABLE_TO_CLOSE as error:
-        connection.terminate()
+        async with asyncio.timeout(within):
+            await close()
+    except (Exception, asyncio.CancelledError) as error:
+        with suppress(Exception):
+            hang_up()
         if task.cancelling() > cancelling:
             raise asyncio.CancelledError from error
 
@@ -216,12 +221,8 @@ class Database:
     async def __aexit__(self, failure: object, *_: object) -> None:
         pool, self._pool = self._pool, None
         if pool is not None:
-            try:
-                # What has failed may be the server itself: it gets no time to say goodbye.
-                async with asyncio.timeout(5.0 if failure is None else 0.5):
-                    await pool.close()
-            except TimeoutError:
-                pool.terminate()
+            # What has failed may be the server itself: it gets no time to say goodbye.
+            await _quietly(pool.close, pool.terminate, within=5.0 if failure is None else 0.5)
 
     @asynccontextmanager
     async def transaction(

@@ -55,7 +55,14 @@ def said(message: str) -> str:
 
 
 def first_failure(error: BaseException) -> BaseException:
-    """The failure that came first of those that ended a group of tasks; any other error is itself."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+    """The failure that came first: of those that ended a group of tasks, and before any in clearing up after it."""
+    while True:
+        if isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+            continue
+        before = None if error.__suppress_context__ else error.__context__
+        while before is not None and not isinstance(before, BaseExceptionGroup):
+            before = before.__context__
+        if before is None:
+            return error
+        error = before

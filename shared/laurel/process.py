@@ -115,8 +115,10 @@ def main(name: str, kind: type[S], open_service: OpenService[S]) -> None:
     logs.configure()
     try:
         run(serve(name, load_settings(kind), open_service, role=role))
-    except Exception as error:
+    except (Exception, asyncio.CancelledError) as error:  # the latter is asyncpg's: nobody cancels us
         failure = first_failure(error)
+        if failure is not error and not isinstance(error, BaseExceptionGroup):
+            log.error("clearing up failed, too", reason=repr(error))
         if isinstance(failure, ConfigurationError):
             sys.exit(redact(f"{name}: {failure}"))
         if not isinstance(failure, Stuck):

@@ -107,7 +107,7 @@ async def test_a_silent_database_ends_the_process_after_its_last_words(role: str
                 assert 'kind="Silent"' in said
             async with asyncio.timeout(120):
                 _, log = await process.communicate()
-            assert process.returncode == EXIT_STUCK
+            assert process.returncode == EXIT_STUCK, log.decode()[-6000:]
             assert b'"event": "part failed"' in log
             assert b"database" in log
         finally:

@@ -101,3 +101,22 @@ async def test_a_connection_that_is_cut_between_two_messages_of_a_statement_is_o
                 pass
         monkeypatch.undo()
         assert [tuple(row) for row in await database.fetch("SELECT $1::int", 1)] == [(1,)]
+
+
+@pytest.mark.parametrize("gives_up", [asyncio.CancelledError(), RuntimeError("the handler is closed"), OSError("away")])
+async def test_a_pool_that_cannot_be_closed_hides_no_failure(
+    postgres_dsn: str, monkeypatch: pytest.MonkeyPatch, gives_up: BaseException
+) -> None:
+    """asyncpg says by a CancelledError of its own that it gave up, and uvloop by a RuntimeError."""
+
+    async def close(_: object) -> None:
+        raise gives_up
+
+    monkeypatch.setattr(asyncpg.Pool, "close", close)
+    with pytest.raises(KeyError, match="what happened"):
+        async with Database(postgres_dsn, schema="public", size=1) as database:
+            await database.fetch("SELECT 1")
+            raise KeyError("what happened")
+    task = asyncio.current_task()
+    assert task is not None
+    assert not task.cancelling()
