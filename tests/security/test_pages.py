@@ -37,7 +37,7 @@ def payloads() -> list[str]:
     return [json.loads(f'"{line}"') for line in lines if line and not (line.startswith("# ") and "LXSS" not in line)]
 
 
-def test_there_are_enough_payloads() -> None:
+async def test_there_are_enough_payloads() -> None:
     found = payloads()
     assert len(found) == len(set(found)) >= 60
     assert all("LXSS" in one or "TFhTUz4" in one or "MWFNT" in one for one in found)
