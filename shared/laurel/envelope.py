@@ -7,9 +7,9 @@ else arrives, such as structured mode from a foreign producer, goes through that
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from cloudevents.core.bindings.kafka import KafkaMessage, from_kafka
@@ -39,8 +39,7 @@ class Undecodable(Exception):
         self.detail = detail
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(NamedTuple):
     """An event as a consumer receives it. `traceparent` continues the producer's trace (W3C Trace Context)."""
 
     message: Message
@@ -64,10 +63,15 @@ def headers(
         ("ce_id", event_id.encode()),
         ("ce_source", source.encode()),
         ("ce_type", event_type.encode()),
-        ("ce_time", time.astimezone(UTC).isoformat().replace("+00:00", "Z").encode()),
+        ("ce_time", _timestamp(time)),
         ("content-type", CONTENT_TYPE.encode()),
     )
     return fixed if traceparent is None else (*fixed, ("traceparent", traceparent.encode()))
+
+
+@lru_cache(maxsize=64)  # the events of a batch happened in one transaction
+def _timestamp(time: datetime) -> bytes:
+    return time.astimezone(UTC).isoformat().replace("+00:00", "Z").encode()
 
 
 def decode(message: Message) -> Delivered:

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import aiohappyeyeballs
 import aiohttp
@@ -57,8 +57,7 @@ class Fetched:
     url: str
 
 
-@dataclass(frozen=True, slots=True)
-class Posted:
+class Posted(NamedTuple):
     """An answer to a POST. retry_after_s: what the server asks for (RFC 9110 §10.2.3); body_start: at most 1 KiB."""
 
     status: int

@@ -10,7 +10,6 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple, cast
 
 import httptools
@@ -34,8 +33,7 @@ class FetchFailed(LaurelError):
         self.detail = detail
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(NamedTuple):
     """An answer. retry_after: the field as it was sent; body_start: at most 1 KiB."""
 
     status: int

@@ -14,9 +14,9 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
+from typing import NamedTuple
 
 import asyncpg
 import structlog
@@ -43,8 +43,7 @@ class LockLost(Stuck):
     """A relay's connection no longer holds the locks by which it owns its shards: another may own them, too."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """An event to send, and the trace that it continues (None: the current span's)."""
 
     event: Event

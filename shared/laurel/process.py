@@ -190,11 +190,13 @@ async def run_parts(
         if "relay" in roles:
             start(f"{service.name} relay", lambda: service.relay.run(stop))
         for consumer in consumers:
-            engine: Engine[Any] = Engine(
-                consumer, bus=bus, database=service.worker_database, member_id=f"{name}-{consumer.group}",
-                batch_size=settings.batch_size, stuck_after_s=settings.stuck_after_s,
-            )  # fmt: skip
-            start(consumer.group, functools.partial(engine.run, stop))
+            for number in range(1, consumer.members + 1):
+                part = consumer.group if number == 1 else f"{consumer.group}-{number}"
+                engine: Engine[Any] = Engine(
+                    consumer, bus=bus, database=service.worker_database, member_id=f"{name}-{part}",
+                    batch_size=settings.batch_size, stuck_after_s=settings.stuck_after_s,
+                )  # fmt: skip
+                start(part, functools.partial(engine.run, stop))
             redriver: Redriver[Any] = Redriver(consumer, bus=bus, database=service.worker_database)
             start(f"{consumer.group} redrive", functools.partial(redriver.run, stop))
         for worker in service.workers if "worker" in roles else ():

@@ -18,7 +18,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
@@ -81,12 +81,15 @@ class Consumer(Generic[T]):
     """A consumer group of a service: `group` is its name on the bus, `handler` what it does.
 
     saved: told when the effects of a batch are committed. For what only saves time: a process may die before.
+    members: how many members of the group one process is, each with partitions of its own. More than one where the
+    handler waits for other processes: one batch is stored while another is signed.
     """
 
     group: str
     topics: tuple[Topic, ...]
     handler: Handler[T]
     saved: Callable[[T], None] | None = None
+    members: int = 1
 
 
 @dataclass(frozen=True)
@@ -285,7 +288,7 @@ class Engine(Generic[T]):
 
 def _one_span_a_trace(group: str, events: Sequence[Delivered]) -> tuple[list[Delivered], list[Span]]:
     """Open a `process` span for each distinct trace of a batch; the events continue their span from here on."""
-    spans: dict[str, Span] = {}
+    spans: dict[str | None, Span] = {}
     for delivered in events:
         parent = delivered.traceparent
         if parent is None or parent in spans or len(spans) >= MAX_SPANS:
@@ -303,7 +306,7 @@ def _one_span_a_trace(group: str, events: Sequence[Delivered]) -> tuple[list[Del
         )
     contexts = {parent: telemetry.format_traceparent(one.get_span_context()) for parent, one in spans.items()}
     continued = [
-        replace(one, traceparent=contexts.get(one.traceparent) or one.traceparent) if one.traceparent else one
+        one if (context := contexts.get(one.traceparent)) is None else one._replace(traceparent=context)
         for one in events
     ]
     return continued, list(spans.values())

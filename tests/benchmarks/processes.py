@@ -18,13 +18,13 @@ def _stat(pid: int) -> list[str] | None:
         return None
 
 
-def tree(root: int) -> list[int]:
-    """The process and all its descendants."""
+def tree(*roots: int) -> list[int]:
+    """The processes and all their descendants."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal() and (fields := _stat(int(entry.name))) is not None:
             children.setdefault(int(fields[1]), []).append(int(entry.name))
-    found, waiting = [], [root]
+    found, waiting = [], list(roots)
     while waiting:
         pid = waiting.pop()
         found.append(pid)

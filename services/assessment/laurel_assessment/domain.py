@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -61,8 +61,7 @@ class Rules:
     descriptions: tuple[ResultDescription, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One learner's one attempt, checked field by field (laurel_assessment.rows.check)."""
 
     achievement_id: str
@@ -80,8 +79,7 @@ class Attempt:
     locale: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What the policy says. reasons: "code: sentence", for passes as well."""
 
     passed: bool
@@ -125,8 +123,7 @@ def decide(policy: Policy, *, score: float | None, parts: Mapping[str, float], a
     return Decision(True, tuple(reached) or ("no_requirement: the policy asks for nothing more than a result",))
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """An attempt that was decided before."""
 
     result_id: str
@@ -149,8 +146,7 @@ class History:
             self.earned = stored
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     """What becomes of one attempt. award: set for a pass; duplicate_of: the result that stands in its place."""
 
     outcome: Outcome

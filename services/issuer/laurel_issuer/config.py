@@ -32,6 +32,13 @@ class Settings(CommonSettings):
         le=256,
         description="Processes that lint and sign; 0: a thread of this process.",
     )
+    issuance_members: int = Field(
+        default=2,
+        ge=1,
+        le=64,
+        description="Batches that one process has in hand at once: one is stored while another is signed. Each is a "
+        "member of the consumer group, with partitions of its own. More where there are many signers.",
+    )
     canary_every: int = Field(
         default=256,
         ge=1,

@@ -35,15 +35,14 @@ class Inconsistent(Stuck):
 # --- 1 and 2: what a credential says ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class StatusPlace:
+class StatusPlace(NamedTuple):
     """A place in a status list: the list's URL, the index in it, and what is told there.
 
     messages: what its values from 0 on mean; none: a bit that is set or not. reference: a page about them.
     """
 
     list_url: str
-    index: int
+    list_index: int
     purpose: str
     messages: tuple[str, ...] = ()
     reference: str | None = None
@@ -140,7 +139,7 @@ def build_credential(
     credentialStatus [0..1] (ADR 0003).
     """
     entries = [
-        status.status_entry(place.list_url, place.index, place.purpose, place.messages, place.reference)
+        status.status_entry(place.list_url, place.list_index, place.purpose, place.messages, place.reference)
         for place in places
     ]
     recipient = passed.recipient
@@ -215,7 +214,7 @@ def varying(
     for one in passed.results:
         values.append(one.value)
     for place in places:
-        values += f"{place.list_url}#{place.index}", str(place.index)
+        values += f"{place.list_url}#{place.list_index}", str(place.list_index)
     values += passed.evidence
     shape = Shape(
         expires=until is not None,

@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -52,8 +52,7 @@ Rows = Sequence[Row]
 _passed_decoder = msgspec.json.Decoder(AssessmentPassed)
 
 
-@dataclass(frozen=True, slots=True)
-class Signed:
+class Signed(NamedTuple):
     """A credential on its way to the store, with what its event says."""
 
     intent: Intent
@@ -323,7 +322,7 @@ class _Materials:
         if intent.message is not None:
             row = self._achievements[intent.achievement_id, intent.achievement_version]
             messages = tuple(row["status_messages"])
-            places[-1] = replace(places[-1], messages=messages, reference=row["status_reference"])
+            places[-1] = places[-1]._replace(messages=messages, reference=row["status_reference"])
         return Item(intent.credential_id, intent.document_url, intent.created, intent.passed, tuple(places))
 
 

@@ -57,6 +57,7 @@ async def open_service(
             group=GROUP,
             topics=(ASSESSMENT,),
             handler=Issuance(worker_database, signers, publisher, keys=keys, terms=terms, clock=clock),
+            members=settings.issuance_members,
         )
         replica = Consumer(group="issuer.achievements", topics=(ACHIEVEMENT,), handler=achievements_handler())
         parked = ParkedIssuer(worker_database, bus, issuance, batch_size=settings.batch_size)

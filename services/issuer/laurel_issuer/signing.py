@@ -59,8 +59,7 @@ class Group:
     credential_type: str = "OpenBadgeCredential"
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """One credential to make. passed: JSON of the stored AssessmentPassed event."""
 
     credential_id: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 import asyncpg
 
@@ -32,8 +33,7 @@ class Terms:
     index_key: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Intent:
+class Intent(NamedTuple):
     """A reservation: everything a credential follows from. passed: the stored event's JSON.
 
     securing: how it is secured (credential/securing.py); key_ids: the key of each way.

@@ -7,9 +7,8 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -43,8 +42,7 @@ LONGEST_DELAY_S = 86_400.0
 # --- messages -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """What every endpoint that subscribes to `event_type` gets: the same bytes under the same webhook-id."""
 
     message_id: str
@@ -185,8 +183,7 @@ def signatures(secrets: Sequence[bytes], *, message_id: str, timestamp: int, bod
 State = Literal["delivered", "pending", "failed"]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """How one attempt ended. status: of the HTTP answer, None where there was none. error: a sentence, None for 2xx."""
 
     status: int | None
@@ -194,8 +191,7 @@ class Answer:
     retry_after_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What becomes of the delivery. reason: why it failed for good. disable: the endpoint asked for it (410)."""
 
     state: State

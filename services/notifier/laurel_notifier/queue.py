@@ -7,8 +7,8 @@ that another one is taking at the moment, so any number of them can run.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -17,8 +17,7 @@ from laurel.database import Transaction, as_table
 from laurel_notifier.domain import Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Due:
+class Due(NamedTuple):
     """A delivery that this worker holds until lease_until. Secrets are sealed; previous_secret only while valid."""
 
     delivery_id: UUID
@@ -34,8 +33,7 @@ class Due:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """What one attempt led to."""
 
     delivery_id: UUID

@@ -59,8 +59,7 @@ class PartitionsLost(BusError):
         super().__init__(f"no longer the owner of {names or 'any partition'}: {reason}")
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """A record to publish. The key decides the partition (murmur2); it must never identify a learner."""
 
     topic: str
@@ -69,8 +68,7 @@ class Record:
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class TopicPartition:
+class TopicPartition(NamedTuple):
     topic: str
     partition: int
 

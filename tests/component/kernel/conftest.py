@@ -5,16 +5,20 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 import asyncpg
 import pytest
+from fastapi import FastAPI
 
 from laurel import bus as buses
 from laurel.bus import Bus
 from laurel.database import Database
 from laurel.dead_letters import letters_get_uuids
+from laurel.outbox import Relay
 from laurel.process import ensure_topics
-from laurel.settings import with_role
+from laurel.service import Service
+from laurel.settings import Settings, with_role
 from laurel.tables import access_and_audit_tables, kernel_tables, kernel_tables_2, row_level_security
 
 
@@ -27,6 +31,19 @@ class Kernel:
     bus: Bus
     admin_dsn: str
     schema: str
+
+
+def settings(kernel: Kernel, **given: Any) -> Settings:
+    secret = "aWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWk="
+    values = {"bus_url": "postgres://x", "database_url": kernel.admin_dsn, "id_key": secret, "contact_key": secret}
+    return Settings(**values, **given)
+
+
+def service(kernel: Kernel, **parts: Any) -> Service:
+    return Service(
+        name=kernel.schema, api=FastAPI(), database=kernel.api, worker_database=kernel.worker,
+        relay=parts.pop("relay", None) or Relay(kernel.worker, kernel.bus, service=kernel.schema), **parts,
+    )  # fmt: skip
 
 
 @pytest.fixture

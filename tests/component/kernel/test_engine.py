@@ -17,9 +17,10 @@ from laurel.database import Transaction
 from laurel.envelope import Delivered
 from laurel.errors import NotNow, Reject, Stuck
 from laurel.events import CredentialStatusChanged
+from laurel.process import run_parts
 from laurel.service import MAX_UNEXPLAINED, Consumer, Engine, Saving
 from laurel.topics import CREDENTIAL
-from tests.component.kernel.conftest import Kernel
+from tests.component.kernel.conftest import Kernel, service, settings
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -215,6 +216,37 @@ async def test_a_record_that_comes_just_before_the_look_is_no_sign_of_standing_s
         stuck_after_s=40.0,
     ).run(stop)  # fmt: skip
     assert await effects(kernel) == {f"e{number}": 1 for number in range(5)}
+
+
+async def test_a_process_of_two_members_has_two_batches_in_hand_and_each_event_once(kernel: Kernel) -> None:
+    working, in_hand, together, stop = set[int](), set[int](), asyncio.Event(), asyncio.Event()
+
+    class Waits(Saving):
+        async def prepare(self, events: Sequence[Delivered]) -> Sequence[Delivered]:
+            me = id(asyncio.current_task())
+            if len(working) == 2:  # both have partitions: from now on a batch waits for one of the other member
+                in_hand.add(me)
+                if len(in_hand) == 2:
+                    together.set()
+                async with asyncio.timeout(30):
+                    await together.wait()
+            working.add(me)
+            return events
+
+    made = service(kernel, consumers=(Consumer("test", (CREDENTIAL,), Waits(store), members=2),))
+    running = asyncio.create_task(run_parts(made, kernel.bus, settings(kernel), roles=("worker",), stop=stop))
+    sent = 0
+    async with kernel.bus.producer(client_id="p") as producer, asyncio.timeout(60):
+        while not together.is_set():
+            await producer.send([record(f"e{n}") for n in range(sent, sent + 30)])
+            sent += 30
+            await asyncio.sleep(0.1)
+        while len(await effects(kernel)) < sent or sum((await kernel.bus.lag("test", [CREDENTIAL.name])).values()):
+            await asyncio.sleep(0.02)
+    stop.set()
+    await running
+    assert set((await effects(kernel)).values()) == {1}
+    assert await dead(kernel) == {}
 
 
 async def test_a_stopped_engine_commits_nothing_that_it_did_not_finish(kernel: Kernel) -> None:

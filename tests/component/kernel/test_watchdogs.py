@@ -16,7 +16,6 @@ from typing import Any
 
 import asyncpg
 import pytest
-from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
 from laurel import bus as buses
@@ -30,11 +29,10 @@ from laurel.events import CredentialStatusChanged, Event
 from laurel.health import probe_database
 from laurel.outbox import LockLost, Relay
 from laurel.process import ensure_topics, run_parts
-from laurel.service import Consumer, Saving, Service, Worker
-from laurel.settings import Settings
+from laurel.service import Consumer, Saving, Worker
 from laurel.topics import CREDENTIAL
 from laurel.watchdog import Watch
-from tests.component.kernel.conftest import Kernel
+from tests.component.kernel.conftest import Kernel, service, settings
 from tests.conftest import private_postgres
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -60,19 +58,6 @@ def event(credential: str) -> Event:
 
 def gauge(name: str, **labels: str) -> float | None:
     return telemetry.REGISTRY.get_sample_value(name, labels)
-
-
-def settings(kernel: Kernel, **given: Any) -> Settings:
-    secret = "aWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWlpaWk="
-    values = {"bus_url": "postgres://x", "database_url": kernel.admin_dsn, "id_key": secret, "contact_key": secret}
-    return Settings(**values, **given)
-
-
-def service(kernel: Kernel, **parts: Any) -> Service:
-    return Service(
-        name=kernel.schema, api=FastAPI(), database=kernel.api, worker_database=kernel.worker,
-        relay=parts.pop("relay", None) or Relay(kernel.worker, kernel.bus, service=kernel.schema), **parts,
-    )  # fmt: skip
 
 
 # --- loops --------------------------------------------------------------------------------------------------
