@@ -237,11 +237,13 @@ class Database:
             self._connection(self._begin_within if within is None else within) as (connection, deadline),
             transaction_on(connection),
         ):
-            await connection.execute(
-                "SELECT set_config('laurel.tenants', $1, true), set_config('laurel.public_id', $2, true)",
-                ",".join(tenants),
-                public_id,
-            )
+            named = ",".join(tenants)
+            if named or public_id:  # else nothing is set, which admits nothing: both end with their transaction
+                await connection.execute(
+                    "SELECT set_config('laurel.tenants', $1, true), set_config('laurel.public_id', $2, true)",
+                    named,
+                    public_id,
+                )
             if within is None:
                 deadline.met()
             yield connection

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from time import monotonic
 
 import structlog
 from fastapi import Response
@@ -25,6 +26,7 @@ log = structlog.get_logger()
 CSP = "default-src 'none'; style-src 'self'; img-src 'self' data:; script-src 'self'; connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"  # noqa: E501
 
 BODY_SILENCE_S = 60.0  # without a byte of a body: then nobody waits for the rest
+BODY_WITHIN_S = 300.0  # for all of it, however steadily it drips; only uploads may take longer, and are taken in pieces
 
 # Of every answer. Permissions: what no page of ours asks of a browser; writing to the clipboard one does.
 SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
@@ -101,14 +103,19 @@ class Guard:
 
 
 async def patiently(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The pieces of a body. Raises Problem 408 when none comes for BODY_SILENCE_S."""
+    """The pieces of a body. Raises Problem 408 when none comes for BODY_SILENCE_S, or not all within BODY_WITHIN_S."""
+    end = monotonic() + BODY_WITHIN_S
     while True:
         try:
-            async with asyncio.timeout(BODY_SILENCE_S):
+            async with asyncio.timeout(min(BODY_SILENCE_S, end - monotonic())):
                 piece = await anext(stream, None)
         except TimeoutError:
-            detail = f"nothing came of the body for {BODY_SILENCE_S:g} s; send it again"
-            raise Problem(408, "body_timeout", detail, headers={"Connection": "close"}) from None
+            if monotonic() >= end:
+                late = f"the body was not complete within {BODY_WITHIN_S:g} s"
+            else:
+                late = f"nothing came of the body for {BODY_SILENCE_S:g} s"
+            problem = Problem(408, "body_timeout", f"{late}; send it again", headers={"Connection": "close"})
+            raise problem from None
         if piece is None:
             return
         yield piece

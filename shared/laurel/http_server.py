@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from typing import Any
 import httptools
 import uvicorn
 from starlette.responses import Response
-from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from laurel.edge import SECURITY_HEADERS
 from laurel.problems import Problem
@@ -28,8 +29,16 @@ _LOOKS = 3  # in that time
 _LINGER_S = 1.0
 MAX_HEAD = 64 << 10  # bytes: of a head, and of what frames a body (chunk sizes and trailers) without any of it between
 
-_NOT_HTTP = Problem(400, "not_http", "these bytes are no HTTP request (RFC 9112)")
+_NOT_HTTP = Problem(
+    400, "not_http", "these bytes are no request of HTTP 1.0 or 1.1 with a method that is known here (RFC 9112 §3)"
+)
 _NO_HOST = Problem(400, "missing_header", "Host is missing; HTTP/1.1 asks for it (RFC 9112 §3.2)")
+_BAD_HOST = Problem(400, "bad_header", "Host is no host with an optional port, or stands there twice (RFC 9112 §3.2)")
+_BAD_CODING = Problem(
+    400,
+    "bad_transfer_coding",
+    "the only Transfer-Encoding here is chunked, by itself (RFC 9112 §6.1)",
+)
 _HEAD_TOO_LARGE = Problem(431, "head_too_large", f"the request line and the headers are larger than {MAX_HEAD} bytes")
 
 
@@ -39,7 +48,8 @@ class _Protocol(HttpToolsProtocol):
     - An Upgrade is ignored (RFC 9110 §7.8), and the body behind it is read; httptools takes what follows for another
       protocol, and uvicorn takes that for the next request.
     - Trailers are left out (RFC 9110 §6.5.1); httptools tells of them as of headers, when a guard has seen those.
-    - A head has a limit, and names its host.
+    - A head has a limit, names one host, and a version and a framing that everybody reads alike.
+    - Who has ended its side of the connection (a half-close) hears the answer all the same.
     - What is refused is refused by a problem document, with the headers of every answer of ours.
     """
 
@@ -94,12 +104,12 @@ class _Protocol(HttpToolsProtocol):
         if self._carrying_on:
             return
         self._unread, self._in_head = 0, False
-        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEAD:
-            self._refused = _HEAD_TOO_LARGE
-        elif self.parser.get_http_version() == "1.1" and not any(name == b"host" for name, _ in self.headers):
-            self._refused = _NO_HOST
+        version = self.parser.get_http_version()
+        self._refused = _wrong_head(version, self.url, self.headers)
         if self._refused is not None:
             raise self._refused  # ends the parser
+        if version == "1.0":  # RFC 9110 §10.1.1: it knows of no 100 (Continue)
+            self.expect_100_continue = False
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -114,13 +124,33 @@ class _Protocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
         super().on_message_complete()
 
+    def _cycle_of_nobody(self) -> RequestResponseCycle:
+        """For the answer to what is no request, behind those to requests."""
+        cycle = RequestResponseCycle(
+            scope={**self.scope, "method": "GET"}, transport=self.transport, flow=self.flow, logger=self.logger,
+            access_logger=self.access_logger, access_log=False, default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(), expect_100_continue=False, keep_alive=False,
+            on_response=self.on_response_complete,
+        )  # fmt: skip
+        cycle.more_body = False
+        return cycle
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's says nothing; asyncio.Protocol's may
+        """Whether to keep our side open: there is a whole request to answer, which is the last one."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or cycle.more_body:
+            return False
+        self._over, cycle.keep_alive = True, False
+        return True
+
     def _refuse(self, problem: Problem) -> None:
         """Say so behind the answers to the requests before it, and hang up."""
         self._over = True
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
-            if not cycle.more_body:  # a whole request: what comes behind it is not answered
-                cycle.keep_alive = False
+            if not cycle.more_body:  # a whole request, whose answer comes first
+                self.cycle = self._cycle_of_nobody()
+                self.pipeline.appendleft((self.cycle, _answer(problem)))  # type: ignore[arg-type]  # as below
                 return
             if self.pipeline:  # its turn has not come
                 self.pipeline[0] = (cycle, _answer(problem))  # type: ignore[assignment]  # Starlette's and ours differ in names
@@ -133,6 +163,52 @@ class _Protocol(HttpToolsProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(_LINGER_S, self.transport.close)
+
+
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?").fullmatch  # RFC 3986 §3.2.2
+
+
+def _wrong_head(version: str, url: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Problem | None:
+    if len(url) + sum(len(name) + len(value) + 4 for name, value in headers) > MAX_HEAD:
+        return _HEAD_TOO_LARGE
+    if version not in ("1.0", "1.1"):
+        return _NOT_HTTP
+    hosts = [value for name, value in headers if name == b"host"]
+    if not hosts and version == "1.1":
+        return _NO_HOST
+    if len(hosts) > 1 or (hosts and _HOST(hosts[0]) is None):
+        return _BAD_HOST
+    if any(name == b"transfer-encoding" and value.strip().lower() != b"chunked" for name, value in headers):
+        return _BAD_CODING
+    return None
+
+
+class _HangsUpUnasked:
+    """Ends the connection where a body was announced and never asked for (Expect: 100-continue, RFC 9110 §10.1.1).
+
+    Whether it comes after all, nobody knows: what comes next could be read as it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not any(name == b"expect" for name, _ in scope["headers"]):
+            await self._app(scope, receive, send)
+            return
+        asked = False
+
+        async def asking() -> Message:
+            nonlocal asked
+            asked = True
+            return await receive()
+
+        async def closing(message: Message) -> None:
+            if message["type"] == "http.response.start" and not asked:
+                message["headers"] = [*message["headers"], (b"connection", b"close")]
+            await send(message)
+
+        await self._app(scope, asking, closing)
 
 
 def _answer(problem: Problem) -> Response:
@@ -195,7 +271,7 @@ async def serve_http(
     # without it each answer waits some 40 ms for its head to be acknowledged (RFC 896, RFC 1122 §4.2.3.2).
     bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     config = uvicorn.Config(
-        app,
+        _HangsUpUnasked(app),
         log_config=None,
         access_log=False,
         http=_Protocol,

@@ -32,6 +32,8 @@ def postgres_url(value: str) -> str:
     """Refused here, by words of ours: what a library says of a URL that it cannot read may quote the password."""
     try:
         parts = urlsplit(value)
+        (parts.hostname or "").encode("idna")  # as whoever resolves it does
+        value.encode()  # a word of the environment may be no UTF-8
         fits = parts.scheme in ("postgres", "postgresql") and (parts.port or 1) > 0
     except ValueError:
         fits = False

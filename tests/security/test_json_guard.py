@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from laurel.edge import Guard
+from laurel.edge import Guard, patiently
 from laurel.http_server import serve_http
 from laurel.migrate import SERVICES
+from laurel.problems import Problem
 from tests.conftest import free_ports
 from tests.fuzz.request_maker import Request
 from tests.fuzz.requests import Answer, send
@@ -367,6 +368,22 @@ async def test_lies_about_the_length_of_a_body(estate: Estate, tenants: list[Ten
             assert b"Mark of" not in said, (str(door), lie[-120:])
     assert await rows(estate) == before
     assert threading.active_count() < 100
+
+
+async def test_a_body_that_only_drips_has_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte a second would keep a connection, and what guards it, for days."""
+    monkeypatch.setattr("laurel.edge.BODY_WITHIN_S", 0.2)
+
+    async def drips() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x"
+            await asyncio.sleep(0.01)
+
+    with pytest.raises(Problem, match="not complete within") as late:
+        async with asyncio.timeout(20):
+            async for _ in patiently(drips()):
+                pass
+    assert late.value.status == 408
 
 
 async def test_a_body_that_stops_coming_is_not_waited_for(

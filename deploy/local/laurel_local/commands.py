@@ -9,12 +9,14 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
+import asyncpg
 import typer
 
 from laurel.bus import BusError, BusUnavailable
 from laurel.database import is_unavailable
 from laurel.errors import ConfigurationError, LaurelError, Stuck, first_failure
 from laurel.loop import run
+from laurel.redaction import redact
 from laurel_local.console import OutputLost, bug, report_failure
 from laurel_local.exits import Exit, Failure
 from laurel_local.state import State, default_folder
@@ -67,6 +69,8 @@ def _failure(error: BaseException) -> Failure:
             return error
         case ConfigurationError():
             return Failure(str(error), code=Exit.USAGE)
+        case asyncpg.ClientConfigurationError():  # a word of the URL that PostgreSQL's client does not know
+            return Failure(f"the database's URL: {redact(str(error))}", fix="correct it", code=Exit.USAGE)
         case OutputLost():
             fix = "run it again with a standard output that takes the answer: nothing is done twice"
             return Failure(str(error), fix=fix, code=Exit.OUTPUT)

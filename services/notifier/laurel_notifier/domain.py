@@ -216,8 +216,9 @@ def decide(answer: Answer, *, attempt: int, retrying_since: datetime, now: datet
         return Verdict("failed", now, f"no success in {days} days and {attempt} attempts; the last: {answer.error}")
     delay = retry_delay_s(attempt, luck)
     if answer.status in (429, 503) and answer.retry_after_s is not None:  # RFC 9110 §10.2.3
-        # Not before the server said, and spread a little, so that it does not get everything in the same second.
-        delay = min(answer.retry_after_s, LONGEST_DELAY_S) * (1 + 0.1 * luck)
+        # Not before the server said, and spread a little, so that it does not get everything in the same second. It
+        # may ask for a longer break than ours, not for a shorter one: "at once, and for three days" is no wish to heed.
+        delay = max(delay, min(answer.retry_after_s, LONGEST_DELAY_S) * (1 + 0.1 * luck))
     return Verdict("pending", min(now + timedelta(seconds=delay), end))
 
 

@@ -16,6 +16,8 @@ import msgspec
 from laurel.database import Transaction, as_table
 from laurel_notifier.domain import Verdict
 
+ATTEMPTS_KEPT = 100  # of a delivery, the newest; a person may ask for any number
+
 
 class Due(NamedTuple):
     """A delivery that this worker holds until lease_until. Secrets are sealed; previous_secret only while valid."""
@@ -141,7 +143,9 @@ async def settle(tx: Transaction, lease: UUID, settled: Sequence[Settled]) -> No
             next_attempt_at = CASE WHEN given.state = 'pending' THEN given.next_attempt_at ELSE d.next_attempt_at END,
             settled_at = CASE WHEN given.state = 'pending' AND e.deleted_at IS NULL THEN NULL ELSE now() END,
             attempt_count = d.attempt_count + 1, retrying_since = given.retrying_since,
-            last_status = given.status, last_error = given.error, attempts = d.attempts || given.attempt,
+            last_status = given.status, last_error = given.error,
+            attempts = CASE WHEN jsonb_array_length(d.attempts) < {ATTEMPTS_KEPT} THEN d.attempts
+                            ELSE d.attempts - 0 END || given.attempt,
             lease = NULL, lease_until = NULL
         FROM {given.table}, endpoints e
         WHERE d.delivery_id = given.delivery_id AND e.endpoint_id = d.endpoint_id

@@ -45,7 +45,7 @@ log = structlog.get_logger()
 
 SECRET_PURPOSE = "webhook-secret"  # noqa: S105 - a purpose, not a secret
 _POLL_S = 0.5
-_LINGER_S = 0.1  # outcomes wait this long for company, or until there are so many: one transaction for many
+_LINGER_S = 0.2  # outcomes wait this long for company, or until there are so many: one transaction for many
 _COMPANY = 200
 _SETTLE_MOST = 500
 _WINDOW_MOST = 512

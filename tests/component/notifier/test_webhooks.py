@@ -256,6 +256,27 @@ async def test_retry_after_is_honoured(notifier: Notifier, sink: Sink) -> None:
     assert timedelta(minutes=29) < wait <= timedelta(minutes=33)
 
 
+async def test_of_attempts_without_end_the_newest_are_kept_and_all_are_counted(
+    notifier: Notifier, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They stand in one row, which is written anew each time and read whole."""
+    monkeypatch.setattr("laurel_notifier.queue.ATTEMPTS_KEPT", 3)
+    await notifier.endpoint(f"{sink.base}/x")
+    statuses = [500, 501, 502, 503, 504]
+    sink.behaviour["x"] = answers(*statuses)
+    await notifier.take_in(issued(1))
+    async with notifier.worker():
+        for number in range(1, len(statuses) + 1):
+
+            async def settled(count: int = number) -> bool:
+                return (await notifier.deliveries())[0]["attempt_count"] == count
+
+            await until(settled)
+            await notifier.due_now()
+    [delivery] = await notifier.deliveries()
+    assert [one["status"] for one in delivery["attempts"]] == [502, 503, 504]
+
+
 async def test_gone_disables_the_endpoint_and_holds_what_waits(notifier: Notifier, sink: Sink) -> None:
     made = await notifier.endpoint(f"{sink.base}/x")
     await notifier.endpoint(f"{sink.base}/other")

@@ -88,6 +88,17 @@ def test_retry_after_counts_for_429_and_503_alone_and_never_beyond_a_day() -> No
     assert after(500, retry_after_s=600.0).next_attempt_at <= NOW + timedelta(seconds=5)
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_server_may_ask_for_a_longer_break_than_ours_and_for_no_shorter_one(status: int) -> None:
+    """Else "at once", for three days, would make tens of thousands of attempts."""
+    for attempt in (1, 4, 9):
+        ours = domain.retry_delay_s(attempt, 0.5)
+        given = after(status, attempt=attempt, retry_after_s=0.0, luck=0.5)
+        assert given.next_attempt_at == NOW + timedelta(seconds=ours)
+        longer = after(status, attempt=attempt, retry_after_s=ours + 60, luck=0.5)
+        assert longer.next_attempt_at >= NOW + timedelta(seconds=ours + 60)
+
+
 def test_concurrency_halves_without_an_answer_and_grows_with_each() -> None:
     current = 16
     seen = [current := domain.next_concurrency(current, Answer(None, "timeout"), most=16) for _ in range(5)]
