@@ -48,6 +48,7 @@ _SETTINGS = {
     "max_wal_senders": "0",
     "max_wal_size": "2GB",
     "checkpoint_timeout": "15min",
+    "autovacuum_naptime": "10s",  # what was just written is vacuumed before its pages leave memory
     "jit": "off",
     "random_page_cost": "1.1",
     "timezone": "UTC",

@@ -1,0 +1,20 @@
+"""Messages are vacuumed as they are written, not a fifth of the table later."""
+
+from __future__ import annotations
+
+from alembic import op
+
+from laurel.tables import vacuumed_as_it_grows
+
+revision = "notifier_0007"
+down_revision = "notifier_0006"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.get_bind().exec_driver_sql(vacuumed_as_it_grows("messages"))
+
+
+def downgrade() -> None:
+    raise NotImplementedError("Laurel migrates forward only; restore a backup instead")
