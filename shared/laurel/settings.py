@@ -31,9 +31,12 @@ def _from_base64(value: Any) -> Any:
 def postgres_url(value: str) -> str:
     """Refused here, by words of ours: what a library says of a URL that it cannot read may quote the password."""
     try:
+        value.encode()
+    except UnicodeEncodeError:  # bytes of the command line or the environment
+        raise ValueError("is no UTF-8; write it as text, and other signs as %XX") from None
+    try:
         parts = urlsplit(value)
         (parts.hostname or "").encode("idna")  # as whoever resolves it does
-        value.encode()  # a word of the environment may be no UTF-8
         fits = parts.scheme in ("postgres", "postgresql") and (parts.port or 1) > 0
     except ValueError:
         fits = False

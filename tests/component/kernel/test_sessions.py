@@ -97,7 +97,7 @@ async def test_a_connection_that_is_cut_between_two_messages_of_a_statement_is_o
         with pytest.raises(TimeoutError, match="did not answer"):
             await database.fetch("SELECT $1::int", 1)
         with pytest.raises(TimeoutError, match="did not answer"):
-            async with database.transaction():
+            async with database.transaction(["t1"]):
                 pass
         monkeypatch.undo()
         assert [tuple(row) for row in await database.fetch("SELECT $1::int", 1)] == [(1,)]
