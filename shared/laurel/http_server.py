@@ -42,6 +42,10 @@ _BAD_CODING = Problem(
 _HEAD_TOO_LARGE = Problem(431, "head_too_large", f"the request line and the headers are larger than {MAX_HEAD} bytes")
 
 
+class _EndsTheParser(Exception):
+    """The head is refused; `_refused` says why."""
+
+
 class _Protocol(HttpToolsProtocol):
     """uvicorn's, and what differs.
 
@@ -107,7 +111,7 @@ class _Protocol(HttpToolsProtocol):
         version = self.parser.get_http_version()
         self._refused = _wrong_head(version, self.url, self.headers)
         if self._refused is not None:
-            raise self._refused  # ends the parser
+            raise _EndsTheParser  # a new one each time: one for all would keep every frame that it was raised through
         if version == "1.0":  # RFC 9110 §10.1.1: it knows of no 100 (Continue)
             self.expect_100_continue = False
         super().on_headers_complete()

@@ -16,7 +16,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from laurel import http_server
 from laurel.http_server import serve_http
+from laurel.problems import Problem
 from tests.conftest import free_ports
 
 
@@ -255,6 +257,20 @@ async def test_a_head_that_is_read_in_two_ways_is_refused(head: bytes, code: str
     (only,) = await told(head + b"\r\n2\r\n{}\r\n0\r\n\r\n")
     assert (only.status, only.body["type"]) == (400, f"urn:laurel:problem:{code}")
     assert only.headers["connection"] == "close"
+
+
+async def test_what_was_refused_is_not_kept() -> None:
+    """An exception that is raised again and again holds on to each connection that it was raised for."""
+    for wrong in (
+        b"GET / HTTP/1.1\r\n\r\n",
+        HEAD + b"Host: y\r\n\r\n",
+        HEAD + b"A: " + b"x" * 70_000,
+        b"nonsense\r\n\r\n",
+    ):
+        await told(wrong)
+    constants = [one for one in vars(http_server).values() if isinstance(one, Problem)]
+    assert len(constants) >= 4
+    assert [one for one in constants if one.__traceback__ is not None or one.__context__ is not None] == []
 
 
 @pytest.mark.parametrize("host", [b"x", b"", b"badges.example.org:8080", b"[2001:db8::7]:80", b"127.0.0.1:"])
