@@ -32,6 +32,8 @@ from tests.faults.letters import TABLES
 from tests.faults.mortal import GROUPS, Mortals, mortals
 
 MOST_WAVES = 6
+_JOINS_AGAIN_S = 10.0
+_TAKEN_BACK_S = 2.0  # members look at their group twice a second
 JOINED_WITHIN_S = 60.0  # a further member: its process has to start first, while waves go by in a second or two
 
 Need = Literal["", "signers", "restart", "member", "bulk", "busy", "letters", "once"]
@@ -142,7 +144,16 @@ async def trial(laurel: Mortals, number: int, stops: Sequence[Stop], dice: rando
     await cohort.wave()
     joining = {one.service for one in stops if one.need == "member"}
     joined_by = time.monotonic() + JOINED_WITHIN_S
+    again_at = time.monotonic() + _JOINS_AGAIN_S
     while untripped := laurel.untripped():
+        if (late := sorted(joining.intersection(untripped))) and time.monotonic() > again_at:
+            # The member of the trial before has only just left: what came before its partitions were taken back took
+            # them over, and nothing away from the process that is to die. So it leaves, and comes once more.
+            await laurel.part()
+            await asyncio.sleep(_TAKEN_BACK_S)
+            for service in late:
+                laurel.join(service)
+            again_at = time.monotonic() + _JOINS_AGAIN_S
         if not await cohort.remaining():
             if cohort.waves < MOST_WAVES:
                 await cohort.wave()
