@@ -7,6 +7,7 @@ address: behind a proxy that does not say who called, all would share one bucket
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import math
 import time
@@ -119,10 +120,13 @@ def rate_headers(name: str, decision: Decision) -> list[tuple[bytes, bytes]]:
 
 def public_address(request: HTTPConnection) -> str | None:
     """Who calls, as far as an address says it; of IPv6 the /64, which is one subscriber's. None: no public address."""
-    if request.client is None:
-        return None
+    return None if request.client is None else _public(request.client.host)
+
+
+@functools.lru_cache(maxsize=4096)
+def _public(host: str) -> str | None:
     try:
-        address = ipaddress.ip_address(request.client.host)
+        address = ipaddress.ip_address(host)
     except ValueError:
         return None
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:

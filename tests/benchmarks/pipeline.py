@@ -44,6 +44,7 @@ from tests.e2e.cluster import OPERATOR, Cluster, settings
 
 IMPORTS = 2
 SAMPLE_S = 0.5
+MEMORY_S = 5.0  # a process that ends is looked at this often before
 STEADY_S = 20.0
 STEADY_EVERY_S = 0.25
 _ROWS_A_PIECE = 500
@@ -176,6 +177,7 @@ class Watch:
     """Counts over time and memory at its most. Python processes: the services and their signing processes."""
 
     rig: Rig
+    memory_due: float = 0.0
     started: float = field(default_factory=time.monotonic)
     timeline: list[dict[str, float]] = field(default_factory=list)
     rss: dict[str, float] = field(default_factory=dict)
@@ -187,11 +189,18 @@ class Watch:
         ]
         stages = dict(zip(("results", "issued", "indexed"), map(int, counted), strict=True))
         self.counts = {**stages, "delivered": (await self.rig.partner.stats())["distinct"]}
-        self.timeline.append({"s": round(time.monotonic() - self.started, 2), **self.counts})
+        now = time.monotonic()
+        self.timeline.append({"s": round(now - self.started, 2), **self.counts})
+        if now >= self.memory_due:
+            self.look_at_memory()
+            self.memory_due = now + MEMORY_S
+
+    def look_at_memory(self) -> None:
+        """The peaks, as the kernel has kept them: it takes a walk through /proc."""
         for service in SERVICES:
             for pid in processes.tree(*self.rig.watched[service]):
                 kind = "signer" if "multiprocessing" in processes.command(pid) else service
-                self.rss[kind] = max(self.rss.get(kind, 0.0), processes.rss_mb(pid))
+                self.rss[kind] = max(self.rss.get(kind, 0.0), processes.rss_mb(pid, "VmHWM"))
 
     def cpu(self) -> dict[str, float]:
         """Seconds by process tree; `harness` is this process itself, which sends, looks and counts."""
@@ -289,6 +298,7 @@ async def burst(rig: Rig, count: int) -> dict[str, Any]:
         cpu = {name: after - cpu_before[name] for name, after in watch.cpu().items()}
         harness = cpu.pop("harness")
         written = await _written(admin)
+        watch.look_at_memory()
         await asyncio.gather(*uploads)
         stop.set()
         live_ms = await live

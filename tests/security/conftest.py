@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+import pytest
 import pytest_asyncio
 
 from tests.fuzz.requests import no_names
@@ -24,14 +26,23 @@ async def new_database(postgres_dsn: str) -> str:
     return urlunsplit(urlsplit(postgres_dsn)._replace(path=f"/{name}"))
 
 
+@pytest.fixture(autouse=True)
+def no_name_is_looked_up() -> Iterator[None]:
+    """While a test of this folder runs, and no longer: the estate lives until all tests of the process have ended."""
+    with no_names():
+        yield
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def estate(postgres_dsn: str) -> AsyncIterator[Estate]:
-    with no_names():
-        async with opened(await new_database(postgres_dsn)) as made:
-            yield made
+    async with AsyncExitStack() as stack:
+        with no_names():
+            made = await stack.enter_async_context(opened(await new_database(postgres_dsn)))
+        yield made
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def tenants(estate: Estate) -> list[Tenant]:
     """Two that own one of everything."""
-    return await settle_tenants(estate, "alpha", "beta")
+    with no_names():
+        return await settle_tenants(estate, "alpha", "beta")

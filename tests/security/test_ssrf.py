@@ -336,6 +336,11 @@ async def watched_estate(dsn: str, **changes: Any) -> AsyncIterator[tuple[Estate
         laurel.http._ask_system = before
 
 
+@pytest.fixture(autouse=True)
+def no_name_is_looked_up() -> None:
+    """Instead of the folder's: the watched estates have an answer to every name."""
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def strict(postgres_dsn: str) -> AsyncIterator[tuple[Estate, Tenant]]:
     async with watched_estate(postgres_dsn) as made:

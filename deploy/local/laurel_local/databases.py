@@ -33,10 +33,11 @@ def worker_dsn(service: str, url: str) -> str:
     own = f"LAUREL_{service.upper()}_DATABASE_URL"
     base = os.environ.get(own, url)
     where = own if own in os.environ else "the database's URL (--database, LAUREL_DATABASE_URL)"
-    return with_role(read(base, where), f"laurel_{service}_worker", os.environ.get("LAUREL_DATABASE_PASSWORD", ""))
+    checked = checked_url(base, where)
+    return with_role(checked, f"laurel_{service}_worker", os.environ.get("LAUREL_DATABASE_PASSWORD", ""))
 
 
-def read(url: str, where: str) -> str:
+def checked_url(url: str, where: str) -> str:
     """The URL, if it is one of PostgreSQL. where: what gave it. Raises ConfigurationError."""
     try:
         return postgres_url(url)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from laurel import process
 from laurel.migrate import SERVICES, migrate_all
 from laurel.process import ensure_topics, open_bus
-from laurel_local.databases import read
+from laurel_local.databases import checked_url
 from laurel_local.up import open_service, settings_class
 
 
@@ -18,7 +18,7 @@ async def serve(service: str, role: str) -> None:
 async def migrate(admin_dsn: str, password: str, services: tuple[str, ...] = SERVICES) -> None:
     """Roles, schemas and migrations of all services. Raises ConfigurationError for a URL that is none."""
     where = "the database's URL (--database, LAUREL_ADMIN_DATABASE_URL)"
-    await migrate_all(read(admin_dsn, where), services, password=password)
+    await migrate_all(checked_url(admin_dsn, where), services, password=password)
 
 
 async def create_topics(bus_url: str) -> None:

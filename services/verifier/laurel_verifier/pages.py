@@ -254,7 +254,7 @@ async def _form(request: Request) -> bytes:
     body = bytearray()
     if size <= _HEARD_OUT:
         size = 0
-        async for piece in patiently(request.stream()):
+        async for piece in patiently(request.receive):
             size += len(piece)
             if size <= MAX_BODY:
                 body += piece
