@@ -62,6 +62,15 @@ async def test_a_wrong_url_names_the_fix(url: str, says: str) -> None:
         connect(url)
 
 
+async def test_what_refused_a_connection_is_named_when_time_is_up() -> None:
+    bus = connect("postgres://127.0.0.1:9/nobody", request_timeout=0.3)
+    try:
+        with pytest.raises(BusUnavailable, match=r"Refused.*for 0\.3 s"):
+            await bus.ensure_topics([])
+    finally:
+        await bus.close()
+
+
 def test_a_kafka_url_may_name_several_brokers_and_credentials() -> None:
     address = parse_url("kafka://us%40er:p%3Ass@a:1,b:2?security_protocol=SASL_PLAINTEXT&compression=lz4")
     assert address.servers == ("a:1", "b:2")

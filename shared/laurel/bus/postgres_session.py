@@ -103,6 +103,7 @@ class Session:
         self._settings = dict(settings or {})
         self._turn = asyncio.Lock()
         self._connection: Connection | None = None
+        self._refused: BaseException | None = None  # why it could not be dialled the last time
         self._closed = False
 
     async def prepare(self, connection: Connection) -> None:
@@ -112,15 +113,20 @@ class Session:
     async def use(self, doing: str) -> AsyncIterator[Connection]:
         """The connection, alone, for at most the timeout. Any error throws the connection away."""
         with translated(doing):
-            async with asyncio.timeout(self._timeout), self._turn:
-                if self._closed:
-                    raise BusError(f"PostgreSQL bus, {doing}: it was closed before")
-                connection = await self._dial()
-                try:
-                    yield connection
-                except BaseException:
-                    self._drop()
+            try:
+                async with asyncio.timeout(self._timeout), self._turn:
+                    if self._closed:
+                        raise BusError(f"PostgreSQL bus, {doing}: it was closed before")
+                    connection = await self._dial()
+                    try:
+                        yield connection
+                    except BaseException:
+                        self._drop()
+                        raise
+            except TimeoutError:
+                if (refused := self._refused) is None:
                     raise
+                raise ConnectionError(f"{type(refused).__name__}: {refused}, for {self._timeout:g} s") from refused
 
     async def _dial(self) -> Connection:
         """Try until the deadline of the caller: a restart of the server costs a moment, not an error."""
@@ -134,7 +140,8 @@ class Session:
                     self._dsn, name=self._name, timeout=self._timeout, settings=self._settings
                 )
                 await self.prepare(connection)
-            except UNAVAILABLE:
+            except UNAVAILABLE as error:
+                self._refused = error
                 if connection is not None:
                     connection.terminate()
                 await asyncio.sleep(pause)
@@ -144,7 +151,7 @@ class Session:
                     connection.terminate()
                 raise
             else:
-                self._connection = connection
+                self._connection, self._refused = connection, None
                 return connection
 
     def _drop(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from hypothesis import given
@@ -172,6 +173,22 @@ def test_credential_ids_are_keyed_and_unambiguous() -> None:
     assert ids.credential_id(KEY[::-1], tenant_id="t", achievement_id="a", learner="l", award=1) != made()
     with pytest.raises(ValueError, match="id_key"):
         ids.credential_id(b"short", tenant_id="t", achievement_id="a", learner="l", award=1)
+
+
+def test_no_two_ids_are_made_of_the_same_randomness() -> None:
+    made = {ids.uuid7(0) for _ in range(3000)}
+    assert len(made) == 3000
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        os.write(writing, "".join(ids.uuid7(0) for _ in range(300)).encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading) as theirs:
+        told = theirs.read()
+    assert os.waitpid(child, 0)[1] == 0
+    assert len(told) == 300 * 36
+    ours = {ids.uuid7(0) for _ in range(300)}
+    assert not ours & {told[at : at + 36] for at in range(0, len(told), 36)}
 
 
 def test_uuid7_sorts_by_time() -> None:
