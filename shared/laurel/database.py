@@ -100,6 +100,11 @@ def _as_table(columns: str, common: tuple[bool, ...], after: int) -> tuple[str, 
     return f"(SELECT {', '.join(shown)}, place FROM {source}) AS given", ", ".join(names)  # noqa: S608 - names of ours
 
 
+def affected(tag: str) -> int:
+    """How many rows a statement has written, by its command tag: "INSERT 0 500"."""
+    return int(tag.rpartition(" ")[2])
+
+
 @contextmanager
 def connecting() -> Iterator[None]:
     """While connecting, SQLSTATE 55000 says that no connections are taken for now; anywhere else it is a bug."""

@@ -12,7 +12,7 @@ import asyncpg
 from laurel import envelope
 from laurel.credential import securing
 from laurel.credential.multikey import KeyType
-from laurel.database import Transaction, as_table
+from laurel.database import Transaction, affected, as_table
 from laurel.erasure import buried
 from laurel.errors import NotNow
 from laurel.events import AssessmentPassed
@@ -147,12 +147,11 @@ async def reserve(tx: Transaction, passed: dict[str, AssessmentPassed], *, terms
             if prerequisites.profile_id is not None and (kinds := kinds_to_make(prerequisites)):
                 found.to_make.setdefault(prerequisites.profile_id, set()).update(kinds)
     made = await _allocate(tx, ready, terms, now)
-    inserted = await _insert(tx, made)
-    found.intents.update((intent.credential_id, intent) for intent in made if intent.credential_id in inserted)
-    lost = [intent.credential_id for intent in made if intent.credential_id not in inserted]
-    if lost:  # another member has reserved them in this very moment, or even finished them
-        await _take_up(tx, lost, passed, found)
-        found.issued.update(one for one in lost if not _settled(found, one))
+    if await _insert(tx, made) == len(made):
+        found.intents.update((intent.credential_id, intent) for intent in made)
+    else:  # another member has reserved some of them in this very moment, or even finished them
+        await _take_up(tx, list(ready), passed, found)
+        found.issued.update(one for one in ready if not _settled(found, one))
     return found
 
 
@@ -303,9 +302,10 @@ _CREDENTIAL = (
 )
 
 
-async def _insert(tx: Transaction, intents: Sequence[Intent]) -> set[str]:
+async def _insert(tx: Transaction, intents: Sequence[Intent]) -> int:
+    """How many of them are new."""
     if not intents:
-        return set()
+        return 0
     given = as_table(
         _INTENT,
         (
@@ -317,12 +317,12 @@ async def _insert(tx: Transaction, intents: Sequence[Intent]) -> set[str]:
             for one in intents
         ),
     )  # fmt: skip
-    rows = await tx.fetch(
+    written = await tx.execute(
         f"INSERT INTO intents ({given.names}) SELECT {given.names} FROM {given.table} "  # noqa: S608 - names of ours
-        "ON CONFLICT (credential_id) DO NOTHING RETURNING credential_id",
+        "ON CONFLICT (credential_id) DO NOTHING",
         *given.arguments,
     )
-    return {str(row["credential_id"]) for row in rows}
+    return affected(written)
 
 
 def _place_columns(intent: Intent) -> tuple[str | int | None, ...]:

@@ -8,6 +8,7 @@ learner's badge is worse than a full disk, but a forgotten test group must not k
 from __future__ import annotations
 
 from laurel.bus.postgres_session import Connection, advisory_key
+from laurel.database import affected
 
 _PAGE = 5_000  # rows a statement removes; keeps the locks and the WAL bursts short
 _PAGES = 20  # statements a call makes for one partition
@@ -50,16 +51,12 @@ async def trim(connection: Connection, schema: str) -> int:
                     status = await connection.execute(
                         _TRIM.format(s=schema), row["id"], unread, row["older_than"], _PAGE
                     )
-                    removed += _rows(status)
-                    if _rows(status) < _PAGE:
+                    removed += affected(status)
+                    if affected(status) < _PAGE:
                         break
             if row["compacted"] and unread > row["compacted_to"]:
-                removed += _rows(await connection.execute(_COMPACT.format(s=schema), row["id"], unread))
+                removed += affected(await connection.execute(_COMPACT.format(s=schema), row["id"], unread))
                 await connection.execute(_COMPACTED.format(s=schema), row["id"], unread)
     finally:
         await connection.execute("SELECT pg_advisory_unlock($1)", advisory_key(schema, "trim"))
     return removed
-
-
-def _rows(status: str) -> int:
-    return int(status.rpartition(" ")[2])
