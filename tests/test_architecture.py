@@ -140,7 +140,7 @@ READERS = {
     ("services/issuer/laurel_issuer/oauth.py", "body"): "_form: a form in ASCII, of a size and a number of fields",
     ("services/verifier/laurel_verifier/api.py", "body"): "documents.read",
     ("services/verifier/laurel_verifier/pages.py", "body"): "forms.parse_form",
-    ("services/verifier/laurel_verifier/pages.py", "stream"): "forms.handed_in",
+    ("services/verifier/laurel_verifier/pages.py", "receive"): "forms.handed_in",
     ("deploy/local/laurel_local/conformance/api.py", "body"): "guard_json",
     ("deploy/local/laurel_local/demo/inbox.py", "body"): "the partner's side: the signature of a webhook",
 }
@@ -186,14 +186,14 @@ def test_the_guarded_client_is_made_where_it_is_known() -> None:
 
 def test_nobody_reads_a_request_but_through_a_guard() -> None:
     found = {
-        (str(path.relative_to(ROOT)), node.func.attr)
+        (str(path.relative_to(ROOT)), read.attr)
         for path in _everything()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Attribute)
-        and isinstance(node.func.value, ast.Name)
-        and node.func.value.id == "request"
-        and node.func.attr in ("json", "body", "stream", "form")
+        for read in ([node.func] if isinstance(node, ast.Call) else [node])  # `receive` is also handed on uncalled
+        if isinstance(read, ast.Attribute)
+        and isinstance(read.value, ast.Name)
+        and read.value.id == "request"
+        and read.attr in ("receive", *(("json", "body", "stream", "form") if isinstance(node, ast.Call) else ()))
     }
     # The batch takes its lines from ASGI's `receive` itself: laurel_verifier/batch_api.py, guarded in CredentialJudge.
     assert found == set(READERS)
