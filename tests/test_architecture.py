@@ -135,6 +135,7 @@ DIALS = {"create_connection", "sock_connect", "connect_ex", "start_connection", 
 MAY_DIAL = {"shared/laurel/http.py"}  # the guarded client, which has looked at the address
 # Who reads the bytes of a request, and what they go through before anything is made of them.
 READERS = {
+    ("services/assessment/laurel_assessment/import_store.py", "form"): "the form of an import's rows, already read",
     ("services/assessment/laurel_assessment/results_api.py", "body"): "guard_json",
     ("services/assessment/laurel_assessment/results_api.py", "stream"): "rows.parse_line guards each line",
     ("services/issuer/laurel_issuer/oauth.py", "body"): "_form: a form in ASCII, of a size and a number of fields",
@@ -186,14 +187,13 @@ def test_the_guarded_client_is_made_where_it_is_known() -> None:
 
 def test_nobody_reads_a_request_but_through_a_guard() -> None:
     found = {
-        (str(path.relative_to(ROOT)), read.attr)
+        (str(path.relative_to(ROOT)), node.attr)
         for path in _everything()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        for read in ([node.func] if isinstance(node, ast.Call) else [node])  # `receive` is also handed on uncalled
-        if isinstance(read, ast.Attribute)
-        and isinstance(read.value, ast.Name)
-        and read.value.id == "request"
-        and read.attr in ("receive", *(("json", "body", "stream", "form") if isinstance(node, ast.Call) else ()))
+        if isinstance(node, ast.Attribute)  # also what is handed on uncalled
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "request"
+        and node.attr in ("json", "body", "stream", "form", "receive")
     }
     # The batch takes its lines from ASGI's `receive` itself: laurel_verifier/batch_api.py, guarded in CredentialJudge.
     assert found == set(READERS)

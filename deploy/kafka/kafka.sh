@@ -122,7 +122,7 @@ PROPERTIES
 }
 
 # The quick compiler alone: the other one takes as much of a small machine as the broker itself for the first minute, and
-# gains nothing in the next ten.
+# gains nothing in the next six.
 java=(java "-Xmx$heap" "-Xms$heap" -XX:+ExitOnOutOfMemoryError -XX:TieredStopAtLevel=1 -Djava.awt.headless=true
     "-Dlog4j2.configurationFile=$here/log4j2.properties" -cp "$libs/*")
 

@@ -24,7 +24,7 @@ os.register_at_fork(after_in_child=_stock.clear)  # else two processes would han
 
 
 def _ten_bytes() -> str:
-    """Ten random bytes, hexadecimal: fetched for many ids at once, for to ask the system costs more than the rest."""
+    """Ten random bytes, hexadecimal: fetched for many ids at once, as asking the system costs more than the rest."""
     try:
         return _stock.pop()
     except IndexError:

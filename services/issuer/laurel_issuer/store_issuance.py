@@ -166,7 +166,7 @@ async def _take_up(
         intent = _intent(row)
         if intent.tenant_id != passed[intent.credential_id].tenant_id:
             found.foreign.add(intent.credential_id)
-        elif intent.credential_id not in found.issued | found.erased:
+        elif intent.credential_id not in found.issued and intent.credential_id not in found.erased:
             found.intents[intent.credential_id] = intent
 
 

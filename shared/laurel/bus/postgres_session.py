@@ -103,7 +103,7 @@ class Session:
         self._settings = dict(settings or {})
         self._turn = asyncio.Lock()
         self._connection: Connection | None = None
-        self._refused: BaseException | None = None  # why it could not be dialled the last time
+        self._refused = ""  # why it could not be dialled the last time
         self._closed = False
 
     async def prepare(self, connection: Connection) -> None:
@@ -124,9 +124,9 @@ class Session:
                         self._drop()
                         raise
             except TimeoutError:
-                if (refused := self._refused) is None:
+                if not self._refused:
                     raise
-                raise ConnectionError(f"{type(refused).__name__}: {refused}, for {self._timeout:g} s") from refused
+                raise ConnectionError(f"{self._refused}, for {self._timeout:g} s") from None
 
     async def _dial(self) -> Connection:
         """Try until the deadline of the caller: a restart of the server costs a moment, not an error."""
@@ -141,7 +141,7 @@ class Session:
                 )
                 await self.prepare(connection)
             except UNAVAILABLE as error:
-                self._refused = error
+                self._refused = f"{type(error).__name__}: {error}"
                 if connection is not None:
                     connection.terminate()
                 await asyncio.sleep(pause)
@@ -151,7 +151,7 @@ class Session:
                     connection.terminate()
                 raise
             else:
-                self._connection, self._refused = connection, None
+                self._connection, self._refused = connection, ""
                 return connection
 
     def _drop(self) -> None:

@@ -119,6 +119,36 @@ async def test_members_that_store_the_same_credentials_at_once_stop_nobody(issue
     assert len(await bodies(issuer)) == len(await issuer.outbox(CredentialIssued)) == 600
 
 
+async def test_members_that_reserve_the_same_events_at_once_agree(issuer: Issuer) -> None:
+    """Neither had found anything of the other's: the later one goes by what the earlier one has reserved."""
+    _, achievement = await ready(issuer)
+    passed = {one.credential_id: one for one in (passed_of(achievement, n) for n in range(15))}
+    ids = list(passed)
+    terms = store_issuance.Terms(issuer.settings.base_url, 1_000, issuer.settings.index_key)
+
+    async def reserve(some: list[str]) -> store_issuance.Reservation:
+        async with issuer.service.worker_database.transaction() as tx:
+            events = {one: passed[one] for one in some}
+            return await store_issuance.reserve(tx, events, terms=terms, now=issuer.clock.now)
+
+    async with issuer.service.worker_database.transaction() as tx:
+        events = {one: passed[one] for one in ids[:10]}
+        first = await store_issuance.reserve(tx, events, terms=terms, now=issuer.clock.now)
+        later = asyncio.create_task(reserve(ids[5:]))
+        waiting = (
+            "SELECT 1 FROM pg_locks l JOIN pg_database d ON d.oid = l.database "
+            "WHERE d.datname = current_database() AND l.locktype = 'advisory' AND NOT l.granted"
+        )
+        async with asyncio.timeout(20):
+            while not await issuer.sql(waiting):  # it has looked for reservations, and waits for places
+                await asyncio.sleep(0.01)
+    second = await later
+    assert (set(second.intents), second.issued, second.foreign) == (set(ids[5:]), set(), set())
+    assert {one: second.intents[one] for one in ids[5:10]} == {one: first.intents[one] for one in ids[5:10]}
+    places = [one.revocation for one in (first.intents | second.intents).values()]
+    assert len(set(places)) == 15
+
+
 async def test_places_that_are_taken_at_once_are_all_different(issuer: Issuer) -> None:
     """Also where lists end in the middle: a place is given once, and none is left out."""
     tenant = await issuer.tenant()
