@@ -94,8 +94,8 @@ def by_template() -> tuple[Work, Work]:
             proof_bytes.sign_bytes(one, SIGNER, rest["created"]) for one, (_, rest) in zip(linted, items, strict=True)
         ]
         if check:
-            for one, body in zip(linted, bodies, strict=True):
-                assert proof_bytes.verify_bytes(one, body, SIGNER.public_key_multibase).ok
+            made = zip(linted, bodies, strict=True)
+            assert all(one.ok for one in proof_bytes.verify_made([*made], SIGNER.public_key_multibase))
         return bodies
 
     def work(check: bool) -> Work:

@@ -273,8 +273,8 @@ GUARDS = (
     Guard(
         "our own signature is checked",
         f"{_ISSUER}/signing.py",
-        "        _check(safe, one, body)  # 5\n",
-        "        pass\n",
+        "    _check(safe, ready, bodies)  # 5\n",
+        "",
         (f"{_COMPONENT}/issuer/test_once.py::test_a_signature_of_ours_that_does_not_verify_stops_the_process",),
     ),
     Guard(

@@ -7,6 +7,7 @@ read back as a stranger would read it. The same arguments give the same bytes in
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -60,15 +61,20 @@ class Safe:
             replace(order, id=ids[place], previous=tuple(ids[place - 1 : place])) for place, order in enumerate(orders)
         ]
 
-    def check_filled(self, linted: lint.Linted, body: bytes, document_id: str) -> None:
+    def check_filled(self, made: Sequence[tuple[lint.Linted, bytes, str]]) -> None:
         """Step 5 without another expansion where there is a way: the bytes are the linted document, and the signature
-        is over its canonical form. That this form is the document's is what the canary watches. Raises Inconsistent."""
+        is over its canonical form. That this form is the document's is what the canary watches. Raises Inconsistent.
+
+        made: linted documents, their bytes, and their ids.
+        """
         if not self._plain:
-            self.check(linted, body, document_id)
+            for linted, body, document_id in made:
+                self.check(linted, body, document_id)
             return
         (key,) = self._keys
-        result = proof_bytes.verify_bytes(linted, body, key.public_key_multibase)
-        _judge(result, _head_decoder.decode(body).id, document_id, key)
+        results = proof_bytes.verify_made([(linted, body) for linted, body, _ in made], key.public_key_multibase)
+        for result, (_, body, document_id) in zip(results, made, strict=True):
+            _judge(result, _head_decoder.decode(body).id, document_id, key)
 
     def check(self, linted: lint.Linted, body: bytes, document_id: str) -> None:
         """Step 5: read the bytes back as a stranger would. Raises Inconsistent: then nothing of the batch is stored."""

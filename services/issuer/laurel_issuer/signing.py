@@ -207,8 +207,7 @@ def _make_chunk(group: Group, items: Sequence[Item]) -> list[Made | Refused]:
     ready = [one for one in linted if isinstance(one, _Ready)]
     bodies = [safe.secure(one.linted, one.item.created) for one in ready]  # 4
     reach("signer.signed")
-    for one, body in zip(ready, bodies, strict=True):
-        _check(safe, one, body)  # 5
+    _check(safe, ready, bodies)  # 5
     reach("signer.checked")
     made = iter(bodies)
     return [Made(one.item.credential_id, next(made)) if isinstance(one, _Ready) else one for one in linted]
@@ -243,14 +242,17 @@ def _lint(group: Group, definition: dict[str, Any], item: Item, keys: tuple[lint
     return _Ready(item, linted, filled=True, full=full)
 
 
-def _check(safe: Safe, one: _Ready, body: bytes) -> None:
-    url = one.item.document_url
-    if one.full is not None and body != safe.secure(one.full, one.item.created):
-        raise Inconsistent(f"the template of {url} leads to another signature")
-    if one.filled:
-        safe.check_filled(one.linted, body, url)
-    if one.full is not None or not one.filled:
-        safe.check(one.linted, body, url)
+def _check(safe: Safe, ready: Sequence[_Ready], bodies: Sequence[bytes]) -> None:
+    filled = []
+    for one, body in zip(ready, bodies, strict=True):
+        url = one.item.document_url
+        if one.full is not None and body != safe.secure(one.full, one.item.created):
+            raise Inconsistent(f"the template of {url} leads to another signature")
+        if one.filled:
+            filled.append((one.linted, body, url))
+        if one.full is not None or not one.filled:
+            safe.check(one.linted, body, url)
+    safe.check_filled(filled)
 
 
 def _build(

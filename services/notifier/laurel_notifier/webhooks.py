@@ -46,7 +46,7 @@ log = structlog.get_logger()
 SECRET_PURPOSE = "webhook-secret"  # noqa: S105 - a purpose, not a secret
 _POLL_S = 0.5
 _LINGER_S = 0.2  # outcomes wait this long for company, or until there are so many: one transaction for many
-_COMPANY = 200
+_COMPANY = 400
 _SETTLE_MOST = 500
 _WINDOW_MOST = 512
 _START = 4  # requests at a time for an endpoint that we know nothing about yet
@@ -351,32 +351,31 @@ class DeliveryWorker:
     async def _settle_until(self, finished: asyncio.Event) -> None:
         backoff = Backoff()
         while self._outcomes or not finished.is_set():
-            await sleep(self._to_settle, _POLL_S)
-            self._to_settle.clear()
             if not self._outcomes:
+                await sleep(self._to_settle, _POLL_S)
+                self._to_settle.clear()
                 continue
             if len(self._outcomes) < _COMPANY:
                 await first_of(self._enough, finished, seconds=_LINGER_S)
             self._enough.clear()
-            while self._outcomes:
-                batch = self._outcomes[:_SETTLE_MOST]
-                try:
-                    async with self._database.transaction() as tx:
-                        await queue.settle(tx, self._lease, batch)
-                        reach("delivery.settling")
-                    reach("delivery.settled")
-                except UNAVAILABLE as error:
-                    if finished.is_set():
-                        log.warning("deliveries not settled; they will be repeated", deliveries=len(self._outcomes))
-                        return
-                    log.warning("outcomes wait", reason=f"{type(error).__name__}: {error}", seconds=backoff.seconds)
-                    await backoff.wait(finished)
-                    continue
-                backoff.worked()
-                del self._outcomes[: len(batch)]
-                for state in ("delivered", "pending", "failed"):
-                    if number := sum(one.verdict.state == state for one in batch):
-                        telemetry.count("laurel_delivery_attempts_total", number, outcome=state)
+            batch = self._outcomes[:_SETTLE_MOST]
+            try:
+                async with self._database.transaction() as tx:
+                    await queue.settle(tx, self._lease, batch)
+                    reach("delivery.settling")
+                reach("delivery.settled")
+            except UNAVAILABLE as error:
+                if finished.is_set():
+                    log.warning("deliveries not settled; they will be repeated", deliveries=len(self._outcomes))
+                    return
+                log.warning("outcomes wait", reason=f"{type(error).__name__}: {error}", seconds=backoff.seconds)
+                await backoff.wait(finished)
+                continue
+            backoff.worked()
+            del self._outcomes[: len(batch)]
+            for state in ("delivered", "pending", "failed"):
+                if number := sum(one.verdict.state == state for one in batch):
+                    telemetry.count("laurel_delivery_attempts_total", number, outcome=state)
 
     async def _give_back(self) -> None:
         unsent = [due.delivery_id for lane in self._lanes.values() for due in lane.waiting] + self._abandoned

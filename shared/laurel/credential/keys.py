@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+from collections.abc import Iterable
 from typing import Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
-from nacl.bindings import crypto_sign, crypto_sign_open
+from nacl.bindings import (
+    crypto_core_ed25519_add,
+    crypto_scalarmult_ed25519_base_noclamp,
+    crypto_scalarmult_ed25519_noclamp,
+    crypto_sign,
+    crypto_sign_open,
+)
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey
 
@@ -152,6 +160,38 @@ def _verify_ed25519(key: bytes, signature: bytes, data: bytes) -> bool:
     except BadSignatureError:
         return False
     return True
+
+
+_ORDER = 2**252 + 27742317777372353535851937790883648493  # of the base point, RFC 8032 §5.1
+
+
+def made_by_ed25519(public_key_multibase: str, signed: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether all (signature, data) are the key's. For signatures that this process has made; never a stranger's.
+
+    The equation of RFC 8032 §5.1.7, [S]B = R + [k]A, summed over all of them: a fault in the key, in a signature or in
+    what was signed breaks it, and costs a third as much to see. Who chooses signatures can choose two whose faults
+    cancel out. False also where it cannot tell (sums of nothing, a libsodium without these operations): look at each.
+
+    Raises multibase.MultibaseError when `public_key_multibase` is not an Ed25519 Multikey.
+    """
+    key = _raw_key(public_key_multibase)
+    s, k, r = 0, 0, b""
+    try:
+        for signature, data in signed:
+            point, scalar = signature[:32], int.from_bytes(signature[32:], "little")
+            if len(signature) != 64 or scalar >= _ORDER:
+                return False
+            s += scalar
+            k += int.from_bytes(hashlib.sha512(point + key + data).digest(), "little")
+            r = crypto_core_ed25519_add(r, point) if r else point
+        right = crypto_core_ed25519_add(r, crypto_scalarmult_ed25519_noclamp(_scalar(k), key))
+        return crypto_scalarmult_ed25519_base_noclamp(_scalar(s)) == right
+    except (RuntimeError, TypeError):  # no point of the curve, no scalar; no signature at all
+        return False
+
+
+def _scalar(number: int) -> bytes:
+    return (number % _ORDER).to_bytes(32, "little")
 
 
 _raw_key = functools.lru_cache(maxsize=256)(multibase.ed25519_public_decode)

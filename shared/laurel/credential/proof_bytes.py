@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
@@ -52,24 +53,44 @@ def verify_bytes(linted: Linted, body: bytes, public_key_multibase: str) -> Proo
     The canonical form is the token's and not made from `body` again; that the two belong together is lint's word.
     For documents of others, and wherever the bytes come from elsewhere: `verify_proof`.
     """
-    unsigned = linted.encoded()[:-1]
     proof: Proof | None = None
     try:
-        if not body.startswith(unsigned) or not body.endswith(_END):
-            raise ProofError("malformed_proof", "the bytes are not the document that was checked, with a proof")
-        value = body.rfind(b'"', 0, -len(_END)) + 1
-        method, created, moment = _read_start(body[len(unsigned) : value])
-        signature = parse_signature(body[value : -len(_END)].decode("ascii", "replace"), RDFC)
-        proof = Proof(RDFC, method, signature, moment, None, ())
-        configuration = _configuration_hash(linted.contexts, method, created)
-        data = configuration + hashlib.sha256(linted.canonical_nquads).digest()
-        if not keys.verify_ed25519(public_key_multibase, signature, data):
+        proof, data = _claimed(linted, body)
+        if not keys.verify_ed25519(public_key_multibase, proof.signature, data):
             raise ProofError("bad_signature", "the signature does not match the document and the key")
     except ProofError as error:
         return ProofResult(False, error.code, error.detail, proof)
     except multibase.MultibaseError as error:
         return ProofResult(False, "unsupported_key", str(error), proof)
     return ProofResult(True, proof=proof)
+
+
+def verify_made(made: Sequence[tuple[Linted, bytes]], public_key_multibase: str) -> list[ProofResult]:
+    """What `verify_bytes` says of each, at a third of its price: for signatures that this very process has made.
+
+    Ed25519 is checked for all of them at once, and singly where that does not succeed (keys.made_by_ed25519).
+    """
+    try:
+        claimed = [_claimed(linted, body) for linted, body in made]
+        signed = [(proof.signature, data) for proof, data in claimed]
+        if keys.made_by_ed25519(public_key_multibase, signed):
+            return [ProofResult(True, proof=proof) for proof, _ in claimed]
+    except (ProofError, multibase.MultibaseError):
+        pass  # told of the one that it is about
+    return [verify_bytes(linted, body, public_key_multibase) for linted, body in made]
+
+
+def _claimed(linted: Linted, body: bytes) -> tuple[Proof, bytes]:
+    """The proof of `body`, and what it must have signed if `body` is `linted`. Raises ProofError."""
+    unsigned = linted.encoded()[:-1]
+    if not body.startswith(unsigned) or not body.endswith(_END):
+        raise ProofError("malformed_proof", "the bytes are not the document that was checked, with a proof")
+    value = body.rfind(b'"', 0, -len(_END)) + 1
+    method, created, moment = _read_start(body[len(unsigned) : value])
+    signature = parse_signature(body[value : -len(_END)].decode("ascii", "replace"), RDFC)
+    configuration = _configuration_hash(linted.contexts, method, created)
+    data = configuration + hashlib.sha256(linted.canonical_nquads).digest()
+    return Proof(RDFC, method, signature, moment, None, ()), data
 
 
 @functools.lru_cache(maxsize=256)

@@ -63,6 +63,50 @@ def test_a_wrong_signature_is_false_and_a_wrong_key_is_an_error() -> None:
         keys.verify_ed25519("z6MkNotAKey", good, b"data")
 
 
+def _signed(count: int) -> list[tuple[bytes, bytes]]:
+    return [(SIGNER.sign(data), data) for data in (b"credential %d" % number for number in range(count))]
+
+
+@pytest.mark.parametrize("count", [1, 2, 125])
+def test_what_this_process_signed_is_checked_at_once(count: int) -> None:
+    assert keys.made_by_ed25519(SIGNER.public_key_multibase, _signed(count))
+
+
+def test_one_fault_among_many_signatures_is_seen() -> None:
+    key, signed = SIGNER.public_key_multibase, _signed(9)
+    signature, data = signed[4]
+
+    def seen(*wrong: tuple[bytes, bytes]) -> bool:
+        return not keys.made_by_ed25519(key, [*signed[:4], *wrong, *signed[5:]])
+
+    for position in range(64):
+        for bit in range(8):
+            changed = bytearray(signature)
+            changed[position] ^= 1 << bit
+            assert seen((bytes(changed), data)), (position, bit)
+    assert seen((signature, data + b" "))
+    assert seen((SIGNER.sign(b"other"), data))
+    assert seen((signature[:-1], data))
+    assert seen((signature + b"\0", data))
+    assert seen((b"", data))
+    assert seen((bytes(64), data))
+    other = keys.Ed25519Signer(bytes(31) + b"\1", SIGNER.verification_method)
+    assert seen((other.sign(data), data))
+    assert not keys.made_by_ed25519(other.public_key_multibase, signed)
+    (one, first), (two, second) = signed[:2]
+    assert not keys.made_by_ed25519(key, [(two, first), (one, second), *signed[2:]])
+    # Verifiers refuse a scalar beyond the order of the base point (RFC 8032 §5.1.7), though its equation holds.
+    order = 2**252 + 27742317777372353535851937790883648493
+    beyond = (int.from_bytes(signature[32:], "little") + order).to_bytes(32, "little")
+    assert seen((signature[:32] + beyond, data))
+
+
+def test_nothing_signed_is_not_told_as_checked() -> None:
+    assert not keys.made_by_ed25519(SIGNER.public_key_multibase, [])
+    with pytest.raises(multibase.MultibaseError):
+        keys.made_by_ed25519("zQ3shokFTS3brHcDQrn82RUDfCZESWL1ZdCEJwekUDPQiYBme", _signed(1))
+
+
 def test_a_signer_travels_to_worker_processes_and_keeps_its_secret_from_logs() -> None:
     clone = pickle.loads(pickle.dumps(SIGNER))
     assert clone.sign(b"x") == SIGNER.sign(b"x")

@@ -316,6 +316,24 @@ def test_our_own_check_sees_every_change() -> None:
     assert proof_bytes.verify_bytes(linted, mixed, key).reason == "bad_signature"
 
 
+def test_our_own_check_of_many_names_the_one_that_is_wrong() -> None:
+    linted = [lint.lint(badge(role=f"role {number}"), issuer=DID) for number in range(5)]
+    made = [(one, proof_bytes.sign_bytes(one, SIGNER, CREATED)) for one in linted]
+    key = SIGNER.public_key_multibase
+    assert [(one.ok, one.proof) for one in proof_bytes.verify_made(made, key)] == [
+        (True, proof_bytes.verify_bytes(*one, key).proof) for one in made
+    ]
+    for wrong, reason in (
+        (made[1][1], "malformed_proof"),  # of another document
+        (b"", "malformed_proof"),
+        (made[2][1][: -len(proof_value(made[2][1])) - 3] + proof_value(made[1][1]) + b'"}}', "bad_signature"),
+    ):
+        found = proof_bytes.verify_made([*made[:2], (linted[2], wrong), *made[3:]], key)
+        assert [one.reason for one in found] == [None, None, reason, None, None]
+    assert {one.reason for one in proof_bytes.verify_made(made, "zWrong")} == {"unsupported_key"}
+    assert proof_bytes.verify_made([], key) == []
+
+
 def proof_value(body: bytes) -> bytes:
     value: str = msgspec.json.decode(body)["proof"]["proofValue"]
     return value.encode()
