@@ -356,8 +356,8 @@ class DeliveryWorker:
                 self._to_settle.clear()
                 continue
             if len(self._outcomes) < _COMPANY:
+                self._enough.clear()  # it was set for those of the last lot, too
                 await first_of(self._enough, finished, seconds=_LINGER_S)
-            self._enough.clear()
             batch = self._outcomes[:_SETTLE_MOST]
             try:
                 async with self._database.transaction() as tx:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -14,12 +16,13 @@ import time_machine
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from laurel.bus import Message
+from laurel.database import Transaction
 from laurel.envelope import Delivered
 from laurel.errors import NotNow, Reject
 from laurel.events import CredentialMessageChanged, CredentialRefreshOffered
 from laurel.telemetry import parse_traceparent
-from laurel_notifier import handlers, queue
-from laurel_notifier.queue import Due
+from laurel_notifier import handlers, queue, webhooks
+from laurel_notifier.queue import Due, Settled
 from laurel_notifier.store import Held
 from tests.component.notifier.kit import (
     ALL_TYPES,
@@ -562,6 +565,29 @@ async def test_a_lane_that_keeps_up_delivers_without_a_look_at_the_queue(
 
 async def _delivered(notifier: Notifier, count: int) -> bool:
     return await notifier.states() == {"delivered": count}
+
+
+async def test_outcomes_are_written_in_lots_while_more_come_in(
+    notifier: Notifier, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lots: list[tuple[float, int]] = []
+    settle = queue.settle
+
+    async def watched(tx: Transaction, lease: uuid.UUID, settled: Sequence[Settled]) -> None:
+        lots.append((time.monotonic(), len(settled)))
+        await asyncio.sleep(0.02)  # long enough for others to end meanwhile
+        await settle(tx, lease, settled)
+
+    monkeypatch.setattr(queue, "settle", watched)
+    await notifier.endpoint(f"{sink.base}/x")
+    await notifier.take_in(*(issued(n) for n in range(600)))
+    async with notifier.worker():
+        await until(lambda: len(sink.received) == 600)
+        stopped_at = time.monotonic()
+    assert await notifier.states() == {"delivered": 600}
+    assert sum(size for _, size in lots) == 600
+    for (before, _), (at, size) in pairwise(lots):  # each was large, or has waited, or there was an end
+        assert size >= webhooks._COMPANY or at - before >= webhooks._LINGER_S or at >= stopped_at
 
 
 async def test_what_died_with_the_worker_that_held_it_is_delivered_when_its_lease_ends(
