@@ -2,15 +2,15 @@
 
     python -m tests.benchmarks.pipeline --bus kafka|postgres [--n 20000] [--workers 2] [--json]
 
-1. A cluster on a fresh, durable PostgreSQL (fsync on, as `laurel up` starts it) and, on Kafka, a fresh broker.
+1. A cluster on a fresh, durable PostgreSQL (fsync on, as `laurel up` starts it) and, on Kafka, a fresh broker (rig.py).
 2. The burst: n passes as NDJSON, in two imports at once; meanwhile single passes of another organisation, one after the
    other, each timed until its credential can be read.
 3. The accounts: what the databases hold and what the partner received, compared id by id.
 4. A steady load of a fifth of the burst's throughput: how long from the answer that accepts a pass until its credential
    is in the verifier's index.
 
-Processor time is that of each process tree over the burst, from /proc; memory is sampled every half second. Recipients
-are DIDs, so that no e-mail is written: a mail server is not what is measured.
+Processor time is that of each process tree over the burst, from /proc, and memory its peak, which the kernel keeps.
+Recipients are DIDs, so that no e-mail is written: a mail server is not what is measured.
 """
 
 from __future__ import annotations
@@ -19,154 +19,27 @@ import argparse
 import asyncio
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-import uuid
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import asyncpg
-import httpx
 
-from laurel.bus import connect
-from laurel.migrate import SERVICES, migrate_all
-from laurel.process import ensure_topics
-from laurel_local.embedded import Postgres
+from laurel.migrate import SERVICES
 from tests.benchmarks import processes
-from tests.conftest import free_ports, missing_for_kafka, private_kafka
-from tests.e2e.cluster import OPERATOR, Cluster, settings
+from tests.benchmarks.rig import Partner, Rig, organise_small, plain_client, running, upload
+from tests.conftest import missing_for_kafka
+from tests.e2e.cluster import Cluster
 
 IMPORTS = 2
 SAMPLE_S = 0.5
 MEMORY_S = 5.0  # a process that ends is looked at this often before
 STEADY_S = 20.0
 STEADY_EVERY_S = 0.25
-_ROWS_A_PIECE = 500
 _LOOK_EVERY_S = 0.05  # for a single pass; each look costs as much as two credentials
-
-
-def _client(timeout: float = 60) -> httpx.AsyncClient:
-    """A client that reads no certificates, which takes longer than all that a sample does: nothing here is https."""
-    return httpx.AsyncClient(timeout=timeout, trust_env=False, verify=False)
-
-
-@dataclass
-class Partner:
-    """The sink's process, as `Cluster` knows a partner."""
-
-    url: str
-    secret: str = ""
-
-    async def get(self, path: str) -> bytes:
-        async with _client() as client:
-            return (await client.get(self.url.removesuffix("/hook") + path)).content
-
-    async def stats(self) -> dict[str, int]:
-        found: dict[str, int] = json.loads(await self.get("/stats"))
-        return found
-
-    async def ids(self) -> set[str]:
-        raw = await self.get("/ids")
-        return {str(uuid.UUID(bytes=raw[place : place + 16])) for place in range(0, len(raw), 16)}
-
-
-@dataclass
-class Rig:
-    """A running cluster, its partner, and the roots of the process trees that are watched, by name."""
-
-    cluster: Cluster
-    partner: Partner
-    watched: dict[str, list[int]]
-    postgres: str
-
-
-@asynccontextmanager
-async def rig(bus: str, folder: Path, workers: int = 1) -> AsyncIterator[Rig]:
-    """Step 1. bus: "kafka" or "postgres". workers: processes of each service that consume and deliver."""
-    async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(Postgres(folder))
-        pid = int((folder / "postgres" / "postmaster.pid").read_text().split()[0])
-        watched = {"postgres": [pid]}
-        bus_url = server.dsn()
-        if bus == "kafka":
-            broker = stack.enter_context(private_kafka())
-            bus_url = broker.url
-            watched["kafka"] = [int((broker.folder / "kafka.pid").read_text())]
-        await migrate_all(server.dsn())
-        topics = connect(bus_url)
-        await ensure_topics(topics)
-        await topics.close()
-        sink_port, *ports = free_ports(1 + len(SERVICES))
-        arguments = [sys.executable, "-m", "tests.benchmarks.sink", str(sink_port)]
-        sink = subprocess.Popen(arguments)  # noqa: ASYNC220 - once, before anything is measured
-        stack.callback(sink.kill)
-        watched["sink"] = [sink.pid]
-        partner = Partner(f"http://127.0.0.1:{sink_port}/hook")
-        cluster = Cluster(
-            server.dsn(),
-            settings(server.dsn(), bus_url),
-            dict(zip(SERVICES, ports, strict=True)),
-            folder,
-            partner,
-            None,
-        )
-        for service in SERVICES:
-            cluster.spawn(service)
-            watched[service] = [cluster.processes[service].pid]
-            for number in range(2, workers + 1):
-                more = cluster.spawn_worker(service, number)
-                stack.callback(more.wait, 30)
-                stack.callback(more.terminate)
-                watched[service].append(more.pid)
-        try:
-            await cluster.ready()
-            await cluster.organise()
-            async with _client() as client:
-                await client.put(partner.url.removesuffix("/hook") + "/secret", content=partner.secret)
-            yield Rig(cluster, partner, watched, server.dsn())
-        finally:
-            cluster.stop()
-
-
-# --- what goes in ---------------------------------------------------------------------------------------------------
-
-
-async def _ndjson(first: int, count: int, prefix: str) -> AsyncIterator[bytes]:
-    """Passes as a platform sends them, in pieces."""
-    for start in range(first, first + count, _ROWS_A_PIECE):
-        rows = [
-            f'{{"learner":"{prefix}{n}","did":"did:example:{prefix}{n}","name":"Learner {n}","score":{60 + n % 41}}}\n'
-            for n in range(start, min(start + _ROWS_A_PIECE, first + count))
-        ]
-        yield "".join(rows).encode()
-        await asyncio.sleep(0)
-
-
-async def upload(cluster: Cluster, first: int, count: int, prefix: str) -> str:
-    """Send passes as one import; its id. Told to wait, it waits."""
-    url = f"http://127.0.0.1:{cluster.ports['assessment']}/assessment/v1/results/imports"
-    async with _client(600) as client:
-        while True:
-            answer = await client.post(
-                url,
-                params={"achievement": cluster.achievement_id, "course_run": f"{prefix}-run"},
-                headers={"Authorization": f"Bearer {cluster.api_key}", "Content-Type": "application/x-ndjson"},
-                content=_ndjson(first, count, prefix),
-            )
-            if answer.status_code != 429:
-                break
-            await asyncio.sleep(float(answer.headers["retry-after"]))
-    assert answer.status_code == 202, answer.text
-    return str(answer.json()["import_id"])
-
-
-# --- what is watched ------------------------------------------------------------------------------------------------
 
 
 _STAGES = ("assessment.results", "issuer.credentials", "verifier.credentials")
@@ -230,10 +103,10 @@ async def _live_passes(cluster: Cluster, stop: asyncio.Event) -> list[float]:
     other = Cluster(
         cluster.admin_dsn, cluster.environment, cluster.ports, cluster.logs, Partner(cluster.sink.url), None
     )
-    await _organise_small(other)
+    await organise_small(other)
     found: list[float] = []
     assessment = f"http://127.0.0.1:{cluster.ports['assessment']}/assessment/v1/results"
-    async with _client() as client:
+    async with plain_client() as client:
         number = 0
         while not stop.is_set():
             number += 1
@@ -251,26 +124,6 @@ async def _live_passes(cluster: Cluster, stop: asyncio.Event) -> list[float]:
             found.append((time.monotonic() - began) * 1000)
             await asyncio.sleep(0.25)
     return found
-
-
-async def _organise_small(other: Cluster) -> None:
-    """An organisation without an endpoint."""
-    made = await other.call(
-        "POST", "/issuer/v1/organisations", 201, key=OPERATOR, json={"slug": "small", "name": "Small school"}
-    )
-    other.api_key = made["api_key"]["text"]
-    profile = await other.call(
-        "POST", "/issuer/v1/profiles", 201, json={"slug": "small", "name": "Small", "url": "https://small.example.org"}
-    )
-    await other.call("POST", f"/issuer/v1/profiles/{profile['profile_id']}/keys", 201)
-    achievement = await other.call(
-        "POST", "/assessment/v1/achievements", 201,
-        json={
-            "profile_id": profile["profile_id"], "name": "Swimming", "description": "Swims.",
-            "criteria": {"narrative": "Swim."}, "policy": {"minimum_score": 60},
-        },
-    )  # fmt: skip
-    other.achievement_id = achievement["achievement_id"]
 
 
 # --- the measurements -----------------------------------------------------------------------------------------------
@@ -387,14 +240,14 @@ async def steady(rig: Rig, per_s: float, seconds: float) -> dict[str, Any]:
         accepted[await upload(rig.cluster, 0, each, f"s{number}-")] = time.time()
 
     began = time.monotonic()
-    running = []
+    sending = []
     for number in range(round(seconds / STEADY_EVERY_S)):
-        running.append(asyncio.create_task(one(number)))
+        sending.append(asyncio.create_task(one(number)))
         await asyncio.sleep(max(0.0, began + (number + 1) * STEADY_EVERY_S - time.monotonic()))
-    await asyncio.gather(*running)
+    await asyncio.gather(*sending)
     admin = await asyncpg.connect(rig.postgres)
     try:
-        total = len(running) * each
+        total = len(sending) * each
         deadline = time.monotonic() + 60
         query = """
             SELECT r.import_id::text, v.indexed_at FROM assessment.results r
@@ -431,7 +284,7 @@ async def run(bus: str, count: int, *, steady_s: float = STEADY_S, workers: int 
     if bus == "kafka" and (missing := missing_for_kafka()):
         return {"left_out": missing}
     with tempfile.TemporaryDirectory(prefix="laurel-bench-", ignore_cleanup_errors=True) as folder:
-        async with rig(bus, Path(folder), workers) as made:
+        async with running(bus, Path(folder), workers) as made:
             figures = await burst(made, count)
             figures |= await steady(made, max(20.0, figures["per_s"] / 5), steady_s)
     return figures

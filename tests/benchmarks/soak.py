@@ -33,6 +33,7 @@ import httpx
 
 from laurel.migrate import SERVICES
 from tests.benchmarks import pipeline, processes, report
+from tests.benchmarks.rig import Rig, running, upload
 from tests.conftest import missing_for_kafka
 
 SAMPLE_S = 15.0
@@ -102,7 +103,7 @@ def flat(growth: dict[str, float]) -> bool:
 class Lives:
     """All processes of the services, by pid."""
 
-    def __init__(self, rig: pipeline.Rig) -> None:
+    def __init__(self, rig: Rig) -> None:
         self._rig = rig
         self._began = time.monotonic()
         self.found: dict[int, Life] = {}
@@ -132,7 +133,7 @@ class Lives:
 class _Load:
     """Counts of what was sent and how it was answered."""
 
-    rig: pipeline.Rig
+    rig: Rig
     per_s: int
     sent: int = 0
     late_s: float = 0.0
@@ -145,7 +146,7 @@ class _Load:
 
         async def one(number: int) -> None:
             async with free:
-                await pipeline.upload(self.rig.cluster, 0, self.per_s, f"k{number}-")
+                await upload(self.rig.cluster, 0, self.per_s, f"k{number}-")
                 self.sent += self.per_s
 
         async with asyncio.TaskGroup() as group:
@@ -231,11 +232,11 @@ class _Guest:
 
 async def run(bus: str, minutes: float, per_s: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="laurel-soak-", ignore_cleanup_errors=True) as folder:
-        async with pipeline.rig(bus, Path(folder)) as rig:
+        async with running(bus, Path(folder)) as rig:
             return await _measured(rig, bus, minutes, per_s, Path(folder))
 
 
-async def _measured(rig: pipeline.Rig, bus: str, minutes: float, per_s: int, folder: Path) -> dict[str, Any]:
+async def _measured(rig: Rig, bus: str, minutes: float, per_s: int, folder: Path) -> dict[str, Any]:
     lives, load, ended_early = Lives(rig), _Load(rig, per_s), ""
     began = time.monotonic()
     work = [asyncio.ensure_future(part(minutes * 60)) for part in (load.imports, load.guests)]
@@ -268,7 +269,7 @@ async def _measured(rig: pipeline.Rig, bus: str, minutes: float, per_s: int, fol
     }  # fmt: skip
 
 
-async def _settled(rig: pipeline.Rig) -> dict[str, Any]:
+async def _settled(rig: Rig) -> dict[str, Any]:
     """The accounts, once nothing is on its way any more or two minutes have brought nothing new."""
     admin = await asyncpg.connect(rig.postgres)
     try:
