@@ -66,7 +66,7 @@ def verify_bytes(linted: Linted, body: bytes, public_key_multibase: str) -> Proo
 
 
 def verify_made(made: Sequence[tuple[Linted, bytes]], public_key_multibase: str) -> list[ProofResult]:
-    """What `verify_bytes` says of each, at a third of its price: for signatures that this very process has made.
+    """What `verify_bytes` says of each, at less than half its price: for signatures that this very process has made.
 
     Ed25519 is checked for all of them at once, and singly where that does not succeed (keys.made_by_ed25519).
     """
