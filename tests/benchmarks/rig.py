@@ -58,6 +58,12 @@ class Rig:
     watched: dict[str, list[int]]
     postgres: str
 
+    def start(self) -> None:
+        """One process of each service."""
+        for service in SERVICES:
+            self.cluster.spawn(service)
+            self.watched[service] = [self.cluster.processes[service].pid]
+
 
 @asynccontextmanager
 async def running(bus: str, folder: Path, workers: int = 1) -> AsyncIterator[Rig]:
@@ -89,9 +95,9 @@ async def running(bus: str, folder: Path, workers: int = 1) -> AsyncIterator[Rig
             partner,
             None,
         )
+        rig = Rig(cluster, partner, watched, server.dsn())
+        rig.start()
         for service in SERVICES:
-            cluster.spawn(service)
-            watched[service] = [cluster.processes[service].pid]
             for number in range(2, workers + 1):
                 more = cluster.spawn_worker(service, number)
                 stack.callback(more.wait, 30)
@@ -102,7 +108,7 @@ async def running(bus: str, folder: Path, workers: int = 1) -> AsyncIterator[Rig
             await cluster.organise()
             async with plain_client() as client:
                 await client.put(partner.url.removesuffix("/hook") + "/secret", content=partner.secret)
-            yield Rig(cluster, partner, watched, server.dsn())
+            yield rig
         finally:
             cluster.stop()
 
@@ -128,7 +134,7 @@ async def upload(cluster: Cluster, first: int, count: int, prefix: str) -> str:
         while True:
             answer = await client.post(
                 url,
-                params={"achievement": cluster.achievement_id, "course_run": f"{prefix}-run"},
+                params={"achievement": cluster.achievement_id, "course_run": f"{prefix}run"},
                 headers={"Authorization": f"Bearer {cluster.api_key}", "Content-Type": "application/x-ndjson"},
                 content=_ndjson(first, count, prefix),
             )
@@ -141,12 +147,13 @@ async def upload(cluster: Cluster, first: int, count: int, prefix: str) -> str:
 
 async def organise_small(other: Cluster) -> None:
     """An organisation without an endpoint."""
+    slug = f"small-{uuid.uuid4().hex[:8]}"
     made = await other.call(
-        "POST", "/issuer/v1/organisations", 201, key=OPERATOR, json={"slug": "small", "name": "Small school"}
+        "POST", "/issuer/v1/organisations", 201, key=OPERATOR, json={"slug": slug, "name": "Small school"}
     )
     other.api_key = made["api_key"]["text"]
     profile = await other.call(
-        "POST", "/issuer/v1/profiles", 201, json={"slug": "small", "name": "Small", "url": "https://small.example.org"}
+        "POST", "/issuer/v1/profiles", 201, json={"slug": slug, "name": "Small", "url": "https://small.example.org"}
     )
     await other.call("POST", f"/issuer/v1/profiles/{profile['profile_id']}/keys", 201)
     achievement = await other.call(

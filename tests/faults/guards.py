@@ -76,7 +76,7 @@ GUARDS = (
     # -- assessment
     Guard(
         "unique key of an attempt",
-        f"{_ASSESSMENT}/migrations/0001_start.py",
+        f"{_ASSESSMENT}/migrations/0010_attempts_by_achievement.py",
         "CREATE UNIQUE INDEX results_attempt ",
         "CREATE INDEX results_attempt ",
         (f"{_COMPONENT}/assessment/test_results.py::test_two_transactions_cannot_decide_one_attempt",),

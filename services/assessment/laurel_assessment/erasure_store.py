@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from laurel.database import Transaction
+from laurel_assessment.store import OF_LEARNER
 
 
 class Erased(NamedTuple):
@@ -51,16 +52,14 @@ async def remove(tx: Transaction, tenant_id: str, learner_key: bytes, erasure_id
     The rows keep a common key, made of the erasure's id. What a row was refused for stays as a code without its words,
     which may quote the row.
     """
-    # Two halves, as the partial indexes results_attempt and results_other have them.
     rows = await tx.fetch(
-        """
+        f"""
         UPDATE results SET learner = NULL, learner_key = $3, external_id = NULL, score = NULL, parts = NULL,
             content = CASE WHEN content IS NULL THEN NULL ELSE ''::bytea END, completed_at = NULL, row_text = NULL,
             reasons = CASE WHEN outcome = 'duplicate' THEN reasons ELSE '[]' END,
             errors = (SELECT jsonb_agg(jsonb_build_object('field', '', 'code', e->>'code', 'detail', ''))
                       FROM jsonb_array_elements(errors) AS e)
-        WHERE tenant_id = $1 AND ((learner_key = $2 AND outcome IN ('passed', 'not_passed'))
-            OR (learner_key = $2 AND outcome IN ('duplicate', 'rejected')))
+        WHERE tenant_id = $1 AND {OF_LEARNER}
         RETURNING result_id::text, outcome, credential_id::text
         """,
         tenant_id, learner_key, UUID(erasure_id).bytes,

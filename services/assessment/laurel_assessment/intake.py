@@ -133,7 +133,7 @@ async def take_in(
             history.add(arrival.attempt.attempt, stored)
         if one.outcome == "passed":
             events.append(_event(keyed, rule, one, tenant_id, keys, received_at, now))
-    in_order = sorted(recorded, key=lambda one: (one.learner_key or b"", one.attempt or 0))
+    in_order = sorted(recorded, key=lambda one: (one.achievement_id or "", one.learner_key or b"", one.attempt or 0))
     await store.record(tx, tenant_id, in_order, import_id=import_id, now=now)
     await outbox.append(tx, events, now=now)
     return recorded

@@ -297,6 +297,14 @@ async def result(tx: Transaction, result_id: str) -> dict[str, Any] | None:
     return None if row is None else _result(row)
 
 
+OF_LEARNER = """
+((achievement_id = ANY (ARRAY(SELECT achievement_id FROM achievements WHERE tenant_id = $1)) AND learner_key = $2
+  AND outcome IN ('passed', 'not_passed'))
+ OR (learner_key = $2 AND outcome IN ('duplicate', 'rejected')))
+"""
+"""Results of the learner whose key is $2, of tenant $1. Each half has an index: that of attempts is by achievement."""
+
+
 async def results(
     tx: Transaction,
     tenant_id: str,
@@ -308,13 +316,8 @@ async def results(
     limit: int,
 ) -> list[dict[str, Any]]:
     """A page of results in the order in which they came in: what became of a learner, a course run, an achievement."""
-    # Each half of the OR has an index of its own.
-    of_learner = (
-        "((learner_key = $2 AND outcome IN ('passed', 'not_passed')) "
-        "OR (learner_key = $2 AND outcome IN ('duplicate', 'rejected')))"
-    )
     rows = await tx.fetch(
-        f"{_RESULT} WHERE tenant_id = $1 AND {of_learner if learner_key else '$2::bytea IS NULL'} "
+        f"{_RESULT} WHERE tenant_id = $1 AND {OF_LEARNER if learner_key else '$2::bytea IS NULL'} "
         "AND ($3::uuid IS NULL OR achievement_id = $3) AND ($4::text IS NULL OR course_run = $4) "
         "AND ($5::uuid IS NULL OR result_id > $5) ORDER BY result_id LIMIT $6",
         tenant_id, learner_key, achievement_id, course_run, after, limit,

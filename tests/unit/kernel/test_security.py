@@ -170,6 +170,11 @@ def test_credential_ids_are_keyed_and_unambiguous() -> None:
     }
     assert len(different) == 5
     assert made()[14] == "8", "UUID version 8"
+    assert made()[:8] == made(learner="m")[:8] == made(award=2)[:8], "one achievement's stand together"
+    assert made()[:8] != made(achievement_id="b")[:8]
+    assert made()[:8] != made(tenant_id="u")[:8]
+    learners = [made(learner=str(number)) for number in range(1000)]
+    assert len({one[9:] for one in learners}) == 1000, "the rest is each learner's own"
     assert ids.credential_id(KEY[::-1], tenant_id="t", achievement_id="a", learner="l", award=1) != made()
     with pytest.raises(ValueError, match="id_key"):
         ids.credential_id(b"short", tenant_id="t", achievement_id="a", learner="l", award=1)
