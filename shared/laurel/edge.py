@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from time import monotonic
 
 import structlog
@@ -25,6 +25,8 @@ log = structlog.get_logger()
 
 CSP = "default-src 'none'; style-src 'self'; img-src 'self' data:; script-src 'self'; connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"  # noqa: E501
 
+ARRIVED = "laurel.arrived"  # in the scope: a function that says whether the whole body is there (`http_server`)
+
 BODY_SILENCE_S = 60.0  # without a byte of a body: then nobody waits for the rest
 BODY_WITHIN_S = 300.0  # for all of it, however steadily it drips; only uploads may take longer, and are taken in pieces
 
@@ -43,14 +45,12 @@ SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
 class Guard:
     """Reads a JSON body whole (bounded), guards it, and hands the same bytes on."""
 
-    def __init__(
-        self, app: ASGIApp, *, max_body: int, max_json: int, streamed: list[re.Pattern[str]], raw: list[re.Pattern[str]]
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, max_body: int, max_json: int, streamed: list[str], raw: list[str]) -> None:
         self._app = app
         self._max_body = max_body
         self._max_json = max_json
-        self._streamed = streamed
-        self._raw = raw
+        self._is_streamed = _one_of(streamed)
+        self._is_raw = _one_of(raw)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -60,23 +60,24 @@ class Guard:
             await doubtful.response(scope["path"])(scope, receive, send)
             return
         bodyless = scope["method"] in ("GET", "HEAD", "OPTIONS", "TRACE")
-        if bodyless or any(one.fullmatch(scope["path"]) for one in self._streamed):
+        if bodyless or self._is_streamed(scope["path"]):
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])  # each that counts here stands there once
         content_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         is_json = content_type in (b"", b"application/json") or content_type.endswith(b"+json")
-        is_json = is_json and not any(one.fullmatch(scope["path"]) for one in self._raw)
+        is_json = is_json and not self._is_raw(scope["path"])
         most = self._max_json if is_json else self._max_body
         declared = headers.get(b"content-length", b"")
         if declared.isdigit() and len(declared) < 20 and int(declared) > most:  # not a byte of it is read
             await _refuse(most, scope, receive, send)
             return
-        body = bytearray()
+        pieces, size = [], 0
         try:
-            async for piece in patiently(receive):
-                body += piece
-                if len(body) > most:
+            async for piece in patiently(receive, scope.get(ARRIVED)):
+                pieces.append(piece)
+                size += len(piece)
+                if size > most:
                     await _refuse(most, scope, receive, send)
                     return
         except ClientDisconnect:
@@ -84,9 +85,10 @@ class Guard:
         except Problem as late:
             await late.response(scope["path"])(scope, receive, send)
             return
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if body and is_json:
             try:
-                guard_json(bytes(body), max_bytes=most)
+                guard_json(body, max_bytes=most)
             except BadJson as error:
                 await bad_json(error).response(scope["path"])(scope, receive, send)
                 return
@@ -97,20 +99,28 @@ class Guard:
             if replayed:
                 return await receive()
             replayed = True
-            return {"type": "http.request", "body": bytes(body), "more_body": False}
+            return {"type": "http.request", "body": body, "more_body": False}
 
         await self._app(scope, replay, send)
 
 
-async def patiently(receive: Receive) -> AsyncIterator[bytes]:
+def _one_of(patterns: list[str]) -> Callable[[str], object]:
+    """Whether a path is one of these, regular expressions all."""
+    return re.compile("|".join(f"(?:{one})" for one in patterns) or r"(?!)").fullmatch
+
+
+async def patiently(receive: Receive, arrived: Callable[[], bool] | None = None) -> AsyncIterator[bytes]:
     """The pieces of a body. Raises ClientDisconnect, and Problem 408 when none comes for BODY_SILENCE_S, or not all
-    within BODY_WITHIN_S."""
+    within BODY_WITHIN_S. arrived: whether all of it is there, so that nobody has to be waited for."""
     end = monotonic() + BODY_WITHIN_S
     more = True
     while more:
         try:
-            async with asyncio.timeout(min(BODY_SILENCE_S, end - monotonic())):
+            if arrived is not None and arrived():
                 message = await receive()
+            else:
+                async with asyncio.timeout(min(BODY_SILENCE_S, end - monotonic())):
+                    message = await receive()
         except TimeoutError:
             if monotonic() >= end:
                 late = f"the body was not complete within {BODY_WITHIN_S:g} s"
@@ -161,12 +171,12 @@ async def _refuse(most: int, scope: Scope, receive: Receive, send: Send) -> None
 class Meter:
     """Counts, address by address, the requests to doors that cost much and ask for no API key."""
 
-    def __init__(self, app: ASGIApp, *, paths: list[re.Pattern[str]]) -> None:
+    def __init__(self, app: ASGIApp, *, paths: list[str]) -> None:
         self._app = app
-        self._paths = paths
+        self._is_metered = _one_of(paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and any(one.fullmatch(scope["path"]) for one in self._paths):
+        if scope["type"] == "http" and self._is_metered(scope["path"]):
             limits: Limits = scope["app"].state.limits
             try:
                 limits.admit_address(HTTPConnection(scope))
@@ -202,13 +212,15 @@ class CrossOrigin:
             return
 
         async def with_origin(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                present = {name.lower() for name, _ in message["headers"]}
-                if b"access-control-allow-origin" not in present:
-                    message["headers"] = [*message["headers"], (b"access-control-allow-origin", b"*")]
+            if message["type"] == "http.response.start" and not _has(message, b"access-control-allow-origin"):
+                message["headers"] = [*message["headers"], (b"access-control-allow-origin", b"*")]
             await send(message)
 
         await self._app(scope, receive, with_origin)
+
+
+def _has(message: Message, wanted: bytes) -> bool:
+    return any(name == wanted for name, _ in message["headers"])  # lower case, as ASGI wants them
 
 
 _CROSS_ORIGIN_HEADERS = "Accept, Accept-Language, Content-Type, If-None-Match, Traceparent"
@@ -237,18 +249,15 @@ class Edge:
                 status, started = message["status"], True
                 if (rate := scope.get("laurel.rate")) is not None:
                     message["headers"] = [*message["headers"], *rate_headers(*rate)]
-                present = {name.lower() for name, _ in message["headers"]}
-                message["headers"] = [
-                    *message["headers"],
-                    (b"x-request-id", request_id.encode()),
-                    *((name, value) for name, value in SECURITY_HEADERS if name not in present),
-                ]
+                present = [name for name, _ in message["headers"]]
+                missing = [one for one in SECURITY_HEADERS if one[0] not in present]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode()), *missing]
             await send(message)
 
         attributes = {"http.request.method": scope["method"], "laurel.service": self._service}
         with (
             telemetry.request(request_id),
-            telemetry.span(f"{scope['method']}", parent=parent, kind=SpanKind.SERVER, attributes=attributes) as span,
+            telemetry.span(scope["method"], parent=parent, kind=SpanKind.SERVER, attributes=attributes) as span,
         ):
             try:
                 await self._app(scope, receive, with_headers)
@@ -264,6 +273,7 @@ class Edge:
                 if started:
                     raise
                 await problem.response(scope["path"])(scope, receive, with_headers)
-            route = scope.get("route")
-            span.update_name(f"{scope['method']} {getattr(route, 'path', 'unmatched')}")
-            span.set_attribute("http.response.status_code", status)
+            if span.is_recording():
+                route = scope.get("route")
+                span.update_name(f"{scope['method']} {getattr(route, 'path', 'unmatched')}")
+                span.set_attribute("http.response.status_code", status)

@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from laurel.edge import SECURITY_HEADERS
+from laurel.edge import ARRIVED, SECURITY_HEADERS
 from laurel.problems import Problem
 
 HEAD_WITHIN_S = 30.0  # a connection must have sent the head of its request
@@ -46,6 +46,43 @@ class _EndsTheParser(Exception):
     """The head is refused; `_refused` says why."""
 
 
+class _Joined:
+    """A transport that sends the head of an answer together with what is written behind it before the loop goes on.
+
+    uvicorn writes a head and a body one after the other, and each write is a call of the system and a packet.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._held = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if self._held:
+            data, self._held = self._held + data, b""
+        elif data.startswith(b"HTTP/1.1 "):
+            self._held = data
+            self._loop.call_soon(self._flush)
+            return
+        self._transport.write(data)
+
+    def write_eof(self) -> None:
+        self._flush()
+        self._transport.write_eof()
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def _flush(self) -> None:
+        if self._held:
+            held, self._held = self._held, b""
+            self._transport.write(held)
+
+
 class _Protocol(HttpToolsProtocol):
     """uvicorn's, and what differs.
 
@@ -62,6 +99,9 @@ class _Protocol(HttpToolsProtocol):
     _carrying_on = False
     _refused: Problem | None = None
     _over = False  # what comes now is read and forgotten
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(_Joined(transport, self.loop))  # type: ignore[arg-type]  # all of it that is used
 
     def data_received(self, data: bytes) -> None:
         if self._over:
@@ -115,6 +155,8 @@ class _Protocol(HttpToolsProtocol):
         if version == "1.0":  # RFC 9110 §10.1.1: it knows of no 100 (Continue)
             self.expect_100_continue = False
         super().on_headers_complete()
+        cycle = self.cycle
+        self.scope[ARRIVED] = lambda: not cycle.more_body  # type: ignore[literal-required]  # a key of ours
 
     def on_body(self, body: bytes) -> None:
         self._unread = 0

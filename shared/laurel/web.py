@@ -13,11 +13,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
-from starlette.routing import Route
 
 from laurel.callers import Callers, requires
 from laurel.common_api import common_routes
@@ -26,12 +25,12 @@ from laurel.edge import CSP, CrossOrigin, Edge, Guard, Meter
 from laurel.endpoints import document_scopes
 from laurel.limits import Limits
 from laurel.problems import PROBLEM_RESPONSES, handle_errors
-from laurel.query import known_query, refuse_unknown
+from laurel.query import known_query
+from laurel.quick import QuickRoutes
 
-__all__ = ["MAX_BODY", "Handler", "create_app", "json_response", "quick_route", "requires"]
+__all__ = ["MAX_BODY", "create_app", "json_response", "requires"]
 
 MAX_BODY = 1 << 20
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 def create_app(
@@ -69,10 +68,11 @@ def create_app(
     )  # fmt: skip
     app.state.callers = Callers(database, base_url=base_url)
     app.state.limits = Limits()  # whoever runs the app sets those of its settings
-    patterns = [re.compile(one) for one in streamed]
-    raw = [re.compile(one) for one in unlabelled]
-    app.add_middleware(Guard, max_body=max_body, max_json=max_json or max_body, streamed=patterns, raw=raw)
-    app.add_middleware(Meter, paths=[re.compile(one) for one in metered])
+    app.state.quick_routes = []
+    app.add_middleware(QuickRoutes, routes=app.state.quick_routes)
+    limits = {"max_body": max_body, "max_json": max_json or max_body}
+    app.add_middleware(Guard, **limits, streamed=[*streamed], raw=[*unlabelled])
+    app.add_middleware(Meter, paths=[*metered])
     app.add_middleware(CrossOrigin, paths={re.compile(one): allow for one, allow in (cross_origin or {}).items()})
     app.add_middleware(Edge, service=name)
     handle_errors(app)
@@ -90,27 +90,6 @@ def create_app(
     app.include_router(common_routes(name, database))
     document_scopes(app)
     return app
-
-
-def quick_route(app: FastAPI, path: str, method: str) -> Callable[[Handler], Handler]:
-    """A decorator: answers a documented route by a handler that takes the request alone, without FastAPI's way to it.
-
-    That way (dependencies, models, contexts) costs as much as the rest of a lookup. It goes above the decorator that
-    documents the route, whose errors and answers it has. The handler takes no query parameters.
-    """
-
-    def decorate(handler: Handler) -> Handler:
-        async def answer(request: Request) -> Response:
-            request.scope["route"] = documented  # for the span's name
-            refuse_unknown(request, ())
-            return await handler(request)
-
-        documented = Route(path, answer, methods=[method])
-        documented.methods = {method}  # Starlette adds HEAD, which is not documented
-        app.router.routes.insert(0, documented)
-        return handler
-
-    return decorate
 
 
 # --- docs ---------------------------------------------------------------------------------------------------

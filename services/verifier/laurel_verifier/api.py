@@ -15,8 +15,9 @@ from laurel.database import Database
 from laurel.dead_letters_api import dead_letter_routes
 from laurel.erasure_api import erasure_routes
 from laurel.problems import FieldError, Problem, not_found
+from laurel.quick import body_of, quick_route
 from laurel.security import Principal
-from laurel.web import create_app, json_response, quick_route, requires
+from laurel.web import create_app, json_response, requires
 from laurel_verifier import store
 from laurel_verifier.checks import CLAUSES, Step
 from laurel_verifier.documents import MAX_DOCUMENT, Unreadable
@@ -312,7 +313,7 @@ _BAD_JSON = frozenset({"not_json", "not_utf8", "too_deep", "not_finite", "duplic
 
 async def _examine(intake: Intake, request: Request) -> Examined:
     content_type = request.headers.get("content-type", "")
-    body = await request.body()
+    body = await body_of(request)
     kind = content_type.partition(";")[0].strip().lower()
     if kind in _FORM_TYPES:
         handed = handed_in(content_type, body)

@@ -125,8 +125,8 @@ def complete(checks: Iterable[Check], at: str | None = None) -> tuple[Check, ...
     """The checks in the order of STEPS, made `at`; a step that was not reached is said to be so."""
     found = {check.step: check for check in checks}
     skipped = "not reached, because of what another step found"
-    every = (found.get(step) or not_checked(step, "not_reached", skipped) for step in STEPS)
-    return tuple(check if check.at else msgspec.structs.replace(check, at=at) for check in every)
+    every = [found.get(step) or not_checked(step, "not_reached", skipped) for step in STEPS]
+    return tuple([check if check.at else msgspec.structs.replace(check, at=at) for check in every])
 
 
 def short(text: str) -> str:

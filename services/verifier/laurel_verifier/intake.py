@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
-from typing import Any
+import re
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -21,6 +21,7 @@ from laurel_verifier import checks, documents, tokens
 from laurel_verifier.documents import Address, Document, Unreadable, Unsupported
 from laurel_verifier.genuine import FREELY, Gate
 from laurel_verifier.lookups import Lookups
+from laurel_verifier.store import Indexed
 from laurel_verifier.verification import Verification, Verifier
 
 ACCEPT = (
@@ -33,8 +34,7 @@ _SMALL = 16 << 10  # bytes of JSON that are read sooner than a thread wakes up
 _LARGE = 64 << 10  # bytes that are read one after the other: side by side they would hold up everybody
 
 
-@dataclass(frozen=True, slots=True)
-class Examined:
+class Examined(NamedTuple):
     """The verdict, and the credential where it could be read."""
 
     verification: Verification
@@ -50,6 +50,7 @@ class Intake:
         self._client = client
         self._base_url = base_url
         self._large = asyncio.Semaphore(1)
+        self._own_address = re.compile(rb'"%b/c/([0-9A-Za-z-]{1,64})"' % re.escape(base_url.encode())).search
 
     async def examine(
         self, body: bytes, expected_recipient: str | None = None, *, fetch: bool = True, gate: Gate = FREELY
@@ -58,6 +59,9 @@ class Intake:
 
         fetch: False refuses addresses that are not our own. gate: behind it everything is done that may take long.
         """
+        row = await self._to_the_byte(body)
+        if row is not None:
+            return Examined(*await self._verifier.verify_indexed(row, expected_recipient, gate=gate))
         found = documents.read(body) if len(body) <= _SMALL and body[:1] == b"{" else None
         if isinstance(found, Document) and not documents.is_wrapper(found) and not tokens.is_enveloped(found.value):
             return await self._examine(found, expected_recipient, gate)
@@ -75,6 +79,13 @@ class Intake:
         """The same refusal as a verdict, for people."""
         check = checks.failed("format", error.code, error.detail, pointer=error.pointer or "", clause=error.clause)
         return Examined(self._verifier.unread(check))
+
+    async def _to_the_byte(self, body: bytes) -> Indexed | None:
+        """The row of our index that holds exactly these bytes: what we issued needs neither guard nor a look at its
+        form. Found by the first address of ours in it; if that is none of its own, it is as any other document."""
+        named = self._own_address(body) if len(body) <= _SMALL and body[:1] == b"{" else None
+        row = None if named is None else await self._index.credential(named[1].decode())
+        return row if row is not None and row.document == body.rstrip() else None
 
     async def _handed_in(
         self, found: Document | Address | Unsupported, expected: str | None, *, fetch: bool = True

@@ -51,6 +51,8 @@ async def find_keys(issuers: Issuers, document: dict[str, Any], row: store.Index
     """The keys of all proofs of a document that has passed the step "format". row: of our index, if it is indexed."""
     issuer = domain.issuer_id(document)
     assert issuer is not None  # check_format saw to it
+    if (known := _found_before(issuers, issuer, proofs_of(document))) is not None:
+        return known
     methods = [_verification_method(proof) for proof in proofs_of(document)]
     found = Keys(passed("issuer", ""), [""] * len(methods), [_is_part_of(one, issuer) for one in methods])
     # A web issuer may keep keys at URLs of their own, if its document lists them. A DID's keys are parts of it.
@@ -69,7 +71,6 @@ async def find_keys(issuers: Issuers, document: dict[str, Any], row: store.Index
     except TimeoutError:
         detail = f"the keys of {short(issuer)} could not be had within {KEYS_S:.0f} seconds"
         return found.refused(not_checked("issuer", "timeout", detail, pointer="/issuer"))
-    against = [resolved.against]
     if not all(found.by_issuer):
         listed = key_urls.listed(resolved.document)
         found.by_issuer = [_is_part_of(one, issuer) or one in listed for one in methods]
@@ -89,19 +90,42 @@ async def find_keys(issuers: Issuers, document: dict[str, Any], row: store.Index
             make = not_checked if soft else failed
             detail = f"{error.detail} (looked up in {resolved.source})"
             pointer = proof_pointer(document, place) + "/verificationMethod"
-            worst = make("issuer", error.code, detail, pointer=pointer, against=against)
+            had = [one for one, key in zip(methods, found.keys, strict=True) if one is not None and key]
+            worst = make("issuer", error.code, detail, pointer=pointer, against=_looked_up(resolved, had))
         else:
             found.keys[place] = key
-            against.append(Against(kind="key", id=method, source=resolved.against.source))
     if worst is not None:
         return found.refused(worst)
+    own = [one for one, key in zip(methods, found.keys, strict=True) if one is not None and key]
+    found.check = _may_sign(issuer, resolved, own)
     others = [(at, one) for at, one in enumerate(methods) if one is not None and not found.by_issuer[at]]
     if others:
         await asyncio.gather(*(_key_of_another(issuers, found, at, method, now) for at, method in others))
+    return found
+
+
+def _found_before(issuers: Issuers, issuer: str, proofs: Sequence[Any]) -> Keys | None:
+    """For one proof by a key of ours that does not change: nearly every badge's. None: it has to be looked for."""
+    method = proofs[0].get("verificationMethod") if len(proofs) == 1 and isinstance(proofs[0], dict) else None
+    resolved = issuers.own_remembered(issuer) if isinstance(method, str) else None
+    if resolved is None or method not in resolved.told:
+        return None
+    return Keys(resolved.told[method], [resolved.lasting[method]], [True], resolved=resolved)
+
+
+def _may_sign(issuer: str, resolved: Resolved, methods: Sequence[str]) -> Check:
+    """That the issuer's document lists these keys."""
     name = f"{resolved.name} ({short(issuer)})" if resolved.name else short(issuer)
     detail = f"the key belongs to {name} and may sign credentials; looked up in {resolved.source}"
-    found.check = passed("issuer", detail, against=against)
-    return found
+    check = passed("issuer", detail, against=_looked_up(resolved, methods))
+    if len(methods) == 1 and methods[0] in resolved.lasting:
+        resolved.told[methods[0]] = check
+    return check
+
+
+def _looked_up(resolved: Resolved, methods: Sequence[str]) -> list[Against]:
+    keys = [Against(kind="key", id=method, source=resolved.against.source) for method in methods]
+    return [resolved.against, *keys]
 
 
 async def _key_of_another(issuers: Issuers, found: Keys, place: int, method: str, now: datetime) -> None:

@@ -21,7 +21,7 @@ from laurel.errors import LaurelError
 from laurel.http import FetchFailed, FetchRefused, GuardedClient
 from laurel.security import BadJson, guard_json
 from laurel_verifier import key_urls, store
-from laurel_verifier.checks import Against
+from laurel_verifier.checks import Against, Check
 from laurel_verifier.memory import Memory
 
 OWN_SECONDS = 5.0  # how long a compromised key of ours may still verify
@@ -45,7 +45,8 @@ class Resolved:
 
     against: the same for a report. published_at: of our own issuers, when it became so. stale: it may lack a newer key,
     but was read too lately to be read again. problems: keys that it lists at URLs of their own, and why these cannot
-    be had (those that can stand in the document). lasting: what `key` found that no time can change.
+    be had (those that can stand in the document). lasting: what `key` found that no time can change; told: what a
+    report says of these (`issuer_keys`).
     """
 
     document: dict[str, Any]
@@ -57,6 +58,7 @@ class Resolved:
     stale: bool = False
     problems: dict[str, Unresolvable | did.DidError] = field(default_factory=dict)
     lasting: dict[str, str] = field(default_factory=dict, init=False, compare=False)
+    told: dict[str, Check] = field(default_factory=dict, init=False, compare=False)
 
     def key(self, method: str, *, controller: str, now: datetime) -> str:
         """As `did.find_verification_method`; a key that neither ends nor was withdrawn is looked for once."""
@@ -137,8 +139,12 @@ class Issuers:
         a moment ago and whose document lacks no method. Raises Unresolvable."""
         if issuer.startswith("did:key:"):
             return _did_key(issuer)
-        known = self._own.get(issuer)
+        known = self.own_remembered(issuer)
         return None if known is None or _lacks(known, issuer, methods) else known
+
+    def own_remembered(self, issuer: str) -> Resolved | None:
+        """An issuer of ours that was read a moment ago."""
+        return self._own.get(issuer)
 
     def is_ours(self, issuer: str) -> bool:
         """Whether an issuer of this name could only be one of ours: its id is an address of this Laurel."""

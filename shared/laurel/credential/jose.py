@@ -14,7 +14,6 @@ shared secret, which whoever verifies could have signed with (RFC 8725 §3.1, §
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -192,7 +191,10 @@ def opened(body: bytes) -> tuple[dict[str, Any], str | None]:
     → the document, and the token that secures it from outside (None: proofs inside do). Raises JoseError, and
     ValueError for what is neither.
     """
-    value = json.loads(body)
+    try:
+        value = msgspec.json.decode(body)
+    except msgspec.DecodeError as error:
+        raise ValueError(str(error)) from error
     if isinstance(value, str):
         return parse(value).document, value
     if not isinstance(value, dict):

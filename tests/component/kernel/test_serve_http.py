@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import json
 import socket
+from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 import httpx
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -42,6 +43,50 @@ async def test_an_answer_does_not_wait_for_the_acknowledgement_of_its_head(monke
             assert (await client.get(f"http://127.0.0.1:{port}/")).status_code == 404
         stop.set()
     assert flags == [1]
+
+
+async def test_head_and_body_leave_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call of the system costs as much as a lookup's question to the database."""
+    sent: list[bytes] = []
+    send = socket.socket.send
+
+    def noted(self: socket.socket, data: bytes, *flags: int) -> int:
+        if data.startswith(b"HTTP/") or sent:
+            sent.append(bytes(data))
+        return send(self, data, *flags)
+
+    async def answer(request: Request) -> Response:
+        return Response(b"x" * 3000)
+
+    monkeypatch.setattr(socket.socket, "send", noted)
+    said = await bytes_of(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", app=Starlette(routes=[Route("/", answer)]))
+    assert sent == [said]
+    assert said.endswith(b"\r\n\r\n" + b"x" * 3000)
+
+
+async def test_a_head_does_not_wait_for_a_body_that_comes_later() -> None:
+    """Who sends a batch may want to see the 200 before it sends the rest."""
+    seen = asyncio.Event()
+
+    async def later(request: Request) -> Response:
+        async def pieces() -> AsyncIterator[bytes]:
+            await seen.wait()
+            yield b"behind it"
+
+        return StreamingResponse(pieces())
+
+    stop, listening, (port,) = asyncio.Event(), asyncio.Event(), free_ports(1)
+    async with asyncio.TaskGroup() as group, asyncio.timeout(30):
+        app = Starlette(routes=[Route("/", later)])
+        group.create_task(serve_http(app, host="127.0.0.1", port=port, stop=stop, listening=listening))
+        await listening.wait()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        seen.set()
+        assert b"behind it" in await reader.read()
+        writer.close()
+        stop.set()
 
 
 async def test_who_asks_for_another_protocol_is_answered_as_anybody_else() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from laurel_verifier import store
+from laurel_verifier import intake, store
 from laurel_verifier.lookups import Lookups
 from laurel_verifier.sandbox import Findings, Job, Sandbox
 from tests.component.verifier.conftest import Verifier
@@ -51,6 +51,43 @@ async def test_the_quick_way_says_what_the_sandbox_says(
             {**check, "detail": found["checks"][place]["detail"]} for place, check in enumerate(slow["checks"])
         ]
     assert len(asked) == 3
+
+
+async def test_bytes_that_stand_so_in_the_index_need_no_guard(
+    verifier: Verifier, issuer: TestIssuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = await learnt(verifier, issuer)
+    read: list[bytes] = []
+
+    def noted(body: bytes) -> Any:
+        read.append(body)
+        return documents_read(body)
+
+    documents_read = intake.documents.read
+    monkeypatch.setattr(intake.documents, "read", noted)
+
+    async def judged(body: bytes) -> dict[str, Any]:
+        answer = await verifier.client.post("/verifier/v1/credentials/verify", content=body)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        for check in found["checks"]:  # what was asked at which second
+            check.update(at="", against=[{**one, "at": ""} for one in check.get("against", [])])
+            check["detail"] = check["detail"].partition(" asked at")[0].partition("; checked at")[0]
+        return found | {"checked_at": ""}
+
+    stored = msgspec.json.encode(documents[5])
+    alike = [await judged(stored), await judged(stored + b"\n")]
+    assert not read
+    spaced = stored[:1] + b" " + stored[1:]
+    alike.append(await judged(spaced))
+    assert read == [spaced]
+    alike[-1]["checks"][0]["detail"] = alike[-1]["checks"][0]["detail"].replace(f"{len(spaced):,}", f"{len(stored):,}")
+    assert alike[0] == alike[1] == alike[2]
+    assert alike[0]["verdict"] == "valid"
+    # The first address of ours in it is another badge's: it is read as whatever anybody sends.
+    foreign = b'{"about":"' + documents[6]["id"].encode() + b'",' + stored[1:]
+    assert (await judged(foreign))["verdict"] == "invalid"
+    assert read[-1] == foreign
 
 
 async def test_what_was_changed_is_not_believed(verifier: Verifier, issuer: TestIssuer, asked: list[Job]) -> None:
