@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import re
 import socket
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -155,8 +156,7 @@ class _Protocol(HttpToolsProtocol):
         if version == "1.0":  # RFC 9110 §10.1.1: it knows of no 100 (Continue)
             self.expect_100_continue = False
         super().on_headers_complete()
-        cycle = self.cycle
-        self.scope[ARRIVED] = lambda: not cycle.more_body  # type: ignore[literal-required]  # a key of ours
+        self.scope[ARRIVED] = _arrival(self.cycle)  # type: ignore[literal-required]  # a key of ours
 
     def on_body(self, body: bytes) -> None:
         self._unread = 0
@@ -209,6 +209,16 @@ class _Protocol(HttpToolsProtocol):
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(_LINGER_S, self.transport.close)
+
+
+def _arrival(cycle: RequestResponseCycle) -> Callable[[], bool]:
+    known = weakref.ref(cycle)  # which holds the scope that holds this: neither must keep the other
+
+    def arrived() -> bool:
+        found = known()
+        return found is not None and not found.more_body
+
+    return arrived
 
 
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?").fullmatch  # RFC 3986 §3.2.2

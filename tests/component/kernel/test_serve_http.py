@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import socket
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
@@ -15,9 +17,10 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from laurel import http_server
+from laurel.edge import ARRIVED
 from laurel.http_server import serve_http
 from laurel.problems import Problem
 from tests.conftest import free_ports
@@ -87,6 +90,27 @@ async def test_a_head_does_not_wait_for_a_body_that_comes_later() -> None:
         assert b"behind it" in await reader.read()
         writer.close()
         stop.set()
+
+
+async def test_no_request_waits_for_the_cyclic_collector() -> None:
+    """Which is asked seldom: scopes that held what holds them would fill the memory."""
+    scopes: list[weakref.ref[Scope]] = []
+
+    class Noted(dict[str, Any]):
+        """A dict that can be looked for."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        kept = scope["kept"] = Noted()
+        scopes.append(weakref.ref(kept))
+        assert scope[ARRIVED]()
+        await Response(b"")(scope, receive, send)
+
+    gc.disable()
+    try:
+        await bytes_of(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}" * 3, app=app)
+        assert [one() for one in scopes] == [None] * 3
+    finally:
+        gc.enable()
 
 
 async def test_who_asks_for_another_protocol_is_answered_as_anybody_else() -> None:
