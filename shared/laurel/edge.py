@@ -72,12 +72,11 @@ class Guard:
         if declared.isdigit() and len(declared) < 20 and int(declared) > most:  # not a byte of it is read
             await _refuse(most, scope, receive, send)
             return
-        pieces, size = [], 0
+        read = bytearray()
         try:
             async for piece in patiently(receive, scope.get(ARRIVED)):
-                pieces.append(piece)
-                size += len(piece)
-                if size > most:
+                read += piece
+                if len(read) > most:
                     await _refuse(most, scope, receive, send)
                     return
         except ClientDisconnect:
@@ -85,7 +84,7 @@ class Guard:
         except Problem as late:
             await late.response(scope["path"])(scope, receive, send)
             return
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        body = bytes(read)
         if body and is_json:
             try:
                 guard_json(body, max_bytes=most)
