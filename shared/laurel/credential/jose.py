@@ -194,7 +194,7 @@ def opened(body: bytes) -> tuple[dict[str, Any], str | None]:
     try:
         value = msgspec.json.decode(body)
     except msgspec.DecodeError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(f"neither a JSON object nor a token: {error}") from error
     if isinstance(value, str):
         return parse(value).document, value
     if not isinstance(value, dict):
