@@ -112,7 +112,7 @@ def test_a_process_dies_at_its_hit_and_at_no_other(tmp_path: Path) -> None:
     assert not trap.exists(), "started again, it lives"
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)  # 125 deaths, each with a restart; a machine that others use took 900
 async def test_a_death_at_any_point_loses_and_doubles_nothing(server: str, tmp_path: Path) -> None:
     async with mortals(postgres_dsn=server, bus_url=server, folder=tmp_path) as laurel:
         tally = await walk(laurel, bus="postgres", times=1, seed=7)
