@@ -141,10 +141,7 @@ READERS = {
     ("services/issuer/laurel_issuer/oauth.py", "body"): "_form: a form in ASCII, of a size and a number of fields",
     ("services/verifier/laurel_verifier/pages.py", "body"): "forms.parse_form",
     ("services/verifier/laurel_verifier/pages.py", "receive"): "forms.handed_in",
-    (
-        "shared/laurel/quick.py",
-        "receive",
-    ): "body_of: Guard has read it; its one caller, the verifier, has documents.read",
+    ("shared/laurel/quick.py", "receive"): "body_of, for the verifier: documents.read",
     ("deploy/local/laurel_local/conformance/api.py", "body"): "guard_json",
     ("deploy/local/laurel_local/demo/inbox.py", "body"): "the partner's side: the signature of a webhook",
 }

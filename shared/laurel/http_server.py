@@ -324,7 +324,7 @@ async def serve_http(
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.create_server((host, port), family=family, backlog=2048)
     # asyncio sets this only on sockets that name their protocol, which create_server's do not. Connections inherit it;
-    # without it each answer waits some 40 ms for its head to be acknowledged (RFC 896, RFC 1122 §4.2.3.2).
+    # without it an answer in pieces waits some 40 ms for an acknowledgement (RFC 896, RFC 1122 §4.2.3.2).
     bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     config = uvicorn.Config(
         _HangsUpUnasked(app),

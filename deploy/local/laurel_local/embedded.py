@@ -60,7 +60,8 @@ _SETTINGS = {
 def _shared_buffers() -> str:
     """A sixteenth of the machine's memory, from 128 MB to 1 GB; pages are taken as the data grows into them.
 
-    Ids are keyed hashes, so that indexes grow everywhere at once: what does not fit is read and written over and over.
+    Ids are keyed hashes, so that indexes grow all over the pages of an achievement: what does not fit is read and
+    written over and over.
     """
     try:
         megabytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 24

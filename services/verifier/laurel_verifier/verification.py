@@ -118,11 +118,9 @@ class Verifier:
         examined, and of ours what takes long.
         """
         row = await self._claimed(document)
-        if row is not None and row.document == content:  # to the byte what we issued, of which lint asked for all that
-            form, raw = domain.well_formed(document, len(content)), content
-        else:  # in our own writing, not theirs: a poison with another blank in it is the same poison (`sandbox`)
-            raw = _written(document)
-            form = domain.check_format(document, len(content) or len(raw), enveloped=envelope is not None)  # 1
+        # In our own writing, not theirs: a poison with another blank in it is the same poison (`sandbox`).
+        raw = _written(document)
+        form = domain.check_format(document, len(content) or len(raw), enveloped=envelope is not None)  # 1
         if len(raw) > MAX_DOCUMENT:
             form = failed("format", "too_large", f"{len(raw):,} bytes; credentials of {MAX_DOCUMENT:,} are checked")
         if form.outcome != "passed":

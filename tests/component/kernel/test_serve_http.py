@@ -27,7 +27,7 @@ from tests.conftest import free_ports
 
 
 async def test_an_answer_does_not_wait_for_the_acknowledgement_of_its_head(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Head and body leave in two segments: with Nagle's algorithm the second waits out the client's delayed ACK."""
+    """One that leaves in two segments: with Nagle's algorithm the second waits out the client's delayed ACK."""
     flags: list[int] = []
     accept = socket.socket.accept
 
