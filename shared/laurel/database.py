@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 import structlog
 from asyncpg.pool import PoolConnectionProxy
+from asyncpg.protocol import protocol
 
 from laurel import watchdog
 
@@ -26,6 +27,12 @@ else:
     Transaction = PoolConnectionProxy  # asyncpg's classes are generic in its stubs only
 
 log = structlog.get_logger()
+
+# Of each value of an array asyncpg asks whether it is an array itself, by the abstract classes of these names: half of
+# what a value costs. These are the arrays that we hand in, and asking for them is one comparison each.
+_ARRAYS: tuple[type, ...] = (list, tuple, set, frozenset, type({}.keys()), type({}.values()))
+for _name in ("IterableABC", "SizedABC"):
+    setattr(protocol, _name, _ARRAYS)
 
 # What asyncpg raises when the server is away, restarting, overloaded or told us to try again: "not now", never "never".
 UNAVAILABLE: tuple[type[BaseException], ...] = (

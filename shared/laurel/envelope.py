@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 from cloudevents.core.bindings.kafka import KafkaMessage, from_kafka
@@ -39,7 +39,7 @@ class Undecodable(Exception):
         self.detail = detail
 
 
-class Delivered(NamedTuple):
+class Delivered(msgspec.Struct, frozen=True, gc=False):
     """An event as a consumer receives it. `traceparent` continues the producer's trace (W3C Trace Context)."""
 
     message: Message
@@ -84,7 +84,7 @@ def decode(message: Message) -> Delivered:
         if found.get("ce_specversion") == b"1.0":
             event_type = found["ce_type"].decode()
             event_id = found["ce_id"].decode()
-            time = datetime.fromisoformat(found["ce_time"].decode()) if "ce_time" in found else _stamp(message)
+            time = _moment(found["ce_time"]) if "ce_time" in found else _stamp(message)
             data = message.value
         else:
             event_type, event_id, time, data = _foreign(message, found)
@@ -99,6 +99,11 @@ def decode(message: Message) -> Delivered:
         raise Undecodable("bad_data", str(error)) from error
     traceparent = found.get("traceparent")
     return Delivered(message, event, event_id, time, traceparent.decode("ascii", "replace") if traceparent else None)
+
+
+@lru_cache(maxsize=64)  # as of `_timestamp`
+def _moment(stamp: bytes) -> datetime:
+    return datetime.fromisoformat(stamp.decode())
 
 
 def _stamp(message: Message) -> datetime:

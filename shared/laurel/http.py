@@ -26,10 +26,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import aiohappyeyeballs
 import aiohttp
+import msgspec
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
@@ -57,7 +58,7 @@ class Fetched:
     url: str
 
 
-class Posted(NamedTuple):
+class Posted(msgspec.Struct, frozen=True, gc=False):
     """An answer to a POST. retry_after_s: what the server asks for (RFC 9110 §10.2.3); body_start: at most 1 KiB."""
 
     status: int
@@ -212,8 +213,7 @@ class GuardedClient:
         parsed, session = self._prepared(url, allow_http)
         origin, head = session.post_to(parsed)
         with _failures(parsed):
-            async with asyncio.timeout(self._total_timeout):
-                answered = await session.posts.post(origin, head, headers, body)
+            answered = await session.posts.post(origin, head, headers, body, within=self._total_timeout)
         return Posted(answered.status, _seconds(answered.retry_after), answered.body_start)
 
     def _prepare(self, url: str, allow_http: bool) -> tuple[URL, _Session]:

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple, cast
 
 import httptools
+import msgspec
 from yarl import URL
 
 from laurel.errors import LaurelError
@@ -21,6 +22,7 @@ KEEP_ALIVE_S = 4.0  # below the 5 s after which common servers hang up: a closed
 _BODY_START = 1024
 _DRAIN = 16 * 1024  # of an answer we read this much to keep the connection, and hang up on more
 _HEAD_MOST = 32 * 1024  # of all header fields of an answer together
+_LOOK_S = 0.1  # between looks at who has not answered in time; a timer for each request costs a tenth of it
 
 
 class FetchFailed(LaurelError):
@@ -33,7 +35,7 @@ class FetchFailed(LaurelError):
         self.detail = detail
 
 
-class Answered(NamedTuple):
+class Answered(msgspec.Struct, frozen=True, gc=False):
     """An answer. retry_after: the field as it was sent; body_start: at most 1 KiB."""
 
     status: int
@@ -62,6 +64,7 @@ class Posts:
         self._idle: dict[Origin, list[_Connection]] = {}
         self._all: set[_Connection] = set()
         self._sweeping: asyncio.TimerHandle | None = None
+        self._looking: asyncio.TimerHandle | None = None
 
     def head(self, url: URL) -> bytes:
         """The start of every request to this URL."""
@@ -70,19 +73,28 @@ class Posts:
             f"User-Agent: {self._user_agent}\r\nAccept: */*\r\nAccept-Encoding: identity\r\n"
         ).encode("latin-1")
 
-    async def post(self, origin: Origin, head: bytes, headers: Mapping[str, str], body: bytes) -> Answered:
-        """Send once: a connection that breaks is not tried again. The caller sets the deadline.
+    async def post(
+        self, origin: Origin, head: bytes, headers: Mapping[str, str], body: bytes, *, within: float
+    ) -> Answered:
+        """Send once: a connection that breaks is not tried again. within: seconds until the answer is complete.
 
-        Raises FetchFailed (disconnected, bad_response), ValueError for a header with a line break, and what `connect`
-        and TLS raise.
+        Raises FetchFailed (disconnected, bad_response), TimeoutError, ValueError for a header with a line break, and
+        what `connect` and TLS raise.
         """
         fields = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
         if fields.count("\r") != len(headers) or fields.count("\n") != len(headers):
             raise ValueError("a header field holds a line break")
         request = b"%b%bContent-Length: %d\r\n\r\n%b" % (head, fields.encode("latin-1"), len(body), body)
-        connection = self._kept(origin) or await self._open(origin)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + within
+        connection = self._kept(origin)
+        if connection is None:
+            async with asyncio.timeout_at(until):
+                connection = await self._open(origin)
+        if self._looking is None:
+            self._looking = loop.call_later(_LOOK_S, self._look)
         try:
-            answer = await connection.ask(request)
+            answer = await connection.ask(request, until)
         except BaseException:
             connection.hang_up()
             raise
@@ -94,8 +106,9 @@ class Posts:
 
     async def close(self) -> None:
         """Hang up on everybody."""
-        if self._sweeping is not None:
-            self._sweeping.cancel()
+        for timer in (self._sweeping, self._looking):
+            if timer is not None:
+                timer.cancel()
         self._idle.clear()
         for connection in list(self._all):
             connection.hang_up()
@@ -114,6 +127,15 @@ class Posts:
         self._idle.setdefault(origin, []).append(connection)
         if self._sweeping is None:
             self._sweeping = asyncio.get_running_loop().call_later(KEEP_ALIVE_S / 4, self._sweep)
+
+    def _look(self) -> None:
+        """Give up what has not answered in time."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        asked = [one for one in self._all if one.until is not None]
+        for connection in asked:
+            connection.give_up(now)
+        self._looking = loop.call_later(_LOOK_S, self._look) if asked else None
 
     def _sweep(self) -> None:
         # The last one in is the first one out, so that those at the front have been idle the longest.
@@ -153,12 +175,14 @@ class _Connection(asyncio.Protocol):
         self._waiting: asyncio.Future[Answered] | None = None
         self.reusable = True
         self.idle_since = 0.0
+        self.until: float | None = None  # when the answer must be here, by the loop's clock; None: nothing was asked
 
     # -- the request -----------------------------------------------------------------------------------------
 
-    def ask(self, request: bytes) -> asyncio.Future[Answered]:
+    def ask(self, request: bytes, until: float) -> asyncio.Future[Answered]:
         """Write the request; the answer comes by the future."""
         waiting = self._waiting = self._loop.create_future()
+        self.until = until
         if self._transport is None:
             self._fail("disconnected", f"{self._host} hung up")
             return waiting
@@ -171,24 +195,32 @@ class _Connection(asyncio.Protocol):
         self._transport.write(request)
         return waiting
 
+    def give_up(self, now: float) -> None:
+        """Raise TimeoutError for whoever waits longer than said."""
+        if self.until is not None and self.until <= now:
+            self._end(TimeoutError())
+
     def hang_up(self) -> None:
         """Close at once; what was not sent yet is not sent."""
-        self.reusable = False
+        self.reusable, self.until = False, None
         self._everybody.discard(self)
         if self._transport is not None:
             self._transport.abort()
 
     def _answer(self) -> None:
-        waiting, self._waiting = self._waiting, None
+        waiting, self._waiting, self.until = self._waiting, None, None
         if waiting is not None and not waiting.done():
             body = bytes(self._body[:_BODY_START])
             waiting.set_result(Answered(self._parser.get_status_code(), self._retry_after, body))
 
     def _fail(self, code: str, detail: str) -> None:
-        waiting, self._waiting = self._waiting, None
+        self._end(FetchFailed(code, detail))
+
+    def _end(self, error: Exception) -> None:
+        waiting, self._waiting, self.until = self._waiting, None, None
         self.reusable = False
         if waiting is not None and not waiting.done():
-            waiting.set_exception(FetchFailed(code, detail))
+            waiting.set_exception(error)
 
     # -- asyncio.Protocol ------------------------------------------------------------------------------------
 

@@ -16,9 +16,9 @@ import zlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from time import monotonic
-from typing import NamedTuple
 
 import asyncpg
+import msgspec
 import structlog
 
 from laurel import envelope, telemetry
@@ -43,7 +43,7 @@ class LockLost(Stuck):
     """A relay's connection no longer holds the locks by which it owns its shards: another may own them, too."""
 
 
-class Outgoing(NamedTuple):
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """An event to send, and the trace that it continues (None: the current span's)."""
 
     event: Event

@@ -23,6 +23,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 from fastapi import FastAPI
+from msgspec.structs import replace
 from opentelemetry.trace import Span, SpanKind
 
 from laurel import envelope, telemetry
@@ -306,7 +307,7 @@ def _one_span_a_trace(group: str, events: Sequence[Delivered]) -> tuple[list[Del
         )
     contexts = {parent: telemetry.format_traceparent(one.get_span_context()) for parent, one in spans.items()}
     continued = [
-        one if (context := contexts.get(one.traceparent)) is None else one._replace(traceparent=context)
+        one if (context := contexts.get(one.traceparent)) is None else replace(one, traceparent=context)
         for one in events
     ]
     return continued, list(spans.values())

@@ -57,6 +57,7 @@ def configure(service: str, *, exporter: SpanExporter | None = None) -> TracerPr
     return provider
 
 
+@functools.lru_cache(maxsize=256)  # what one batch does goes on in one trace
 def parse_traceparent(value: str | None) -> SpanContext | None:
     """The context in a traceparent header; None where it is absent or malformed (§3.2.2: then start a new trace)."""
     match = _TRACEPARENT(value) if value else None

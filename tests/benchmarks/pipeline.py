@@ -39,7 +39,7 @@ SAMPLE_S = 0.5
 MEMORY_S = 5.0  # a process that ends is looked at this often before
 STEADY_S = 20.0
 STEADY_EVERY_S = 0.25
-_LOOK_EVERY_S = 0.05  # for a single pass; each look costs as much as two credentials
+_LOOK_EVERY_S = 0.1  # for a single pass; each look costs as much as two credentials
 
 
 GROWN_RUN = "grown"  # the course run of rows that growth.py writes, which went no way

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 
@@ -61,7 +61,7 @@ class Rules:
     descriptions: tuple[ResultDescription, ...] = ()
 
 
-class Attempt(NamedTuple):
+class Attempt(msgspec.Struct, frozen=True, gc=False):
     """One learner's one attempt, checked field by field (laurel_assessment.rows.check)."""
 
     achievement_id: str
@@ -79,7 +79,7 @@ class Attempt(NamedTuple):
     locale: str | None
 
 
-class Decision(NamedTuple):
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """What the policy says. reasons: "code: sentence", for passes as well."""
 
     passed: bool
@@ -123,7 +123,7 @@ def decide(policy: Policy, *, score: float | None, parts: Mapping[str, float], a
     return Decision(True, tuple(reached) or ("no_requirement: the policy asks for nothing more than a result",))
 
 
-class Stored(NamedTuple):
+class Stored(msgspec.Struct, frozen=True, gc=False):
     """An attempt that was decided before."""
 
     result_id: str
@@ -146,7 +146,7 @@ class History:
             self.earned = stored
 
 
-class Settlement(NamedTuple):
+class Settlement(msgspec.Struct, frozen=True, gc=False):
     """What becomes of one attempt. award: set for a pass; duplicate_of: the result that stands in its place."""
 
     outcome: Outcome

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import asyncpg
 import structlog
+from msgspec.structs import replace
 
 from laurel import telemetry, watchdog
 from laurel.crash_points import reach
@@ -184,7 +185,7 @@ class ImportWorker:
             if arrival.attempt is not None:
                 seen = Glimpse(arrival.attempt.learner, arrival.attempt.achievement_id, arrival.attempt.course_run)
             finding = Finding("", "internal_error", detail)
-            return await take(arrival._replace(attempt=None, findings=(finding,), seen=seen))
+            return await take(replace(arrival, attempt=None, findings=(finding,), seen=seen))
 
 
 async def _watched(name: str, running: Awaitable[None]) -> None:

@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
 
 import msgspec
 
@@ -49,7 +48,7 @@ class Keys:
     base_url: str
 
 
-class Arrival(NamedTuple):
+class Arrival(msgspec.Struct, frozen=True, gc=False):
     """A row that came in: a checked attempt, or what is wrong with it and where it belongs (`seen`).
 
     shown: the row as sent, kept if rejected.
@@ -63,7 +62,7 @@ class Arrival(NamedTuple):
     csv: bool = False
 
 
-class _Keyed(NamedTuple):
+class _Keyed(msgspec.Struct, frozen=True, gc=False):
     """relation: how often the learner was erased before."""
 
     arrival: Arrival
@@ -181,7 +180,7 @@ def _recorded(
     keys: Keys,
     received_at: datetime,
 ) -> store.Recorded:
-    arrival, attempt, key, relation = keyed
+    arrival, attempt, key = keyed.arrival, keyed.attempt, keyed.key
     if settlement.finding is not None:
         return _rejected(arrival, (settlement.finding,), key)
     original = settlement.duplicate_of
@@ -189,7 +188,7 @@ def _recorded(
     if settlement.award is not None:
         owed = credential_id(
             keys.id_key, tenant_id=tenant_id, achievement_id=attempt.achievement_id, learner=attempt.learner,
-            award=settlement.award, relation=relation,
+            award=settlement.award, relation=keyed.relation,
         )  # fmt: skip
     return store.Recorded(
         uuid7(), settlement.outcome, settlement.reasons, arrival.line, attempt.achievement_id, rules.version,

@@ -6,14 +6,17 @@ A record that is longer than 64 kB, or a CSV quote that is never rightly closed,
 from __future__ import annotations
 
 import csv
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
+from msgspec.structs import replace
 
 from laurel_assessment.rows import MAX_ROW
 
 _SHOWN = 500  # bytes kept of a record that is too long
 
 
-class Record(NamedTuple):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """One record: the line it begins on (from 1), its bytes, and what is wrong with it already ("" for nothing)."""
 
     line: int
@@ -137,7 +140,7 @@ class CsvRecords:
         if not lines:
             return []
         others = [line for line in lines[1:] if line.raw.strip(self._blank)]
-        return [lines[0]._replace(problem="unclosed_quote"), *others]
+        return [replace(lines[0], problem="unclosed_quote"), *others]
 
     def _ends_inside(self, line: bytes, inside: bool) -> bool:
         """Whether a quoted field is open at the end of `line`, having been open (`inside`) at its beginning."""

@@ -12,7 +12,6 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -66,7 +65,7 @@ class Defaults:
     course_run: str | None = None
 
 
-class Glimpse(NamedTuple):
+class Glimpse(msgspec.Struct, frozen=True, gc=False):
     """Where a rejected row belongs."""
 
     learner: str | None = None

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple
 
+import msgspec
+
 from laurel.credential import did, model, status
 from laurel.credential.multikey import KeyType
 from laurel.credential.securing import DEFAULT, key_types, ways
@@ -35,7 +37,7 @@ class Inconsistent(Stuck):
 # --- 1 and 2: what a credential says ------------------------------------------------------------------------
 
 
-class StatusPlace(NamedTuple):
+class StatusPlace(msgspec.Struct, frozen=True, gc=False):
     """A place in a status list: the list's URL, the index in it, and what is told there.
 
     messages: what its values from 0 on mean; none: a bit that is set or not. reference: a page about them.
@@ -174,14 +176,14 @@ def build_credential(
     return document
 
 
-class Varying(NamedTuple):
+class Varying(msgspec.Struct, frozen=True, gc=False):
     """What the credentials of one achievement and issuer differ in. `values` stand at `varying_paths(shape)`."""
 
     shape: Shape
     values: list[str]
 
 
-class Shape(NamedTuple):
+class Shape(msgspec.Struct, frozen=True, gc=False):
     """Which properties a credential has, and those values of them that repeat."""
 
     expires: bool

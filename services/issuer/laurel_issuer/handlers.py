@@ -22,10 +22,11 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
 from laurel import outbox, telemetry
 from laurel.crash_points import reach
@@ -52,7 +53,7 @@ Rows = Sequence[Row]
 _passed_decoder = msgspec.json.Decoder(AssessmentPassed)
 
 
-class Signed(NamedTuple):
+class Signed(msgspec.Struct, frozen=True, gc=False):
     """A credential on its way to the store, with what its event says."""
 
     intent: Intent
@@ -322,7 +323,7 @@ class _Materials:
         if intent.message is not None:
             row = self._achievements[intent.achievement_id, intent.achievement_version]
             messages = tuple(row["status_messages"])
-            places[-1] = places[-1]._replace(messages=messages, reference=row["status_reference"])
+            places[-1] = replace(places[-1], messages=messages, reference=row["status_reference"])
         return Item(intent.credential_id, intent.document_url, intent.created, intent.passed, tuple(places))
 
 

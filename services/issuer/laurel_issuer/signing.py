@@ -19,7 +19,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -59,7 +59,7 @@ class Group:
     credential_type: str = "OpenBadgeCredential"
 
 
-class Item(NamedTuple):
+class Item(msgspec.Struct, frozen=True, gc=False):
     """One credential to make. passed: JSON of the stored AssessmentPassed event."""
 
     credential_id: str
@@ -69,14 +69,14 @@ class Item(NamedTuple):
     places: tuple[StatusPlace, ...]
 
 
-class Made(NamedTuple):
+class Made(msgspec.Struct, frozen=True, gc=False):
     """A signed and checked credential: the bytes that are stored, sent and shown."""
 
     credential_id: str
     body: bytes
 
 
-class Refused(NamedTuple):
+class Refused(msgspec.Struct, frozen=True, gc=False):
     """A credential that must not be signed, and why."""
 
     credential_id: str
@@ -187,7 +187,7 @@ def _begin_thread(kek: bytes, canary_every: int) -> None:
 _passed_decoder = msgspec.json.Decoder(AssessmentPassed)
 
 
-class _Ready(NamedTuple):
+class _Ready(msgspec.Struct, frozen=True, gc=False):
     """A credential that passed lint. full: the same, made the full way, where a template made `linted` and it is a
     canary."""
 

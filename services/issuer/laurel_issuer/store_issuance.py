@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
 
 import asyncpg
+import msgspec
 
 from laurel import envelope
 from laurel.credential import securing
@@ -33,7 +33,7 @@ class Terms:
     index_key: bytes
 
 
-class Intent(NamedTuple):
+class Intent(msgspec.Struct, frozen=True, gc=False):
     """A reservation: everything a credential follows from. passed: the stored event's JSON.
 
     securing: how it is secured (credential/securing.py); key_ids: the key of each way.

@@ -8,7 +8,7 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 
@@ -42,7 +42,7 @@ LONGEST_DELAY_S = 86_400.0
 # --- messages -----------------------------------------------------------------------------------------------
 
 
-class Message(NamedTuple):
+class Message(msgspec.Struct, frozen=True, gc=False):
     """What every endpoint that subscribes to `event_type` gets: the same bytes under the same webhook-id."""
 
     message_id: str
@@ -183,7 +183,7 @@ def signatures(secrets: Sequence[bytes], *, message_id: str, timestamp: int, bod
 State = Literal["delivered", "pending", "failed"]
 
 
-class Answer(NamedTuple):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """How one attempt ended. status: of the HTTP answer, None where there was none. error: a sentence, None for 2xx."""
 
     status: int | None
@@ -191,7 +191,7 @@ class Answer(NamedTuple):
     retry_after_s: float | None = None
 
 
-class Verdict(NamedTuple):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """What becomes of the delivery. reason: why it failed for good. disable: the endpoint asked for it (410)."""
 
     state: State

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
@@ -19,7 +18,7 @@ from laurel_notifier.domain import Verdict
 ATTEMPTS_KEPT = 100  # of a delivery, the newest; a person may ask for any number
 
 
-class Due(NamedTuple):
+class Due(msgspec.Struct, frozen=True, gc=False):
     """A delivery that this worker holds until lease_until. Secrets are sealed; previous_secret only while valid."""
 
     delivery_id: UUID
@@ -35,7 +34,7 @@ class Due(NamedTuple):
     body: bytes
 
 
-class Settled(NamedTuple):
+class Settled(msgspec.Struct, frozen=True, gc=False):
     """What one attempt led to."""
 
     delivery_id: UUID

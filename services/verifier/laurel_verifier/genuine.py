@@ -10,7 +10,7 @@ import functools
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 
@@ -29,7 +29,7 @@ FREELY: Gate = nullcontext()
 _NEEDED = ("format", "context", "issuer", "signature")
 
 
-class Presented(NamedTuple):
+class Presented(msgspec.Struct, frozen=True, gc=False):
     """What was handed in, and has the form of a credential. raw: the document as UTF-8 JSON; form: that step's check.
 
     sandbox: where it is examined. row: that of our index, where exactly this document is indexed. envelope: the token
@@ -45,7 +45,7 @@ class Presented(NamedTuple):
     gate: Gate = FREELY
 
 
-class Genuine(NamedTuple):
+class Genuine(msgspec.Struct, frozen=True, gc=False):
     """What steps 3 and 4 found. checks: format, context, schema, issuer, signature. resolved: the issuer's document."""
 
     checks: tuple[Check, ...]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -34,7 +34,7 @@ _SMALL = 16 << 10  # bytes of JSON that are read sooner than a thread wakes up
 _LARGE = 64 << 10  # bytes that are read one after the other: side by side they would hold up everybody
 
 
-class Examined(NamedTuple):
+class Examined(msgspec.Struct, frozen=True, gc=False):
     """The verdict, and the credential where it could be read."""
 
     verification: Verification

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -24,7 +24,7 @@ from laurel.events import (
 StatusEvent = CredentialStatusChanged | CredentialRefreshOffered | CredentialMessageChanged
 
 
-class Indexed(NamedTuple):
+class Indexed(msgspec.Struct, frozen=True, gc=False):
     """One credential as the index holds it.
 
     document: its exact bytes; status_version: of its newest change, of whatever kind.
@@ -204,13 +204,13 @@ async def remember_issuer(tx: Transaction, published: IssuerProfilePublished) ->
 # --- what the API reads ---------------------------------------------------------------------------------------
 
 
-_PUBLIC = ", ".join(Indexed._fields)
+_PUBLIC = ", ".join(Indexed.__struct_fields__)
 
 
 async def public_credentials(database: Database, credential_ids: Sequence[str]) -> dict[str, Indexed]:
     """Those of these ids that are indexed, whoever's they are. `Lookups` asks for one."""
     rows = await database.fetch(f"SELECT {_PUBLIC} FROM public_credentials($1)", credential_ids)  # noqa: S608 - ours
-    return {row[0]: Indexed._make(row) for row in rows}
+    return {row[0]: Indexed(*row) for row in rows}
 
 
 async def known_issuer(database: Database, did: str) -> KnownIssuer | None:

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self, runtime_checkable
 
+import msgspec
+
 __all__ = [
     "MAX_POLL_BYTES",
     "MAX_RECORD_BYTES",
@@ -59,7 +61,7 @@ class PartitionsLost(BusError):
         super().__init__(f"no longer the owner of {names or 'any partition'}: {reason}")
 
 
-class Record(NamedTuple):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """A record to publish. The key decides the partition (murmur2); it must never identify a learner."""
 
     topic: str
@@ -73,7 +75,7 @@ class TopicPartition(NamedTuple):
     partition: int
 
 
-class Message(NamedTuple):
+class Message(msgspec.Struct, frozen=True, gc=False):
     """A record as received. ``timestamp_ms`` is the broker's or database's clock, in ms since 1970 (UTC)."""
 
     # A NamedTuple, not a frozen dataclass: it is made for every message of every group, and costs a third.

@@ -7,9 +7,10 @@ more than these: when one of them fails it fails too, and when one of them canno
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
+
+from msgspec.structs import replace
 
 from laurel.credential import did, jsonld
 from laurel.credential.proofs import ProofError, ProofResult, parse_proof, proofs_of, unsecured, verify_proof

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+import msgspec
+
 from laurel.credential import contexts, jcs, jsonld, keys, multibase, multikey
 from laurel.credential.cryptosuites import (
     DATA_INTEGRITY,
@@ -65,8 +67,7 @@ class ProofError(LaurelError):
         return type(self), (self.code, self.detail)
 
 
-@dataclass(frozen=True)
-class Proof:
+class Proof(msgspec.Struct, frozen=True, gc=False):
     """A proof that is well formed. Whether it is true is `verify_proof`'s to say.
 
     cryptosuite: a name of `cryptosuites.SUITES`. previous: the ids of the proofs that it builds on.
@@ -88,8 +89,7 @@ class Proof:
         return self.verification_method.partition("#")[0]
 
 
-@dataclass(frozen=True)
-class ProofResult:
+class ProofResult(msgspec.Struct, frozen=True, gc=False):
     """The verdict on one proof. `reason` is None when `ok`, else a code of ProofError or of did.DidError; `detail` is
     a sentence."""
 

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from laurel.dead_letters import DeadLetter, bury
 from laurel.events import CredentialIssued
@@ -86,7 +87,7 @@ async def test_a_redriven_event_may_be_parked_and_is_issued_when_it_can_be(issue
     profile = await issuer.profile(tenant, key=False)
     achievement = await issuer.achievement(tenant, profile["profile_id"])
     (message,) = issuer.messages([passed_of(achievement, 1)])
-    await issuer.process([message._replace(value=message.value[:-1])])
+    await issuer.process([replace(message, value=message.value[:-1])])
     async with issuer.service.worker_database.transaction() as tx:  # what a newer version makes of the same bytes
         await tx.execute("UPDATE dead_letters SET value = $1, tenant_id = $2", message.value, achievement.tenant_id)
     assert (await redrive(issuer, tenant))["redriven"] == 1

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+from msgspec.structs import replace
 
 from laurel.access import store_api_key
 from laurel.dead_letters_api import dead_letter_routes
@@ -99,7 +100,7 @@ async def test_from_the_list_to_the_redrive(kernel: Kernel) -> None:
 
 async def test_a_letter_is_shown_with_its_bytes_and_its_story(kernel: Kernel) -> None:
     async with open_api(kernel) as api:
-        strange = message("e0", 0)._replace(headers=(*message("e0", 0).headers, ("h", b"\xfe")))
+        strange = replace(message("e0", 0), headers=(*message("e0", 0).headers, ("h", b"\xfe")))
         await kill(kernel, strange)
         key = await api.key()
         letter = (await api.get("", key))["items"][0]["id"]
@@ -124,7 +125,7 @@ async def test_a_letter_is_shown_with_its_bytes_and_its_story(kernel: Kernel) ->
 async def test_what_belongs_to_another_tenant_or_to_none_is_not_there(kernel: Kernel) -> None:
     async with open_api(kernel) as api:
         await kill(kernel, message("e0", 0))
-        garbage = message("e1", 1)._replace(value=b"\xff")
+        garbage = replace(message("e1", 1), value=b"\xff")
         assert await engine(kernel, store).process([garbage], asyncio.Event())
         mine, theirs = await api.key(), await api.key("t2")
         (letter,) = (await api.get("", mine))["items"]
@@ -145,7 +146,7 @@ async def test_a_redrive_is_taken_back_by_its_own_organisation_alone(kernel: Ker
         foreign = message("e2", 2)
         await kill(
             kernel, message("e0", 0), message("e1", 1),
-            foreign._replace(value=foreign.value.replace(b'"t1"', b'"t2"')),
+            replace(foreign, value=foreign.value.replace(b'"t1"', b'"t2"')),
         )  # fmt: skip
         mine, theirs = await api.key(), await api.key("t2")
         asked = await api.post("/redrive", mine, {"all": True, "rate": 0.01})

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from laurel import envelope
 from laurel.bus import Message, Record, TopicPartition
@@ -79,10 +80,11 @@ async def test_a_rejected_record_becomes_a_dead_letter_and_the_rest_goes_on(kern
 
 async def test_what_is_no_event_of_ours_is_kept_byte_for_byte(kernel: Kernel) -> None:
     strange = Message(CREDENTIAL.name, 0, 1, b"k", b"\xff\x00garbage", (("h", b"\xfe"),), 0)
-    future = message("x", 2)._replace(
-        headers=(("ce_specversion", b"1.0"), ("ce_type", b"laurel.credential.sold.v9"), ("ce_id", b"1"))
+    future = replace(
+        message("x", 2),
+        headers=(("ce_specversion", b"1.0"), ("ce_type", b"laurel.credential.sold.v9"), ("ce_id", b"1")),
     )
-    bad = message("y", 3)._replace(value=b'{"tenant_id": 5}')
+    bad = replace(message("y", 3), value=b'{"tenant_id": 5}')
     assert await engine(kernel, store).process([message("e0", 0), strange, future, bad], asyncio.Event())
     assert await dead(kernel) == {1: "not_a_cloudevent", 2: "unknown_type", 3: "bad_data"}
     async with kernel.worker.transaction() as tx:

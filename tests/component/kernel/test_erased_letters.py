@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from laurel.bus import Message
 from laurel.database import Transaction
 from laurel.dead_letter_store import Which
@@ -32,11 +34,11 @@ def statement(service: str) -> str:
 
 
 async def test_letters_under_other_keys_are_emptied_by_the_documented_statement(kernel: Kernel) -> None:
-    own = message(ERASED, 0)._replace(key=ERASED.encode())
-    named = message(ERASED, 1)._replace(key=LEARNER)  # the event of the credential, under a key that is a learner's
-    header = message("e2", 2)._replace(headers=(*message("e2", 2).headers, ("about", ERASED.encode())))
+    own = replace(message(ERASED, 0), key=ERASED.encode())
+    named = replace(message(ERASED, 1), key=LEARNER)  # the event of the credential, under a key that is a learner's
+    header = replace(message("e2", 2), headers=(*message("e2", 2).headers, ("about", ERASED.encode())))
     strange = Message(CREDENTIAL.name, 0, 3, b"k", b"\xff" + LEARNER + ERASED.encode(), (), 0)  # and of no tenant
-    others = [message("e4", 4), message("e5", 5)._replace(key=b"k")]
+    others = [message("e4", 4), replace(message("e5", 5), key=b"k")]
     assert ERASED.encode() in named.value
     await kill(kernel, own, named, header, strange, *others)
     await ask(kernel)
@@ -63,8 +65,8 @@ async def test_letters_under_other_keys_are_emptied_by_the_documented_statement(
 
 async def test_a_letter_without_a_value_is_emptied_of_its_headers_too(kernel: Kernel) -> None:
     """A tombstone, or what a stranger wrote under the credential's key: no value, and a name in a header."""
-    told = message(ERASED, 0)._replace(key=ERASED.encode(), value=b"", headers=(("about", LEARNER),))
-    bare = message(ERASED, 1)._replace(key=ERASED.encode(), value=b"", headers=())
+    told = replace(message(ERASED, 0), key=ERASED.encode(), value=b"", headers=(("about", LEARNER),))
+    bare = replace(message(ERASED, 1), key=ERASED.encode(), value=b"", headers=())
     await kill(kernel, told, bare)
     async with kernel.worker.transaction() as tx:
         await forget(tx, [(ERASED, "t1")])
@@ -75,7 +77,7 @@ async def test_a_letter_without_a_value_is_emptied_of_its_headers_too(kernel: Ke
 
 async def test_what_an_earlier_redrive_said_is_emptied_and_nothing_is_redriven(kernel: Kernel) -> None:
     """A consumer's words may quote the record: under the credential's key, and under one of a stranger."""
-    records = [message(ERASED, 0)._replace(key=ERASED.encode()), message(ERASED, 1)._replace(key=LEARNER)]
+    records = [replace(message(ERASED, 0), key=ERASED.encode()), replace(message(ERASED, 1), key=LEARNER)]
     await kill(kernel, *records)
 
     async def quote(_: Transaction, events: Sequence[Delivered]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from laurel import dead_letter_store as letters
 from laurel.bus import Message
@@ -138,7 +139,7 @@ async def test_a_handler_that_buries_by_its_own_hand_is_believed(kernel: Kernel)
 
 
 async def test_a_record_that_no_version_could_read_is_read_by_the_next(kernel: Kernel) -> None:
-    garbage = message("e0", 0)._replace(value=b"\xff")
+    garbage = replace(message("e0", 0), value=b"\xff")
     assert await engine(kernel, store).process([garbage], asyncio.Event())
     await ask(kernel)
     await work(kernel, redriver(kernel, store))
@@ -157,7 +158,7 @@ async def test_letters_of_one_key_keep_their_order(kernel: Kernel) -> None:
         done.extend(one.event_id for one in events)
         await store(tx, events)
 
-    batch = [message(f"e{n}", n)._replace(key=b"k%d" % (n % 2)) for n in range(10)]
+    batch = [replace(message(f"e{n}", n), key=b"k%d" % (n % 2)) for n in range(10)]
     await kill(kernel, *batch)
     ids = [row["id"] for row in await rows(kernel, "SELECT id FROM dead_letters ORDER BY id")]
     # The later half in a request of its own, before the earlier one: what is first on its key still goes first.
@@ -268,8 +269,8 @@ async def test_max_and_filters_are_honoured(kernel: Kernel) -> None:
 async def test_a_request_counts_what_it_queues_once(kernel: Kernel) -> None:
     """One statement: what matches, what of it is queued, whose it is, and which of the ids name nothing of it."""
     batch = [message(f"e{n}", n) for n in range(8)]
-    foreign = [one._replace(value=one.value.replace(b'"t1"', b'"t0"')) for one in batch[5:7]]
-    await kill(kernel, *batch[:5], *foreign, batch[7]._replace(value=b"\xff"))
+    foreign = [replace(one, value=one.value.replace(b'"t1"', b'"t0"')) for one in batch[5:7]]
+    await kill(kernel, *batch[:5], *foreign, replace(batch[7], value=b"\xff"))
     ids = [row["id"] for row in await rows(kernel, 'SELECT id FROM dead_letters ORDER BY "offset"')]
     nobodys = uuid.UUID(int=5)
     async with kernel.worker.transaction() as tx:
@@ -456,7 +457,7 @@ async def test_a_replay_that_handles_a_letter_settles_it_and_says_so(kernel: Ker
 
 async def test_what_no_database_can_store_is_buried_all_the_same(kernel: Kernel) -> None:
     foreign = message("e0", 0)
-    foreign = foreign._replace(value=foreign.value.replace(b'"t1"', b'"t\\u00001"'))
+    foreign = replace(foreign, value=foreign.value.replace(b'"t1"', b'"t\\u00001"'))
 
     async def fail(tx: Transaction, events: Sequence[Delivered]) -> None:
         raise ValueError("a NUL \x00 and a surrogate \ud800")
@@ -468,7 +469,7 @@ async def test_what_no_database_can_store_is_buried_all_the_same(kernel: Kernel)
 
 async def test_a_tenant_sees_and_moves_its_own_letters_alone(kernel: Kernel) -> None:
     mine, theirs = message("e0", 0), message("e1", 1)
-    await kill(kernel, mine, theirs._replace(value=theirs.value.replace(b'"t1"', b'"t2"')))
+    await kill(kernel, mine, replace(theirs, value=theirs.value.replace(b'"t1"', b'"t2"')))
     async with kernel.api.transaction(["t1"]) as tx:
         assert [row["tenant_id"] for row in await letters.find(tx, Which())] == ["t1"]
         _, found = await letters.ask(tx, Redrive(Which(states=["waiting"]), "key:k"))

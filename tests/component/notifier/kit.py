@@ -6,7 +6,7 @@ import asyncio
 import base64
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -129,7 +129,11 @@ class Notifier:
 
     async def due_now(self) -> None:
         """As if the pauses before the next attempts had passed."""
-        await self.sql("UPDATE deliveries SET next_attempt_at = now() WHERE state = 'pending'")
+        changed = False
+        while not changed:  # a worker that settles locks the same rows in another order
+            with suppress(asyncpg.DeadlockDetectedError):
+                await self.sql("UPDATE deliveries SET next_attempt_at = now() WHERE state = 'pending'")
+                changed = True
         await self.sql("UPDATE emails SET next_attempt_at = now() WHERE state = 'pending'")
         await self.sql("SELECT pg_notify('notifier_deliveries', ''), pg_notify('notifier_emails', '')")
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from laurel_assessment.domain import (
     Attempt,
@@ -87,7 +88,7 @@ def test_whatever_comes_in_whatever_order_an_award_is_given_once(
     awards: list[int] = []
     decided: dict[int, float] = {}
     for n, (number, score) in enumerate(arrivals):
-        attempt = ATTEMPT._replace(attempt=number, score=score)
+        attempt = structs.replace(ATTEMPT, attempt=number, score=score)
         content = content_of(attempt, key=KEY)
         settlement = settle(attempt, rules, history, content)
         if number in decided:
@@ -124,7 +125,7 @@ def test_a_retired_achievement_still_knows_its_duplicates() -> None:
     history = History()
     history.add(1, Stored("r", b"content", True, "c"))
     assert settle(ATTEMPT, retired, history, b"content").outcome == "duplicate"
-    fresh = settle(ATTEMPT._replace(attempt=2), retired, history, b"x")
+    fresh = settle(structs.replace(ATTEMPT, attempt=2), retired, history, b"x")
     assert fresh.finding is not None
     assert fresh.finding.code == "achievement_retired"
 
@@ -140,7 +141,7 @@ def test_a_retired_achievement_still_knows_its_duplicates() -> None:
 )
 def test_a_value_must_fit_its_description(sent: dict[str, Any], code: str | None) -> None:
     described = (ResultDescription("#1", None, 0, 100), ResultDescription("#2", "essay", None, 10))
-    settlement = settle(ATTEMPT._replace(**sent), replace(RULES, descriptions=described), History(), b"")
+    settlement = settle(structs.replace(ATTEMPT, **sent), replace(RULES, descriptions=described), History(), b"")
     assert (settlement.finding.code if settlement.finding else None) == code
 
 
@@ -153,16 +154,16 @@ CHANGES: list[dict[str, Any]] = [
 def test_content_changes_with_what_matters_and_with_nothing_else() -> None:
     same = content_of(ATTEMPT, key=KEY)
     for change in ({"name": "Other"}, {"locale": "fr"}, {"external_id": "7"}, {"email": "L@Example.org"}):
-        assert content_of(ATTEMPT._replace(**change), key=KEY) == same  # type: ignore[arg-type]
-    different = {content_of(ATTEMPT._replace(**change), key=KEY) for change in CHANGES}
+        assert content_of(structs.replace(ATTEMPT, **change), key=KEY) == same  # type: ignore[arg-type]
+    different = {content_of(structs.replace(ATTEMPT, **change), key=KEY) for change in CHANGES}
     assert len(different | {same}) == len(CHANGES) + 1
     assert content_of(ATTEMPT, key=b"o" * 32) != same
 
 
 @given(st.permutations(["https://e.org/1", "https://e.org/2", "https://e.org/3"]))
 def test_the_order_of_evidence_and_parts_does_not_matter(evidence: list[str]) -> None:
-    one = ATTEMPT._replace(evidence=tuple(evidence), parts={url[-1]: 1.0 for url in evidence})
-    two = ATTEMPT._replace(evidence=tuple(sorted(evidence)), parts={url[-1]: 1.0 for url in sorted(evidence)})
+    one = structs.replace(ATTEMPT, evidence=tuple(evidence), parts={url[-1]: 1.0 for url in evidence})
+    two = structs.replace(ATTEMPT, evidence=tuple(sorted(evidence)), parts={url[-1]: 1.0 for url in sorted(evidence)})
     assert content_of(one, key=KEY) == content_of(two, key=KEY)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from msgspec.structs import replace
+
 from laurel.credential import lint, status
 from laurel.events import AssessmentPassed, Recipient, ResultValue
 from laurel_issuer.domain import (
@@ -92,7 +94,7 @@ def test_a_built_credential_passes_lint_with_every_part_filled() -> None:
 def test_a_credential_with_all_four_entries_passes_lint() -> None:
     base = "https://badges.example.org/status"
     places = [StatusPlace(f"{base}/{number}", number, purpose) for number, purpose in enumerate(ALL)]
-    places[-1] = places[-1]._replace(messages=MESSAGES[:3], reference="https://badges.example.org/meanings")
+    places[-1] = replace(places[-1], messages=MESSAGES[:3], reference="https://badges.example.org/meanings")
     document = build(passed(), *places)
     assert lint.lint(document, issuer=DID).issuer == DID
     *bits, message = document["credentialStatus"]

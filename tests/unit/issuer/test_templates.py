@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from laurel.credential import lint, proof_bytes, proofs
 from laurel.credential.lint import LintedTemplate
@@ -106,7 +107,7 @@ def test_entries_for_refresh_and_messages_have_the_bytes_of_the_full_way() -> No
             places.append(StatusPlace(f"{base}/3", rng.randrange(131_072), "refresh"))
         messages, reference = rng.choice(texts), rng.choice([None, "https://badges.example.org/meanings"])
         places.append(StatusPlace(f"{base}/m{len(messages)}", rng.randrange(131_072), "message", messages, reference))
-        items.append(item(number)._replace(places=tuple(places)))
+        items.append(replace(item(number), places=tuple(places)))
     of = group()
     made = [make(of, [one])[0] for one in items]
     assert [one.body for one in made] == [in_full(of, one) for one in items]
