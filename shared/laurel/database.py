@@ -86,7 +86,7 @@ def as_table(columns: str, rows: Iterable[Sequence[Any]], *, after: int = 0) -> 
     asyncpg takes a microsecond, and the server half of one. UUIDs go faster as text.
     """
     first, *rest = zip(*rows, strict=True)
-    common = tuple(one.count(one[0]) == len(one) for one in rest)
+    common = tuple(one[0] == one[-1] and one.count(one[0]) == len(one) for one in rest)
     arguments = [first, *(one[0] if same else one for one, same in zip(rest, common, strict=True))]
     return Given(*_as_table(columns, common, after), arguments)
 

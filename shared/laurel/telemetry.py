@@ -118,18 +118,30 @@ def start_span(
     """A span that the caller ends; it does not become current. parent: a traceparent to continue."""
     remote = parse_traceparent(parent)
     if _propagate_only:
-        return NonRecordingSpan(_child_of(remote or trace.get_current_span().get_span_context()))
+        return _Unrecorded(NonRecordingSpan(remote) if remote else trace.get_current_span())
     context = trace.set_span_in_context(NonRecordingSpan(remote)) if remote else None
     return _tracer(trace.get_tracer_provider()).start_span(
         name, context=context, kind=kind, attributes=dict(attributes or {})
     )
 
 
-def _child_of(parent: SpanContext) -> SpanContext:
-    """What a span passes on that nobody records: 6 µs where a recorded one takes 60."""
-    trace_id = parent.trace_id if parent.is_valid else _ids.generate_trace_id()
-    flags = parent.trace_flags if parent.is_valid else TraceFlags(TraceFlags.SAMPLED)
-    return SpanContext(trace_id, _ids.generate_span_id(), is_remote=False, trace_flags=flags)
+class _Unrecorded(NonRecordingSpan):
+    """A span that is only passed on: 6 µs where a recorded one takes 60, and one where nobody asks for its ids."""
+
+    def __init__(self, parent: Span) -> None:
+        self._parent = parent
+        self._made: SpanContext | None = None
+
+    def get_span_context(self) -> SpanContext:
+        if self._made is None:
+            parent = self._parent.get_span_context()
+            trace_id = parent.trace_id if parent.is_valid else _ids.generate_trace_id()
+            flags = parent.trace_flags if parent.is_valid else TraceFlags(TraceFlags.SAMPLED)
+            self._made = SpanContext(trace_id, _ids.generate_span_id(), is_remote=False, trace_flags=flags)
+        return self._made
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.get_span_context()!r})"
 
 
 class span:  # noqa: N801 - reads as a verb at the call: `with span(name):`

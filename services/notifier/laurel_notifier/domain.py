@@ -4,6 +4,7 @@ keys are arguments."""
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import hmac
 from collections.abc import Sequence
@@ -128,6 +129,7 @@ def credential_url(base_url: str, credential_id: str) -> str:
     return f"{base_url}/c/{credential_id}"
 
 
+@functools.lru_cache(maxsize=64)  # a batch was issued at one moment
 def rfc3339(moment: datetime) -> str:
     """UTC with a Z."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

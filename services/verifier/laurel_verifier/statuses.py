@@ -45,8 +45,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     services: tuple[Service, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(msgspec.Struct, frozen=True, gc=False):
     """The step "status" for one entry."""
 
     check: Check
