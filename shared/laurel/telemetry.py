@@ -10,8 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from contextvars import ContextVar
 
 from opentelemetry import trace
@@ -92,14 +91,19 @@ def current_request_id() -> str | None:
     return _request_id.get()
 
 
-@contextmanager
-def request(request_id: str) -> Iterator[None]:
+class request:  # noqa: N801 - as `span`
     """Names the HTTP request that is answered while the block runs."""
-    before = _request_id.set(request_id)
-    try:
-        yield
-    finally:
-        _request_id.reset(before)
+
+    __slots__ = ("_before", "_id")
+
+    def __init__(self, request_id: str) -> None:
+        self._id = request_id
+
+    def __enter__(self) -> None:
+        self._before = _request_id.set(self._id)
+
+    def __exit__(self, *_: object) -> None:
+        _request_id.reset(self._before)
 
 
 @functools.lru_cache(maxsize=4)

@@ -78,7 +78,7 @@ class TopicPartition(NamedTuple):
 class Message(msgspec.Struct, frozen=True, gc=False):
     """A record as received. ``timestamp_ms`` is the broker's or database's clock, in ms since 1970 (UTC)."""
 
-    # A NamedTuple, not a frozen dataclass: it is made for every message of every group, and costs a third.
+    # A Struct, as is whatever is made for every message: a named tuple costs five times as much, a dataclass ten.
     topic: str
     partition: int
     offset: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,7 @@ _TIMESTAMP = re.compile(
     re.ASCII,
 ).fullmatch
 _USUAL = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(\.\d{1,12})?" + _ZONE, re.ASCII).fullmatch
+_LONGEST = len("2026-05-04T12:30:00.123456789012+00:00")
 _FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _CYCLE = timedelta(days=146_097)  # 400 years, after which the calendar repeats
 FIRST_YEAR, LAST_YEAR = 1900, 2199
@@ -66,7 +68,12 @@ def parse_timestamp(text: object) -> datetime | None:
 def usual_timestamp(text: object) -> datetime | None:
     """As `parse_timestamp`, for what Laurel takes in and signs: None for what XML Schema allows and other programs do
     not read: 24:00:00, more than 12 digits behind the point, years before 1 and after 9999 in UTC."""
-    match = _USUAL(text) if isinstance(text, str) else None
+    return _usual(text) if isinstance(text, str) and len(text) <= _LONGEST else None
+
+
+@functools.lru_cache(maxsize=1024)  # the credentials of a batch are valid from one moment
+def _usual(text: str) -> datetime | None:
+    match = _USUAL(text)
     if match is None:
         return None
     year, month, day, hour, minute, second, fraction, zone = match.groups()
