@@ -24,6 +24,7 @@ from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, S
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})").fullmatch  # W3C Trace Context §3.2
+_TRACEPARENT_LENGTH = 55
 
 REGISTRY = CollectorRegistry()
 ProcessCollector(registry=REGISTRY)  # process_start_time_seconds tells restarts
@@ -56,10 +57,14 @@ def configure(service: str, *, exporter: SpanExporter | None = None) -> TracerPr
     return provider
 
 
-@functools.lru_cache(maxsize=256)  # what one batch does goes on in one trace
 def parse_traceparent(value: str | None) -> SpanContext | None:
     """The context in a traceparent header; None where it is absent or malformed (§3.2.2: then start a new trace)."""
-    match = _TRACEPARENT(value) if value else None
+    return _parsed(value) if value and len(value) == _TRACEPARENT_LENGTH else None
+
+
+@functools.lru_cache(maxsize=256)  # what one batch does goes on in one trace
+def _parsed(value: str) -> SpanContext | None:
+    match = _TRACEPARENT(value)
     if match is None:
         return None
     context = SpanContext(
