@@ -29,7 +29,7 @@ FREELY: Gate = nullcontext()
 _NEEDED = ("format", "context", "issuer", "signature")
 
 
-class Presented(msgspec.Struct, frozen=True, gc=False):
+class Presented(msgspec.Struct, frozen=True):
     """What was handed in, and has the form of a credential. raw: the document as UTF-8 JSON; form: that step's check.
 
     sandbox: where it is examined. row: that of our index, where exactly this document is indexed. envelope: the token
