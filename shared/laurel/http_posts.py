@@ -22,7 +22,7 @@ KEEP_ALIVE_S = 4.0  # below the 5 s after which common servers hang up: a closed
 _BODY_START = 1024
 _DRAIN = 16 * 1024  # of an answer we read this much to keep the connection, and hang up on more
 _HEAD_MOST = 32 * 1024  # of all header fields of an answer together
-_LOOK_S = 0.1  # between looks at who has not answered in time; a timer for each request costs a tenth of it
+_LOOK_S = 0.1  # between looks at who has not answered in time; a timer for each took a twentieth of the notifier
 
 
 class FetchFailed(LaurelError):
@@ -132,10 +132,8 @@ class Posts:
         """Give up what has not answered in time."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        asked = [one for one in self._all if one.until is not None]
-        for connection in asked:
-            connection.give_up(now)
-        self._looking = loop.call_later(_LOOK_S, self._look) if asked else None
+        waiting = [one for one in self._all if one.waits(now)]
+        self._looking = loop.call_later(_LOOK_S, self._look) if waiting else None
 
     def _sweep(self) -> None:
         # The last one in is the first one out, so that those at the front have been idle the longest.
@@ -175,14 +173,14 @@ class _Connection(asyncio.Protocol):
         self._waiting: asyncio.Future[Answered] | None = None
         self.reusable = True
         self.idle_since = 0.0
-        self.until: float | None = None  # when the answer must be here, by the loop's clock; None: nothing was asked
+        self._until = 0.0  # when the answer to what was asked must be here, by the loop's clock
 
     # -- the request -----------------------------------------------------------------------------------------
 
     def ask(self, request: bytes, until: float) -> asyncio.Future[Answered]:
         """Write the request; the answer comes by the future."""
         waiting = self._waiting = self._loop.create_future()
-        self.until = until
+        self._until = until
         if self._transport is None:
             self._fail("disconnected", f"{self._host} hung up")
             return waiting
@@ -195,20 +193,21 @@ class _Connection(asyncio.Protocol):
         self._transport.write(request)
         return waiting
 
-    def give_up(self, now: float) -> None:
-        """Raise TimeoutError for whoever waits longer than said."""
-        if self.until is not None and self.until <= now:
+    def waits(self, now: float) -> bool:
+        """Whether an answer is waited for. Who has waited for longer than said is told so by TimeoutError."""
+        if self._waiting is not None and self._until <= now:
             self._end(TimeoutError())
+        return self._waiting is not None
 
     def hang_up(self) -> None:
         """Close at once; what was not sent yet is not sent."""
-        self.reusable, self.until = False, None
+        self.reusable = False
         self._everybody.discard(self)
         if self._transport is not None:
             self._transport.abort()
 
     def _answer(self) -> None:
-        waiting, self._waiting, self.until = self._waiting, None, None
+        waiting, self._waiting = self._waiting, None
         if waiting is not None and not waiting.done():
             body = bytes(self._body[:_BODY_START])
             waiting.set_result(Answered(self._parser.get_status_code(), self._retry_after, body))
@@ -217,7 +216,7 @@ class _Connection(asyncio.Protocol):
         self._end(FetchFailed(code, detail))
 
     def _end(self, error: Exception) -> None:
-        waiting, self._waiting, self.until = self._waiting, None, None
+        waiting, self._waiting = self._waiting, None
         self.reusable = False
         if waiting is not None and not waiting.done():
             waiting.set_exception(error)

@@ -129,11 +129,10 @@ class Notifier:
 
     async def due_now(self) -> None:
         """As if the pauses before the next attempts had passed."""
-        changed = False
-        while not changed:  # a worker that settles locks the same rows in another order
+        while True:  # a worker that settles locks the same rows in another order
             with suppress(asyncpg.DeadlockDetectedError):
                 await self.sql("UPDATE deliveries SET next_attempt_at = now() WHERE state = 'pending'")
-                changed = True
+                break
         await self.sql("UPDATE emails SET next_attempt_at = now() WHERE state = 'pending'")
         await self.sql("SELECT pg_notify('notifier_deliveries', ''), pg_notify('notifier_emails', '')")
 
