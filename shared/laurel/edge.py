@@ -210,18 +210,12 @@ class CrossOrigin:
             await Response(status_code=204, headers=headers)(scope, receive, send)
             return
 
-        async def with_origin(message: Message) -> None:
-            if message["type"] == "http.response.start" and not _has(message, b"access-control-allow-origin"):
-                message["headers"] = [*message["headers"], (b"access-control-allow-origin", b"*")]
-            await send(message)
-
-        await self._app(scope, receive, with_origin)
+        scope[_CROSS_ORIGIN] = True
+        await self._app(scope, receive, send)
 
 
-def _has(message: Message, wanted: bytes) -> bool:
-    return any(name == wanted for name, _ in message["headers"])  # lower case, as ASGI wants them
-
-
+_CROSS_ORIGIN = "laurel.cross_origin"  # in the scope: pages of any origin may read the answer
+_ANY_ORIGIN = (b"access-control-allow-origin", b"*")
 _CROSS_ORIGIN_HEADERS = "Accept, Accept-Language, Content-Type, If-None-Match, Traceparent"
 
 
@@ -248,8 +242,9 @@ class Edge:
                 status, started = message["status"], True
                 if (rate := scope.get("laurel.rate")) is not None:
                     message["headers"] = [*message["headers"], *rate_headers(*rate)]
-                present = [name for name, _ in message["headers"]]
-                missing = [one for one in SECURITY_HEADERS if one[0] not in present]
+                present = {name for name, _ in message["headers"]}  # lower case, as ASGI wants them
+                wanted = (*SECURITY_HEADERS, _ANY_ORIGIN) if _CROSS_ORIGIN in scope else SECURITY_HEADERS
+                missing = [one for one in wanted if one[0] not in present]
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode()), *missing]
             await send(message)
 

@@ -17,6 +17,8 @@ from fastapi import Depends, FastAPI, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.types import ASGIApp
 
 from laurel.callers import Callers, requires
 from laurel.common_api import common_routes
@@ -59,7 +61,7 @@ def create_app(
     readiness: raises when the service cannot serve; default: the database answers.
     """
     prefix = f"/{name}/v1"
-    app = FastAPI(
+    app = _Api(
         title=title, description=description, version="1.0.0", openapi_url=f"{prefix}/openapi.json",
         docs_url=None, redoc_url=None, responses=PROBLEM_RESPONSES, redirect_slashes=False,
         dependencies=[Depends(known_query(f"{prefix}/"))],
@@ -69,12 +71,15 @@ def create_app(
     app.state.callers = Callers(database, base_url=base_url)
     app.state.limits = Limits()  # whoever runs the app sets those of its settings
     app.state.quick_routes = []
-    app.add_middleware(QuickRoutes, routes=app.state.quick_routes)
-    limits = {"max_body": max_body, "max_json": max_json or max_body}
-    app.add_middleware(Guard, **limits, streamed=[*streamed], raw=[*unlabelled])
-    app.add_middleware(Meter, paths=[*metered])
-    app.add_middleware(CrossOrigin, paths={re.compile(one): allow for one, allow in (cross_origin or {}).items()})
-    app.add_middleware(Edge, service=name)
+
+    def edge(inner: ASGIApp) -> ASGIApp:
+        inner = QuickRoutes(inner, routes=app.state.quick_routes)
+        inner = Guard(inner, max_body=max_body, max_json=max_json or max_body, streamed=[*streamed], raw=[*unlabelled])
+        inner = Meter(inner, paths=[*metered])
+        inner = CrossOrigin(inner, paths={re.compile(one): allow for one, allow in (cross_origin or {}).items()})
+        return Edge(inner, service=name)
+
+    app.edge = edge
     handle_errors(app)
     _serve_docs(app, prefix, title)
 
@@ -90,6 +95,18 @@ def create_app(
     app.include_router(common_routes(name, database))
     document_scopes(app)
     return app
+
+
+class _Api(FastAPI):
+    """FastAPI with our edge before all that it has of its own: what is answered there passes none of it."""
+
+    edge: Callable[[ASGIApp], ASGIApp]
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """The edge, and behind it FastAPI's own but its outermost, which answers a 500: the edge does."""
+        stack = super().build_middleware_stack()
+        assert isinstance(stack, ServerErrorMiddleware)
+        return self.edge(stack.app)
 
 
 # --- docs ---------------------------------------------------------------------------------------------------
