@@ -204,7 +204,10 @@ def test_every_application_is_made_with_the_guard() -> None:
         str(path.relative_to(ROOT))
         for path in _everything()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("FastAPI", "Starlette")
+        for used in (
+            [node.func] if isinstance(node, ast.Call) else node.bases if isinstance(node, ast.ClassDef) else []
+        )
+        if ast.unparse(used) in ("FastAPI", "Starlette")
     }
     demo = {"deploy/local/laurel_local/demo/inbox.py", "deploy/local/laurel_local/demo/mailbox.py"}
     assert made == {"shared/laurel/web.py", *demo}

@@ -12,7 +12,7 @@ import msgspec
 from laurel import envelope
 from laurel.credential import securing
 from laurel.credential.multikey import KeyType
-from laurel.database import Transaction, affected, as_table
+from laurel.database import Transaction, affected, as_table, insert_new
 from laurel.erasure import buried
 from laurel.errors import NotNow
 from laurel.events import AssessmentPassed
@@ -317,7 +317,9 @@ async def _insert(tx: Transaction, intents: Sequence[Intent]) -> int:
             for one in intents
         ),
     )  # fmt: skip
-    written = await tx.execute(
+    written = await insert_new(
+        tx,
+        tx.execute,
         f"INSERT INTO intents ({given.names}) SELECT {given.names} FROM {given.table} "  # noqa: S608 - names of ours
         "ON CONFLICT (credential_id) DO NOTHING",
         *given.arguments,
@@ -389,7 +391,9 @@ async def finish(tx: Transaction, made: Sequence[tuple[Intent, AssessmentPassed,
             for one, passed, valid_until, body in made
         ),
     )  # fmt: skip
-    rows = await tx.fetch(
+    rows = await insert_new(
+        tx,
+        tx.fetch,
         # No unique key is named: two members that store the same credential at once meet at its places as well as at
         # its id, and only keys that the clause covers let the later one wait and step aside.
         f"INSERT INTO credentials ({given.names}) SELECT {given.names} FROM {given.table} "  # noqa: S608 - names of ours

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import asyncpg
 
-from laurel.database import Transaction, as_table
+from laurel.database import Transaction, as_table, insert_new
 from laurel.erasure import REASON
 from laurel_notifier.domain import Message, message_prefix
 
@@ -109,7 +109,8 @@ async def write_messages(
         ),
         after=5,
     )
-    rows = await tx.fetch(
+    rows = await insert_new(
+        tx, tx.fetch,
         f"""
         WITH fresh AS (
             INSERT INTO messages ({given.names}) SELECT {given.names} FROM {given.table}

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from laurel.database import Database, Transaction, affected, as_table
+from laurel.database import Database, Transaction, affected, as_table, insert_new
 from laurel.events import (
     CredentialIssued,
     CredentialMessageChanged,
@@ -95,7 +95,9 @@ async def index(tx: Transaction, issued: Sequence[CredentialIssued | Endorsement
     # In the order of the key, so that two batches that overlap (a group in the middle of a rebalance) cannot deadlock.
     # Sorted here: the server would carry the documents along.
     given = as_table(_INDEXED, sorted(rows, key=itemgetter(0)))
-    written = await tx.execute(
+    written = await insert_new(
+        tx,
+        tx.execute,
         f"INSERT INTO credentials ({given.names}) SELECT {given.names} FROM {given.table} "  # noqa: S608 - names of ours
         "ON CONFLICT (credential_id) DO NOTHING",
         *given.arguments,
