@@ -8,7 +8,7 @@ from typing import Annotated
 
 import httpx
 import pytest
-from fastapi import Depends
+from fastapi import Depends, Response
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from opentelemetry import trace
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -32,7 +32,10 @@ class Thing(BaseModel, strict=True):
 
 @pytest.fixture
 async def client(kernel: Kernel) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app("kernel", title="T", description="d", database=kernel.api, base_url="http://t", max_body=10_000)
+    app = create_app(
+        "kernel", title="T", description="d", database=kernel.api, base_url="http://t", max_body=10_000,
+        cross_origin={"/kernel/v1/(refused|away|public)": "GET"},
+    )  # fmt: skip
 
     @app.post("/kernel/v1/things")
     async def things(thing: Thing) -> Thing:
@@ -54,9 +57,25 @@ async def client(kernel: Kernel) -> AsyncIterator[httpx.AsyncClient]:
     async def away() -> None:
         raise ConnectionRefusedError("10.0.0.7")
 
+    @app.get("/kernel/v1/public")
+    async def public() -> Response:
+        return Response(headers={"Access-Control-Allow-Origin": "*"})
+
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://t") as made:
         yield made
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "origins"),
+    [("refused", 409, ["*"]), ("away", 503, ["*"]), ("public", 200, ["*"]), ("bug", 500, []), ("nothing", 404, [])],
+)
+async def test_pages_of_other_origins_read_what_is_public_and_its_refusals(
+    client: httpx.AsyncClient, path: str, status: int, origins: list[str]
+) -> None:
+    answer = await client.get(f"/kernel/v1/{path}", headers={"Origin": "https://elsewhere.example"})
+    assert answer.status_code == status
+    assert answer.headers.get_list("access-control-allow-origin") == origins
 
 
 async def add_key(
