@@ -7,11 +7,10 @@ Prints the report and writes build/bench/report.json, report.md and a plot for e
 from __future__ import annotations
 
 import argparse
-import asyncio
 from pathlib import Path
 from typing import Any
 
-from laurel import logs
+from laurel import logs, loop
 from tests.benchmarks import bench_sign, bench_verify, pipeline, report
 
 PARTS = ("sign", "verify", "kafka", "postgres")
@@ -37,7 +36,7 @@ def main() -> None:
         figures |= bench_verify.measure(1_000, 1.5) if arguments.quick else bench_verify.measure()
     for bus in ("kafka", "postgres"):
         if bus in wanted:
-            figures[bus] = asyncio.run(pipeline.run(bus, count, steady_s=5.0 if arguments.quick else 20.0))
+            figures[bus] = loop.run(pipeline.run(bus, count, steady_s=5.0 if arguments.quick else 20.0))
     written = report.write(figures, arguments.out)
     print(report.page(figures))
     print("written:", ", ".join(str(one) for one in written))

@@ -28,9 +28,10 @@ from typing import Any
 
 import asyncpg
 
+from laurel import loop
 from laurel.migrate import SERVICES
 from tests.benchmarks import processes
-from tests.benchmarks.rig import Partner, Rig, organise_small, plain_client, running, upload
+from tests.benchmarks.rig import Look, Partner, Rig, organise_small, plain_client, running, upload
 from tests.conftest import missing_for_kafka
 from tests.e2e.cluster import Cluster
 
@@ -72,8 +73,9 @@ class Watch:
 
     def look_at_memory(self) -> None:
         """The peaks, as the kernel has kept them: it takes a walk through /proc."""
+        children = processes.all_children()
         for service in SERVICES:
-            for pid in processes.tree(*self.rig.watched[service]):
+            for pid in processes.tree(*self.rig.watched[service], children=children):
                 kind = "signer" if "multiprocessing" in processes.command(pid) else service
                 self.rss[kind] = max(self.rss.get(kind, 0.0), processes.rss_mb(pid, "VmHWM"))
 
@@ -111,6 +113,7 @@ async def _live_passes(cluster: Cluster, stop: asyncio.Event) -> list[float]:
     await organise_small(other)
     found: list[float] = []
     assessment = f"http://127.0.0.1:{cluster.ports['assessment']}/assessment/v1/results"
+    looks = Look(cluster.ports["verifier"])
     async with plain_client() as client:
         number = 0
         while not stop.is_set():
@@ -123,11 +126,11 @@ async def _live_passes(cluster: Cluster, stop: asyncio.Event) -> list[float]:
                       "did": f"did:example:live{number}", "score": 90},
             )  # fmt: skip
             assert answer.status_code == 201, answer.text
-            page = f"http://127.0.0.1:{cluster.ports['verifier']}/c/{answer.json()['credential_id']}"
-            while (await client.get(page, headers={"Accept": "application/json"})).status_code != 200:
+            while (await looks.get(f"/c/{answer.json()['credential_id']}"))[0] != 200:
                 await asyncio.sleep(_LOOK_EVERY_S)
             found.append((time.monotonic() - began) * 1000)
             await asyncio.sleep(0.25)
+    looks.close()
     return found
 
 
@@ -306,7 +309,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes of each service that consume and deliver")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    figures = asyncio.run(run(arguments.bus, arguments.n, workers=arguments.workers))
+    figures = loop.run(run(arguments.bus, arguments.n, workers=arguments.workers))
     if not arguments.json:
         figures.pop("timeline", None)
     print(json.dumps(figures, indent=None if arguments.json else 2))
