@@ -16,7 +16,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laurel.bus import BusUnavailable, Record, TopicPartition, TopicSpec, connect, murmur2, partition_for
+from laurel.bus import BusUnavailable, Record, TopicPartition, TopicSpec, connect, murmur2, partition_for, positions
 from laurel.bus.kafka import parse_url
 from laurel.bus.postgres import PostgresBus
 from laurel.bus.postgres_group import fair_share
@@ -41,6 +41,13 @@ def test_murmur2_is_kafkas(key: bytes, expected: int) -> None:
 @given(st.binary(max_size=64), st.integers(1, 100))
 def test_a_partition_is_in_range(key: bytes, partitions: int) -> None:
     assert 0 <= partition_for(key, partitions) < partitions
+
+
+@given(st.integers(0, 45).flatmap(lambda length: st.lists(st.binary(min_size=length, max_size=length), max_size=40)))
+def test_keys_side_by_side_go_where_each_alone_goes(keys: list[bytes]) -> None:
+    for some in (keys, [*keys, b"of another length" * 4]):
+        assert [one % 6 for one in positions(some)] == [partition_for(key, 6) for key in some]
+        assert list(positions(some)) == [murmur2(key) & 0x7FFFFFFF for key in some]
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ from laurel_notifier.waking import wake_on
 log = structlog.get_logger()
 
 SECRET_PURPOSE = "webhook-secret"  # noqa: S105 - a purpose, not a secret
-_POLL_S = 0.5
+_POLL_S = 1.0
 _LINGER_S = 0.2  # outcomes wait this long for company, or until there are so many: one transaction for many
 _COMPANY = 400
 _SETTLE_MOST = 500

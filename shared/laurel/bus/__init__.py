@@ -15,13 +15,14 @@ What a caller may rely on, on both transports:
 
 from __future__ import annotations
 
-import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple, Protocol, Self, runtime_checkable
 
 import msgspec
+
+from laurel.bus.partitioner import murmur2, partition_for, positions
 
 __all__ = [
     "MAX_POLL_BYTES",
@@ -40,6 +41,7 @@ __all__ = [
     "connect",
     "murmur2",
     "partition_for",
+    "positions",
 ]
 
 
@@ -244,25 +246,3 @@ def connect(
 MAX_RECORD_BYTES = 1_000_000
 # What one poll may weigh, a last record that begins below it included.
 MAX_POLL_BYTES = 16 * 1024 * 1024
-
-_MASK = 0xFFFFFFFF
-_MULTIPLIER = 0x5BD1E995
-
-
-def murmur2(data: bytes) -> int:
-    """Kafka's 32-bit MurmurHash2 (seed 0x9747B28C), as an unsigned integer."""
-    length = len(data)
-    h = 0x9747B28C ^ length
-    whole = length & ~3
-    for four in struct.unpack_from(f"<{length // 4}I", data):
-        k = (four * _MULTIPLIER) & _MASK
-        h = ((h * _MULTIPLIER) ^ ((k ^ (k >> 24)) * _MULTIPLIER)) & _MASK
-    if length > whole:
-        h = ((h ^ int.from_bytes(data[whole:], "little")) * _MULTIPLIER) & _MASK
-    h = ((h ^ (h >> 13)) * _MULTIPLIER) & _MASK
-    return h ^ (h >> 15)
-
-
-def partition_for(key: bytes, partitions: int) -> int:
-    """The partition of ``key`` among ``partitions``: what Kafka's default partitioner says."""
-    return (murmur2(key) & 0x7FFFFFFF) % partitions

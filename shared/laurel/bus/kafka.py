@@ -31,7 +31,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaConnectionError, TopicAlreadyExistsError, for_code
 
-from laurel.bus import BusError, BusUnavailable, Message, Record, TopicPartition, TopicSpec, partition_for
+from laurel.bus import BusError, BusUnavailable, Message, Record, TopicPartition, TopicSpec, positions
 from laurel.bus.kafka_consumer import KafkaConsumer
 from laurel.bus.kafka_errors import stop_quietly, translated
 from laurel.bus.kafka_reader import read_offsets
@@ -342,11 +342,11 @@ class KafkaProducer(SharingProducer):
                 producer = await self._started()
                 by_partition: defaultdict[tuple[str, int], list[Record]] = defaultdict(list)
                 counts: dict[str, int] = {}
-                for record in records:
+                for record, place in zip(records, positions([one.key for one in records]), strict=True):
                     count = counts.get(record.topic)
                     if count is None:
                         count = counts[record.topic] = len(await producer.partitions_for(record.topic))
-                    by_partition[record.topic, partition_for(record.key, count)].append(record)
+                    by_partition[record.topic, place % count].append(record)
                 async with asyncio.TaskGroup() as group:
                     tasks = [
                         group.create_task(_deliver(producer, topic, partition, part))

@@ -19,7 +19,7 @@ from uuid import uuid4
 
 import msgspec
 
-from laurel.bus import MAX_POLL_BYTES, BusError, Message, Record, TopicPartition, TopicSpec, partition_for
+from laurel.bus import MAX_POLL_BYTES, BusError, Message, Record, TopicPartition, TopicSpec, positions
 from laurel.bus.postgres_consumer import READ_PAGE, READER_SETTINGS, PostgresConsumer, messages_of
 from laurel.bus.postgres_schema import migrate
 from laurel.bus.postgres_session import FENCE, Connection, Session, advisory_key, split_url
@@ -205,9 +205,9 @@ class PostgresProducer(SharingProducer):
         counts: Counter[int] = Counter()
         ids: list[int] = []
         nths: list[int] = []
-        for record in chunk:
+        for record, place in zip(chunk, positions([one.key for one in chunk]), strict=True):
             rows = partitions[record.topic]
-            row = rows[partition_for(record.key, len(rows))]
+            row = rows[place % len(rows)]
             ids.append(row)
             nths.append(counts[row])
             counts[row] += 1
