@@ -259,8 +259,8 @@ GUARDS = (
     Guard(
         "an intent that is there is taken up",
         f"{_ISSUER}/store_issuance.py",
-        "    await _take_up(tx, ids, passed, found)\n    fresh",
-        '    await tx.execute("DELETE FROM intents WHERE credential_id = ANY ($1)", ids)\n    fresh',
+        "    await _take_up(tx, ids, passed, found)\n    if found",
+        '    await tx.execute("DELETE FROM intents WHERE credential_id = ANY ($1)", ids)\n    if found',
         (f"{_COMPONENT}/issuer/test_once.py::test_dying_between_reserve_and_finish_leads_to_the_same_bytes",),
     ),
     Guard(

@@ -40,9 +40,10 @@ class Settings(CommonSettings):
         "member of the consumer group, with partitions of its own. More where there are many signers.",
     )
     canary_every: int = Field(
-        default=256,
+        default=1024,
         ge=1,
-        description="One credential in so many is made without a template, too; a difference stops issuing.",
+        description="One credential in so many is made without a template, too, and more of the first ones of each "
+        "template; a difference stops issuing.",
     )
     status_list_entries: int = Field(
         default=MINIMUM_ENTRIES,

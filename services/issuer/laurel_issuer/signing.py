@@ -90,7 +90,7 @@ class Signers:
     processes: 0 runs the work in one thread of this process. canary_every: see templates.py.
     """
 
-    def __init__(self, kek: bytes, *, processes: int, canary_every: int = 256) -> None:
+    def __init__(self, kek: bytes, *, processes: int, canary_every: int = 1024) -> None:
         self._beginning = (kek, canary_every)
         self._processes = processes
         self._pool: Executor | None = None

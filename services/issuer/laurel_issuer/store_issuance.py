@@ -124,13 +124,9 @@ async def reserve(tx: Transaction, passed: dict[str, AssessmentPassed], *, terms
         credential_id = str(row["credential_id"])
         own = row["tenant_id"] == passed[credential_id].tenant_id
         (found.issued if own else found.foreign).add(credential_id)
-    # Nothing signed with a compromised key was ever stored: such a reservation is made anew.
-    await tx.execute(
-        "DELETE FROM intents i USING signing_keys k WHERE i.credential_id = ANY ($1) AND k.state = 'compromised' "
-        "AND k.profile_id = i.profile_id AND (k.key_id = i.key_id OR k.key_id = ANY (i.key_ids))",
-        ids,
-    )
     await _take_up(tx, ids, passed, found)
+    if found.intents:
+        await _drop_compromised(tx, found)
     fresh = {one: event for one, event in passed.items() if not _settled(found, one)}
     if not fresh:
         return found
@@ -168,6 +164,17 @@ async def _take_up(
             found.foreign.add(intent.credential_id)
         elif intent.credential_id not in found.issued and intent.credential_id not in found.erased:
             found.intents[intent.credential_id] = intent
+
+
+async def _drop_compromised(tx: Transaction, found: Reservation) -> None:
+    """Nothing signed with a compromised key was ever stored: such a reservation is made anew."""
+    for row in await tx.fetch(
+        "DELETE FROM intents i USING signing_keys k WHERE i.credential_id = ANY ($1) AND k.state = 'compromised' "
+        "AND k.profile_id = i.profile_id AND (k.key_id = i.key_id OR k.key_id = ANY (i.key_ids)) "
+        "RETURNING i.credential_id",
+        list(found.intents),
+    ):
+        del found.intents[str(row["credential_id"])]
 
 
 def _intent(row: Row) -> Intent:

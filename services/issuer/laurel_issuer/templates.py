@@ -1,8 +1,9 @@
 """Steps 2 and 3 by template: the credentials of an achievement are built and linted once, then values are filled in.
 
 A template belongs to a definition, an issuer, its signing keys and a shape, all of which are its name here: what is
-published anew has another name, so a template is never out of date. The first credential of each template and one in
-`canary_every` after it are also made the full way; a difference is Inconsistent and stops issuing.
+published anew has another name, so a template is never out of date. Canaries are also made the full way; a difference
+is Inconsistent and stops issuing. What is wrong with a template itself shows soon, so the first, second, fourth, eighth
+credential of each is a canary and so on; what depends on a rare value does not, so one in `canary_every` is one, too.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class Templates:
         except NeedsFullWay:
             return None, False
         kept.filled += 1
-        return linted, kept.filled == 1 or kept.filled % self.canary_every == 0
+        power_of_two = kept.filled & (kept.filled - 1) == 0
+        return linted, power_of_two or kept.filled % self.canary_every == 0
 
     def _find(self, key: Key) -> _Kept | None:
         if self._recent is None or self._recent[0] != key:

@@ -117,7 +117,7 @@ def test_entries_for_refresh_and_messages_have_the_bytes_of_the_full_way() -> No
         assert len(entry["statusMessage"]) == 2 ** entry["statusSize"]
 
 
-def test_only_the_first_of_a_template_and_one_in_n_are_also_made_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_canaries_are_many_at_the_beginning_and_then_one_in_n(monkeypatch: pytest.MonkeyPatch) -> None:
     begin(canary_every=10)
     built = []
     build = signing._build
@@ -125,7 +125,8 @@ def test_only_the_first_of_a_template_and_one_in_n_are_also_made_in_full(monkeyp
         signing, "_build", lambda *arguments: built.append(arguments[2].credential_id) or build(*arguments)
     )
     make(group(), [item(number) for number in range(41)])
-    assert built == ["c0", "c1", "c10", "c20", "c30", "c40"]  # c0 is what the template is made of
+    canaries = [1, 2, 4, 8, 10, 16, 20, 30, 32, 40]
+    assert built == ["c0", *(f"c{number}" for number in canaries)]  # c0 is what the template is made of
 
 
 def _lying(template: CanonicalTemplate, fields: Sequence[bytes]) -> bytes:
