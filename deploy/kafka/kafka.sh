@@ -126,6 +126,9 @@ PROPERTIES
 java=(java "-Xmx$heap" "-Xms$heap" -XX:+ExitOnOutOfMemoryError -XX:TieredStopAtLevel=1 -Djava.awt.headless=true
     "-Dlog4j2.configurationFile=$here/log4j2.properties" -cp "$libs/*")
 
+# Where it may, it interrupts nobody when it wakes up: docs/adr/0017-wait-for-the-turn.md.
+if chrt -b 0 true 2>/dev/null; then patiently=(chrt -b 0); else patiently=(env); fi
+
 start() {
     if running && answers; then
         echo "kafka: running already at kafka://127.0.0.1:$port (pid $(cat "$pid_file"), $dir)"
@@ -148,7 +151,7 @@ start() {
                 fail "the data folder could not be formatted (see above)"
             }
         fi
-        "${java[@]}" kafka.Kafka "$dir/server.properties" >>"$log" 2>&1 </dev/null &
+        "${patiently[@]}" "${java[@]}" kafka.Kafka "$dir/server.properties" >>"$log" 2>&1 </dev/null &
         echo $! >"$pid_file"
         disown
     fi

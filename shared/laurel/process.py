@@ -23,7 +23,7 @@ from laurel.errors import ConfigurationError, Silent, Stuck, first_failure, said
 from laurel.health import Health, Metrics, measure, probe_database
 from laurel.http_server import serve_http
 from laurel.limits import Limits
-from laurel.loop import collect_rarely, run
+from laurel.loop import collect_rarely, do_not_preempt, run
 from laurel.redaction import redact
 from laurel.redrive import Redriver
 from laurel.service import Engine, Service
@@ -72,6 +72,8 @@ async def serve(name: str, settings: S, open_service: OpenService[S], *, role: s
     stop = asyncio.Event()
     stop_on_signals(stop)
     roles = ROLES if role == "all" else (role,)
+    if role != "api":
+        do_not_preempt()
     port = health_port()
     member = os.environ.get("LAUREL_MEMBER", "") or f"{name}-{socket.gethostname()}-{'-'.join(roles)}"
     heard = "api" in roles or port is not None

@@ -28,6 +28,7 @@ import asyncpg
 import structlog
 
 from laurel.database import connect_arguments
+from laurel.loop import do_not_preempt
 from laurel_local.exits import Exit, Failure
 from laurel_local.state import open_log
 
@@ -153,6 +154,7 @@ class Postgres:
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, cwd="/",
                 env=_environment(), user=self._user, group=self._group, extra_groups=self._groups,
             )  # fmt: skip
+        do_not_preempt(self._process.pid)  # while it has no processes of its own yet
 
     def _choose_account(self) -> pwd.struct_passwd | None:
         """None: run as whoever we are."""

@@ -25,7 +25,7 @@ from laurel.bus import Bus, BusError
 from laurel.errors import Stuck
 from laurel.health import Health, Metrics
 from laurel.http_server import serve_http
-from laurel.loop import collect_rarely
+from laurel.loop import collect_rarely, do_not_preempt
 from laurel.migrate import SERVICES, migrate_all
 from laurel.process import (
     ROLES,
@@ -211,6 +211,7 @@ async def running(
             opened = open_conformance(services["verifier"].database, settings["verifier"], base_url=public_url)
             routes = await stack.enter_async_context(opened)
             mounted[PREFIX], announcement = routes.app, routes.announcement
+        do_not_preempt()
         stack.enter_context(watchdog.guard_loop(blocked_after_s=settings["issuer"].stuck_after_s))
         gateway = Gateway({name: service.api for name, service in services.items()}, extra=mounted)
         listening = asyncio.Event()

@@ -70,6 +70,15 @@ async def test_what_is_written_is_there_after_a_restart(folder: Path) -> None:
         assert await query(server, "SELECT answer FROM kept") == 42
 
 
+@pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="SCHED_BATCH is Linux's")
+async def test_its_processes_interrupt_nobody(folder: Path) -> None:
+    async with Postgres(folder):
+        server = int((folder / "postgres" / "postmaster.pid").read_text().split()[0])
+        policies = {pid: os.sched_getscheduler(pid) for pid in (server, *children_of(server))}
+    assert len(policies) > 3
+    assert set(policies.values()) == {os.SCHED_BATCH}
+
+
 async def test_a_server_that_outlived_its_owner_is_taken_over(folder: Path) -> None:
     owner = await asyncio.to_thread(
         subprocess.Popen, [sys.executable, "-c", OWNER, str(folder)], stdout=subprocess.PIPE
