@@ -42,10 +42,11 @@ def do_not_preempt(pid: int = 0) -> None:
     """Let a process (0: this thread, and what it starts) not interrupt others each time that it wakes up.
 
     SCHED_BATCH of sched(7): its share of the processor is the same, only it waits for its turn. For work in batches;
-    what answers requests alone is to be awake at once (ADR 0017).
+    what answers requests alone is to be awake at once (ADR 0017). A policy that somebody chose stays.
     """
     with contextlib.suppress(AttributeError, OSError):  # not Linux; a sandbox that does not allow it
-        os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
+        if os.sched_getscheduler(pid) == os.SCHED_OTHER:
+            os.sched_setscheduler(pid, os.SCHED_BATCH, os.sched_param(0))
 
 
 def collect_rarely() -> None:

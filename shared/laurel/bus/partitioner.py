@@ -11,6 +11,7 @@ _MASK = 0xFFFFFFFF
 _POSITIVE = 0x7FFFFFFF  # Kafka takes the hash for a signed integer, and drops its sign
 _MULTIPLIER = 0x5BD1E995
 _SIDE_BY_SIDE = 4  # keys, from which on it costs less
+_LONGEST = 64  # bytes of a key, up to which it does: it grows with the square of the length
 
 
 def partition_for(key: bytes, partitions: int) -> int:
@@ -22,7 +23,7 @@ def positions(keys: Sequence[bytes]) -> Sequence[int]:
     """What `partition_for` divides by the number of partitions, of each key; of equally long ones, as ids are, for a
     quarter of the cost."""
     length = len(keys[0]) if keys else 0
-    if len(keys) < _SIDE_BY_SIDE or any(len(key) != length for key in keys):
+    if len(keys) < _SIDE_BY_SIDE or length > _LONGEST or any(len(key) != length for key in keys):
         return [murmur2(key) & _POSITIVE for key in keys]
     return _side_by_side(keys, length)
 
